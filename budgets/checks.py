@@ -1,0 +1,98 @@
+"""What every store refuses to take: amounts and names that would damage its books.
+
+These are the callers' defects, not the users': each raises `ValueError` and names the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from budgets.ledger import BudgetHold, HoldRequest, PublishedPolicy, RefusalRecord, Settlement
+from budgets.money import AMOUNT_NANO_USD_MAX
+
+BUDGETS_PER_HOLD_MAX = 200
+"""Far above what a policy matches; it bounds the time that one script keeps the store busy."""
+
+
+def check_policy(policy: PublishedPolicy) -> None:
+    """Raise `ValueError` where a policy cannot be published."""
+    _name("digest", policy.digest)
+    names = [rule.rule for rule in policy.rules]
+    if len(set(names)) != len(names):
+        raise ValueError("a policy names each budget rule once")
+    for rule in policy.rules:
+        _name("rule", rule.rule)
+        _amount(f"limit of {rule.rule}", rule.limit_nano_usd)
+        if any(threshold.percent < 1 for threshold in rule.thresholds):
+            raise ValueError(f"a threshold of {rule.rule} is below 1 percent")
+
+
+def check_hold(request: HoldRequest) -> None:
+    """Raise `ValueError` where a hold's request is malformed."""
+    for label, name in (
+        ("hold_id", request.hold_id),
+        ("decision_id", request.decision_id),
+        ("stats_period", request.stats_period),
+    ):
+        _name(label, name)
+    if request.lease_ms < 1 or request.expected_end_ms_in < 0:
+        raise ValueError("a hold's lease lasts at least 1 ms, and its expected end is not past")
+    check_budgets(request.amount_nano_usd, request.budgets)
+
+
+def check_budgets(amount_nano_usd: int, budgets: Sequence[BudgetHold]) -> None:
+    """Raise `ValueError` where the amounts or budgets of a hold or top-up are malformed."""
+    _amount("amount", amount_nano_usd)
+    if len(budgets) > BUDGETS_PER_HOLD_MAX:
+        raise ValueError(f"a hold has at most {BUDGETS_PER_HOLD_MAX} budgets")
+    if len({share.budget for share in budgets}) != len(budgets):
+        raise ValueError("a hold names each budget once")
+    for share in budgets:
+        _name("budget", share.budget)
+        _name("rule", share.rule)
+        _name("period id", share.period.id)
+        if ":" in share.period.id:
+            raise ValueError(f"the period id {share.period.id!r} must not contain a colon")
+        _amount(f"amount for {share.budget}", share.amount_nano_usd)
+
+
+def check_settlement(settlement: Settlement) -> None:
+    """Raise `ValueError` where a settlement is malformed."""
+    _name("hold_id", settlement.hold_id)
+    _amount("cost", settlement.cost_nano_usd)
+    for budget, charge in settlement.charges.items():
+        _amount(f"charge of {budget}", charge)
+    check_counters(settlement.counters)
+    for sample in settlement.samples:
+        _name("sample key", sample.key)
+        _amount("output tokens", sample.output_tokens)
+    if len({sample.key for sample in settlement.samples}) != len(settlement.samples):
+        raise ValueError("a settlement has one output sample for each key")
+
+
+def check_refusal(refusal: RefusalRecord) -> None:
+    """Raise `ValueError` where a refusal's record is malformed."""
+    _name("decision_id", refusal.decision_id)
+    _name("code", refusal.code)
+    _name("stats_period", refusal.stats_period)
+    check_counters(refusal.counters)
+
+
+def check_counters(counters: Mapping[str, int]) -> None:
+    """Raise `ValueError` where a running total's increment is not a whole number."""
+    for name, increment in counters.items():
+        _name("counter", name)
+        if isinstance(increment, bool) or not isinstance(increment, int):
+            raise ValueError(f"the counter {name!r} grows by whole numbers, not by {increment!r}")
+
+
+def _name(label: str, value: str) -> None:
+    if not value:
+        raise ValueError(f"{label} is empty")
+
+
+def _amount(label: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{label} is {value!r}; the ledger takes whole nanodollars")
+    if not 0 <= value <= AMOUNT_NANO_USD_MAX:
+        raise ValueError(f"{label} is {value}; the ledger takes 0 to {AMOUNT_NANO_USD_MAX}")

@@ -1,0 +1,183 @@
+"""The finance owner's file, `budgets.yaml`, as models: limits, periods, thresholds, caps.
+
+Amounts are US dollars in the file and whole nanodollars here. Which budgets match a request is in
+`matching`; that a budget names a category or group that exists is checked where those are known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+
+from budgets import money
+from budgets.ledger import Level, PublishedPolicy, PublishedRule, Threshold
+from budgets.period import PeriodKind
+from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
+
+BUDGETS_MAX = 500
+"""How many rules one file may have: each matching one costs time in every hold."""
+
+
+def _nano(value: object) -> int:
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is not an amount in US dollars; write it like 12.50")
+    nano = money.from_usd(value)
+    if nano < 0:
+        raise ValueError(f"{value!r} is below zero")
+    return nano
+
+
+NanoUsd = Annotated[
+    int,
+    BeforeValidator(_nano),
+    WithJsonSchema({"type": ["number", "string"], "description": "US dollars, such as 12.50"}),
+]
+"""An amount that the file gives in US dollars, as nanodollars."""
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Values = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+"""One value, or a list of which any may match."""
+
+Each = Literal["user", "key", "team", "tag", "task_type", "category", "model"]
+
+
+class Match(Strict):
+    """What a request must be to count against a budget: all that is given must hold.
+
+    `tag`, and `user` where the key names none, are what the caller claims: such a budget only ever
+    adds a restriction.
+    """
+
+    category: Values | None = None
+    team: Values | None = None
+    key: Values | None = None
+    user: Values | None = None
+    tag: Values | None = None
+    task_type: Values | None = None
+    model: Values | None = None
+
+
+class Thresholds(Strict):
+    """Percent of the limit at which each level is claimed; `null` switches a level off."""
+
+    informational: int | None = Field(default=50, ge=1, le=100)
+    warning: int | None = Field(default=80, ge=1, le=100)
+    critical: int | None = Field(default=95, ge=1, le=100)
+    emergency: int | None = Field(default=100, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Thresholds:
+        given = [(level.value, getattr(self, level.value)) for level in Level]
+        known = [(name, percent) for name, percent in given if percent is not None]
+        for (lower, below), (higher, above) in pairwise(known):
+            if above <= below:
+                raise ValueError(
+                    f"`{higher}` at {above} % must be above `{lower}` at {below} %; "
+                    "the levels rise: informational, warning, critical, emergency"
+                )
+        return self
+
+    def as_ledger(self) -> tuple[Threshold, ...]:
+        """Return the levels that are switched on, in rising order."""
+        return tuple(
+            Threshold(level, percent)
+            for level in Level
+            if (percent := getattr(self, level.value)) is not None
+        )
+
+
+class Budget(Strict):
+    """One budget rule: a limit in US dollars over a calendar period, for the requests it matches.
+
+    With `each`, every value has its own counter under the same limit (each user, each team).
+    """
+
+    limit_nano_usd: NanoUsd = Field(alias="limit_usd")
+    period: PeriodKind = "month"
+    match: Match = Match()
+    each: Each | None = None
+    thresholds: Thresholds | None = None
+    per_request_cap_nano_usd: NanoUsd | None = Field(default=None, alias="per_request_cap_usd")
+    mode: Literal["shadow", "enforce"] = "enforce"
+    description: str = ""
+
+
+class BudgetsFile(Strict):
+    """The whole of `budgets.yaml`."""
+
+    version: Literal[1]
+    ledger: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    time_zone: str
+    budgets: dict[str, Budget] = Field(max_length=BUDGETS_MAX)
+    thresholds: Thresholds = Thresholds()
+    per_request_cap_nano_usd: NanoUsd | None = Field(default=None, alias="per_request_cap_usd")
+    baseline_nano_usd_per_month: NanoUsd | None = Field(
+        default=None, alias="baseline_usd_per_month"
+    )
+    on_ledger_unavailable: Literal["refuse"] = "refuse"
+    lease_seconds: float = Field(default=120, ge=5, le=86_400)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(
+                f"{value!r} is not a time zone; use a name such as UTC, Europe/Berlin"
+            ) from None
+        return value
+
+    @field_validator("budgets")
+    @classmethod
+    def _names(cls, value: dict[str, Budget]) -> dict[str, Budget]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+                raise ValueError(
+                    f"{name!r} is not a budget's name: letters, digits, `_`, `.` and `-`, up to 64"
+                )
+        return value
+
+    def thresholds_of(self, rule: str) -> Thresholds:
+        """Return a rule's own thresholds, or the file's."""
+        return self.budgets[rule].thresholds or self.thresholds
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a hold lasts without a renewal."""
+        return int(self.lease_seconds * 1000)
+
+    def published(self) -> PublishedPolicy:
+        """Return what the ledger needs of these rules; its digest changes only when they do."""
+        rules = tuple(
+            PublishedRule(name, budget.limit_nano_usd, self.thresholds_of(name).as_ledger())
+            for name, budget in sorted(self.budgets.items())
+        )
+        content: list[Any] = [
+            [r.rule, r.limit_nano_usd, [[t.level.value, t.percent] for t in r.thresholds]]
+            for r in rules
+        ]
+        return PublishedPolicy(hashlib.sha256(json.dumps(content).encode()).hexdigest(), rules)
+
+
+def load_budgets(path: Path) -> tuple[YamlFile, BudgetsFile]:
+    """Read and validate `budgets.yaml`; raises `ConfigErrors`."""
+    file = read_yaml(path)
+    return file, validate(BudgetsFile, file)
+
+
+def json_schema() -> Mapping[str, Any]:
+    """Return the JSON Schema of `budgets.yaml`, for editors."""
+    return BudgetsFile.model_json_schema(by_alias=True)

@@ -1,0 +1,429 @@
+"""The ledger's operations, as types and one Protocol that every store implements.
+
+The flow of a request's money:
+
+    hold ──┬─► settle   charged with what it really cost, in the period of the hold
+           ├─► void     released, because nothing was sent or nothing was billed
+           └─► expire   its lease ended: charged with the hold, marked `unreconciled`,
+                        until a late settle corrects it
+
+Admission implies dispatched: there is no way out of a hold that forgets it. Each of settle and
+void may be called any number of times and by anyone; the first call decides and the others get a
+definite result. All amounts are `int` nanodollars, all times Unix milliseconds by the store's
+clock. What goes into an entry's `body` is the caller's affair (see `entries`); the ledger keeps it
+whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from budgets.period import Period
+
+
+class Level(StrEnum):
+    """The severity of a threshold, in rising order."""
+
+    INFORMATIONAL = "informational"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    EMERGENCY = "emergency"
+
+
+class LedgerUnavailable(Exception):
+    """The store did not answer, or answered that it cannot serve; nothing is known to be done.
+
+    Every operation is idempotent by its hold id, so a caller may repeat it later.
+    """
+
+
+class PolicyNotPublished(LedgerUnavailable):
+    """The store has no limit for a rule: nobody published it, or the store lost its data."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(f"the store has no limit for the budget rule {rule!r}; publish the policy")
+        self.rule = rule
+
+
+class ClockSkew(Exception):
+    """A budget's period does not hold the instant it must hold by the store's clock.
+
+    Nothing was done. The caller finds the periods anew at `now_ms` and repeats the call once. For a
+    hold that is the store's time; for a top-up it is the time of the hold, whose periods it joins.
+    """
+
+    def __init__(self, now_ms: int) -> None:
+        super().__init__(f"a budget's period does not hold the store's time {now_ms} (Unix ms)")
+        self.now_ms = now_ms
+
+
+class HoldIdReused(ValueError):
+    """A hold with this id has ended already; its money cannot be admitted a second time."""
+
+    def __init__(self, hold_id: str) -> None:
+        super().__init__(f"the hold {hold_id!r} has ended; a new request needs a new hold id")
+        self.hold_id = hold_id
+
+
+# ── what a policy publishes ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A level that is claimed once when `spent` reaches `percent` of the limit."""
+
+    level: Level
+    percent: int
+
+    def reached_at_nano_usd(self, limit_nano_usd: int) -> int:
+        """Return the least `spent` that claims this level, rounded up to a whole nanodollar.
+
+        Emergency never waits beyond the limit itself. A limit of 0 is reached by the first
+        nanodollar and not by nothing.
+        """
+        percent = min(self.percent, 100) if self.level is Level.EMERGENCY else self.percent
+        return max(1, -(-limit_nano_usd * percent // 100))
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRule:
+    """The part of one budget rule that admission and settling need inside the store."""
+
+    rule: str
+    limit_nano_usd: int
+    thresholds: tuple[Threshold, ...]
+
+    def rising_thresholds(self) -> list[Threshold]:
+        """Return the thresholds in the order in which they fire when several are crossed."""
+        levels = list(Level)
+        return sorted(self.thresholds, key=lambda it: (it.percent, levels.index(it.level)))
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPolicy:
+    """All budget rules of one policy; `digest` names their content.
+
+    Publishing the digest that is already current changes nothing. Publishing another one advances
+    the revision; a rule whose limit rose gets a new limit epoch, which re-arms its thresholds. A
+    rule that is no longer named keeps its limit in the store: a worker that has not reloaded yet
+    still admits against it, and a rule that comes back does not start over.
+    """
+
+    digest: str
+    rules: tuple[PublishedRule, ...]
+
+
+# ── hold ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetHold:
+    """One budget's share in a hold.
+
+    `budget` is the counter's name: the rule's own name, or `rule:value` where a rule keeps one
+    counter for each caller. `rule` names the limit. A budget with `enforced` false (shadow mode)
+    counts and never refuses.
+    """
+
+    budget: str
+    rule: str
+    period: Period
+    amount_nano_usd: int
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Money to set aside for one request, against every matching budget, all or nothing.
+
+    `expected_end_ms_in` is how long the request will probably take: it only feeds `retry-after` of
+    others. `facts` is the JSON text of what is known so far (an entry's body), kept so that a hold
+    whose owner died still leaves a full entry. `decision` is the JSON text of the decision, stored
+    under `decision_id`. `stats_period` names the hash of running totals that the end of this
+    request will be added to.
+    """
+
+    hold_id: str
+    amount_nano_usd: int
+    budgets: tuple[BudgetHold, ...]
+    lease_ms: int
+    expected_end_ms_in: int
+    facts: str
+    decision_id: str
+    decision: str
+    stats_period: str
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """One budget's counters in one period. `remaining` may be below zero after an overage."""
+
+    budget: str
+    rule: str
+    period_id: str
+    limit_nano_usd: int
+    limit_epoch: int
+    spent_nano_usd: int
+    held_nano_usd: int
+    holds: int
+    claimed: tuple[Level, ...] = ()
+
+    @property
+    def remaining_nano_usd(self) -> int:
+        """What a new hold may take: limit less spent less held."""
+        return self.limit_nano_usd - self.spent_nano_usd - self.held_nano_usd
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdEvent:
+    """A threshold claimed by this very call; nobody else gets the same one."""
+
+    level: Level
+    percent: int
+    budget: str
+    rule: str
+    period_id: str
+    limit_epoch: int
+    limit_nano_usd: int
+    spent_nano_usd: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The hold stands. `states` are the budgets right after it, in the order of the request.
+
+    `would_refuse` is the refusal code where a budget in shadow mode would have refused. `repeated`
+    is true when this hold id was open already and nothing was done (a retry after a lost reply).
+    """
+
+    hold_id: str
+    time_ms: int
+    states: tuple[BudgetState, ...]
+    events: tuple[ThresholdEvent, ...] = ()
+    would_refuse: str | None = None
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was held. `code` is `budget_exceeded` or `budget_busy`; `state` is the budget that
+    refused (of several, the one with least left), as it stands.
+
+    `retry_after_ms` is when the next hold of that budget should end, for `budget_busy` only.
+    """
+
+    code: str
+    time_ms: int
+    state: BudgetState
+    requested_nano_usd: int
+    period_end_ms: int
+    retry_after_ms: int | None
+    states: tuple[BudgetState, ...]
+    events: tuple[ThresholdEvent, ...] = ()
+
+
+# ── the ends of a hold ───────────────────────────────────────────────────────────────────────────
+
+
+class SettleStatus(StrEnum):
+    """The definite result of settle and void."""
+
+    SETTLED = "settled"
+    ALREADY_SETTLED = "already_settled"
+    VOIDED = "voided"
+    ALREADY_VOIDED = "already_voided"
+    CORRECTED = "corrected"
+    UNKNOWN_HOLD = "unknown_hold"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSample:
+    """One observation for the learned output length of a (task type, group) pair."""
+
+    key: str
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a request really cost.
+
+    `charges` maps a budget's counter name to its amount; budgets of the hold that are missing there
+    are charged `cost_nano_usd`; names that the hold does not have are ignored. `counters` are added
+    to the running totals of the hold's `stats_period`. `samples` feed the learned output lengths.
+    """
+
+    hold_id: str
+    cost_nano_usd: int
+    body: str
+    charges: Mapping[str, int] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
+    samples: tuple[OutputSample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The result of settle or void; `charged_nano_usd` is what the books say after the call.
+
+    `overage_nano_usd` is the largest excess: of the cost over the whole hold, or of a budget's
+    charge over that budget's share.
+    """
+
+    status: SettleStatus
+    charged_nano_usd: int
+    held_nano_usd: int
+    overage_nano_usd: int
+    time_ms: int
+    events: tuple[ThresholdEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalRecord:
+    """A request that was not sent, for the refusal stream, with its decision."""
+
+    decision_id: str
+    code: str
+    body: str
+    decision: str
+    stats_period: str
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One immutable line. `charges` maps (budget, period id) to the nanodollars it added.
+
+    `kind` is `settled`, `voided`, `unreconciled` (a lease ended) or `corrected` (a late settle or
+    void; its charges are the differences, possibly negative, and its cost is the real one).
+    """
+
+    id: str
+    kind: str
+    hold_id: str
+    time_ms: int
+    cost_nano_usd: int
+    held_nano_usd: int
+    charges: Mapping[tuple[str, str], int]
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEvent:
+    """One line of the event stream (`threshold`, `overage`, `unreconciled`) or of the refusals.
+
+    `body` is JSON text; a refusal's `kind` is its code.
+    """
+
+    id: str
+    kind: str
+    time_ms: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedOutput:
+    """The learned output length of a (task type, group) pair, in tokens, over `count` requests."""
+
+    mean_tokens: float
+    quantile95_tokens: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A counter that does not equal what the entries and open holds add up to.
+
+    `counter` is `spent` or `held`; or one of `holds` and `leases`, whose figures are numbers of
+    holds and not amounts. Stray leases belong to no budget: theirs is the empty name.
+    """
+
+    counter: str
+    budget: str
+    period_id: str
+    stored_nano_usd: int
+    recomputed_nano_usd: int
+
+
+class Ledger(Protocol):
+    """The operations that every store implements; `tests/ledger` holds each to the same promises.
+
+    Every method raises `LedgerUnavailable` where the store does not answer.
+    """
+
+    async def publish(self, policy: PublishedPolicy) -> int:
+        """Make the policy's limits current and return the revision."""
+
+    async def hold(self, request: HoldRequest) -> Held | Refused:
+        """Admit against every budget, or change nothing and say why.
+
+        A refusal writes nothing but the claim of the emergency threshold, with its event.
+
+        Raises:
+            ClockSkew: a period does not hold the store's time.
+            HoldIdReused: this hold id was settled, voided or expired.
+            PolicyNotPublished: the store knows no limit for a rule.
+        """
+
+    async def top_up(
+        self, hold_id: str, amount_nano_usd: int, budgets: tuple[BudgetHold, ...]
+    ) -> Held | Refused | None:
+        """Raise an open hold to the given absolute amounts, all or nothing; never lowers one.
+
+        Budgets that the hold did not have are added, in the period of the hold; those that it has
+        keep theirs. The states are of the budgets given. A refused top-up claims no threshold,
+        because its request goes on without it. None: there is no such open hold.
+
+        Raises:
+            ClockSkew: an added budget's period does not hold the time of the hold.
+            PolicyNotPublished: the store knows no limit for a rule.
+        """
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """Charge a hold with its actual cost, however large."""
+
+    async def void(self, hold_id: str, body: str, counters: Mapping[str, int]) -> Settled:
+        """Release a hold without a charge, leaving an entry of cost 0."""
+
+    async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
+        """Extend the leases of open holds to `lease_ms` from now; return how many were open."""
+
+    async def expire(self, count_max: int) -> tuple[LedgerEntry, ...]:
+        """Charge up to `count_max` holds whose lease has ended; return their entries."""
+
+    async def refuse(self, refusal: RefusalRecord) -> None:
+        """Record a request that was not sent; repeating a decision id within the hour is void."""
+
+    async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
+        """Return the counters of (budget, rule, period id) triples.
+
+        Raises:
+            PolicyNotPublished: the store knows no limit for a rule.
+        """
+
+    async def counters(self, stats_period: str) -> dict[str, int]:
+        """Return the running totals of a stats period."""
+
+    async def learned(self) -> dict[str, LearnedOutput]:
+        """Return every learned output length, by key."""
+
+    async def decision(self, decision_id: str) -> str | None:
+        """Return a stored decision's JSON text."""
+
+    def entries(self, after: str = "", newest_first: bool = False) -> AsyncIterator[LedgerEntry]:
+        """Iterate over the entries, from the oldest or the newest, beyond the id `after`."""
+
+    def events(self, after: str = "", newest_first: bool = False) -> AsyncIterator[LedgerEvent]:
+        """Iterate over the event stream."""
+
+    def refusals(self, after: str = "", newest_first: bool = False) -> AsyncIterator[LedgerEvent]:
+        """Iterate over the refusal stream."""
+
+    async def verify(self) -> tuple[Difference, ...]:
+        """Recompute every counter from the entries and open holds; return each difference."""
+
+    async def now_ms(self) -> int:
+        """Return the store's clock, in Unix milliseconds."""

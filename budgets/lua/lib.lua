@@ -1,0 +1,276 @@
+-- What every ledger script shares. This text stands before each of them when it is loaded.
+--
+-- STORAGE FORMAT 1. Two releases may use one Redis at the same time, and an older one may follow a
+-- newer one. So: fields and keys may be added; none may be renamed, removed, or given another
+-- meaning; a script takes an absent field for zero and leaves fields alone that it does not know.
+-- A change that breaks this rule needs a new FORMAT, and a new prefix for all keys.
+--
+-- All keys start with KEYS[1], `farebox:{NAME}:`, whose hash tag puts them in one cluster slot:
+--   policy                  hash    format, digest, revision; limit:RULE, epoch:RULE and
+--                                   thresholds:RULE (`level:percent:amount;…`, rising)
+--   budget:PERIOD:BUDGET    hash    spent, held, holds, rule, claimed:LEVEL = limit epoch
+--   ends:PERIOD:BUDGET      zset    the budget's open holds by expected end
+--   counters                set     PERIOD:BUDGET of every budget hash
+--   hold:ID                 hash    state (open, settled, voided, unreconciled), amount, time,
+--                                   shares, facts, decision_id, stats_period; once ended: charged,
+--                                   overage, and a TTL instead of the facts
+--   leases                  zset    the open holds by the end of their lease
+--   entries                 stream  never trimmed
+--   events, refusals        stream  about the last million lines
+--   decision:ID             string  JSON, with a TTL
+--   refused:ID              string  when the refusal with this decision id was recorded, for an hour
+--   stats:PERIOD            hash    running totals
+--   learned                 hash    n:KEY, mean:KEY, deviation:KEY, quantile95:KEY
+--
+-- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53
+-- (9 million dollars), and serve for comparisons; `int` prints them without an exponent. Nothing
+-- that holds live money has a TTL. The clock is Redis's own; ARGV[1] shifts it in tests.
+
+local P = KEYS[1]
+local FORMAT = '1'
+local STREAM_LINES_MAX = '1000000'
+local LEVELS = {'informational', 'warning', 'critical', 'emergency'}
+-- How long an ended hold is remembered: a repeated call still gets its definite result.
+local ENDED_TTL_S = 7 * 86400
+-- An expired hold waits longer, because a late settle may still correct it.
+local UNRECONCILED_TTL_S = 62 * 86400
+local RETRY_AFTER_MS_MIN = 250
+local RETRY_AFTER_MS_DEFAULT = 1000
+
+local function int(number)
+  -- Adding 0 turns -0, which would print as `-0` and is no integer to Redis, into 0.
+  return string.format('%.0f', number + 0)
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[1])
+end
+
+local function counter_key(budget, period)
+  return P .. 'budget:' .. period .. ':' .. budget
+end
+
+local function ends_key(budget, period)
+  return P .. 'ends:' .. period .. ':' .. budget
+end
+
+local function add_event(kind, now, body)
+  redis.call('XADD', P .. 'events', 'MAXLEN', '~', STREAM_LINES_MAX, '*',
+    'kind', kind, 'time', int(now), 'body', body)
+end
+
+local function add_counters(stats_period, counters)
+  for i = 1, #counters, 2 do
+    redis.call('HINCRBY', P .. 'stats:' .. stats_period, counters[i], counters[i + 1])
+  end
+end
+
+-- ── budgets ─────────────────────────────────────────────────────────────────────────────────────
+
+-- A budget as it stands, or nil where its rule was never published.
+local function read_state(budget, rule, period)
+  local limit = redis.call('HMGET', P .. 'policy',
+    'limit:' .. rule, 'epoch:' .. rule, 'thresholds:' .. rule)
+  if not limit[1] then return nil end
+  local counter = redis.call('HMGET', counter_key(budget, period), 'spent', 'held', 'holds',
+    'claimed:informational', 'claimed:warning', 'claimed:critical', 'claimed:emergency')
+  local state = {
+    budget = budget, rule = rule, period = period,
+    limit = tonumber(limit[1]), epoch = limit[2], thresholds = limit[3],
+    spent = tonumber(counter[1] or 0), held = tonumber(counter[2] or 0),
+    holds = tonumber(counter[3] or 0), claimed = {},
+  }
+  for i, level in ipairs(LEVELS) do
+    state.claimed[level] = counter[3 + i] == state.epoch
+  end
+  return state
+end
+
+local function reply_state(state)
+  local claimed = {}
+  for _, level in ipairs(LEVELS) do
+    if state.claimed[level] then claimed[#claimed + 1] = level end
+  end
+  return {state.budget, state.rule, state.period, int(state.limit), state.epoch, int(state.spent),
+    int(state.held), int(state.holds), table.concat(claimed, ',')}
+end
+
+local function reply_states(wants)
+  local states = {}
+  for i, want in ipairs(wants) do states[i] = reply_state(want.state) end
+  return states
+end
+
+-- Make a counter findable for `verify`, before its first figure is written.
+local function register(state)
+  local name = state.period .. ':' .. state.budget
+  if redis.call('SADD', P .. 'counters', name) == 1 then
+    redis.call('HSET', counter_key(state.budget, state.period), 'rule', state.rule)
+  end
+end
+
+-- Claim one threshold for this limit epoch and announce it, unless it is claimed already.
+local function claim(state, level, percent, now, events)
+  if state.claimed[level] then return end
+  state.claimed[level] = true
+  redis.call('HSET', counter_key(state.budget, state.period), 'claimed:' .. level, state.epoch)
+  add_event('threshold', now, '{"level":"' .. level .. '","percent":' .. percent
+    .. ',"budget":' .. cjson.encode(state.budget) .. ',"rule":' .. cjson.encode(state.rule)
+    .. ',"period_id":' .. cjson.encode(state.period) .. ',"limit_epoch":' .. state.epoch
+    .. ',"limit_nano_usd":' .. int(state.limit) .. ',"spent_nano_usd":' .. int(state.spent)
+    .. ',"time_ms":' .. int(now) .. '}')
+  events[#events + 1] = {level, percent, state.budget, state.rule, state.period, state.epoch,
+    int(state.limit), int(state.spent), int(now)}
+end
+
+local function claim_reached(state, now, events)
+  for level, percent, amount in string.gmatch(state.thresholds, '(%a+):(%d+):(%d+)') do
+    if state.spent >= tonumber(amount) then claim(state, level, percent, now, events) end
+  end
+end
+
+-- ── admission ───────────────────────────────────────────────────────────────────────────────────
+
+-- Judge a list of wants, {state, target, delta, enforced}: the budget bears `target` in all for
+-- this hold, of which `delta` is new. Returns the code of the refusal and the want that refused,
+-- and the code that budgets in shadow mode would have refused with.
+local function judge(wants)
+  local code, refuser, would_refuse
+  for _, want in ipairs(wants) do
+    local state = want.state
+    if not want.standing then
+      if state.spent + want.target > state.limit then
+        want.verdict = 'budget_exceeded'
+      elseif state.spent + state.held + want.delta > state.limit then
+        want.verdict = 'budget_busy'
+      end
+    end
+    want.left = state.limit - state.spent - state.held
+    if want.verdict and not want.enforced then
+      if would_refuse ~= 'budget_exceeded' then would_refuse = want.verdict end
+    elseif want.verdict then
+      local graver = code ~= 'budget_exceeded' and want.verdict == 'budget_exceeded'
+      if not code or graver or (code == want.verdict and want.left < refuser.left) then
+        code, refuser = want.verdict, want
+      end
+    end
+  end
+  return code, refuser, would_refuse
+end
+
+local function retry_after_ms(state, now)
+  local first = redis.call('ZRANGE', ends_key(state.budget, state.period), 0, 0, 'WITHSCORES')
+  if not first[2] or tonumber(first[2]) <= now then return RETRY_AFTER_MS_DEFAULT end
+  return math.max(RETRY_AFTER_MS_MIN, tonumber(first[2]) - now)
+end
+
+local function reply_refused(code, refuser, now, wants, events)
+  local retry = ''
+  if code == 'budget_busy' then retry = int(retry_after_ms(refuser.state, now)) end
+  local position
+  for i, want in ipairs(wants) do
+    if want == refuser then position = i - 1 end
+  end
+  return {'refused', code, int(now), int(position), retry, reply_states(wants), events}
+end
+
+-- Put a want's `delta` aside, under this hold.
+local function take(want, hold_id, expected_end, joins)
+  local state = want.state
+  local key = counter_key(state.budget, state.period)
+  register(state)
+  redis.call('HINCRBY', key, 'held', int(want.delta))
+  state.held = state.held + want.delta
+  if joins then
+    redis.call('HINCRBY', key, 'holds', '1')
+    redis.call('ZADD', ends_key(state.budget, state.period), int(expected_end), hold_id)
+    state.holds = state.holds + 1
+  end
+end
+
+-- ── holds ───────────────────────────────────────────────────────────────────────────────────────
+
+-- Shares are kept as JSON: a list of [budget, rule, period, amount, charged], amounts as strings.
+local function encode_shares(shares)
+  if #shares == 0 then return '[]' end
+  return cjson.encode(shares)
+end
+
+local function read_hold(hold_id)
+  local fields = redis.call('HMGET', P .. 'hold:' .. hold_id, 'state', 'amount', 'time', 'shares',
+    'facts', 'decision_id', 'stats_period', 'charged', 'overage', 'expected_end')
+  if not fields[1] then return nil end
+  return {
+    id = hold_id, state = fields[1], amount = tonumber(fields[2]), time = tonumber(fields[3]),
+    shares = cjson.decode(fields[4]), facts = fields[5], decision_id = fields[6],
+    stats_period = fields[7], charged = fields[8] or '0', overage = fields[9] or '0',
+    expected_end = tonumber(fields[10]),
+  }
+end
+
+-- End a hold, or correct one that its lease ended: counters, entry, thresholds, and what is
+-- remembered of it. `ending` has kind, state, cost, body, counters, ttl_s, and charge(share).
+local function end_hold(hold, ending, now, events)
+  local cost = ending.cost
+  local overage = math.max(0, cost - hold.amount)
+  local charges = {}
+  for i, share in ipairs(hold.shares) do
+    local budget, rule, period, held = share[1], share[2], share[3], tonumber(share[4])
+    local charge = ending.charge(share)
+    local key = counter_key(budget, period)
+    local added = int(charge - tonumber(share[5] or 0))
+    redis.call('HINCRBY', key, 'spent', added)
+    if hold.state == 'open' then
+      redis.call('HINCRBY', key, 'held', int(-held))
+      redis.call('HINCRBY', key, 'holds', '-1')
+      redis.call('ZREM', ends_key(budget, period), hold.id)
+    end
+    charges[i] = {budget, period, added}
+    share[5] = int(charge)
+    overage = math.max(overage, charge - held)
+  end
+  local entry = redis.call('XADD', P .. 'entries', '*', 'kind', ending.kind, 'hold', hold.id,
+    'time', int(now), 'cost', int(cost), 'held', int(hold.amount),
+    'charges', encode_shares(charges), 'body', ending.body)
+  add_counters(hold.stats_period, ending.counters)
+  if overage > 0 then
+    add_counters(hold.stats_period, {'overage_count', '1', 'overage_nano', int(overage)})
+    add_event('overage', now, '{"hold_id":' .. cjson.encode(hold.id)
+      .. ',"decision_id":' .. cjson.encode(hold.decision_id)
+      .. ',"cost_nano_usd":' .. int(cost) .. ',"held_nano_usd":' .. int(hold.amount)
+      .. ',"overage_nano_usd":' .. int(overage) .. '}')
+  end
+  if ending.state ~= 'voided' then
+    for _, share in ipairs(hold.shares) do
+      local state = read_state(share[1], share[2], share[3])
+      if state then claim_reached(state, now, events) end
+    end
+  end
+  local key = P .. 'hold:' .. hold.id
+  redis.call('HSET', key, 'state', ending.state, 'charged', int(cost), 'overage', int(overage),
+    'shares', encode_shares(hold.shares))
+  redis.call('HDEL', key, 'facts')
+  redis.call('EXPIRE', key, ending.ttl_s)
+  redis.call('ZREM', P .. 'leases', hold.id)
+  return entry, charges, overage
+end
+
+-- The definite result of a settle or void: the first call decides, later ones are told so.
+-- `ending` lacks kind and ttl_s, which follow from what the hold was.
+local function resolve(hold_id, ending, now)
+  local hold = read_hold(hold_id)
+  if not hold then return {'unknown_hold', '0', '0', '0', int(now), {}} end
+  local status = ending.state
+  if hold.state == 'settled' or hold.state == 'voided' then
+    return {'already_' .. hold.state, hold.charged, int(hold.amount), hold.overage, int(now), {}}
+  end
+  ending.kind, ending.ttl_s = ending.state, ENDED_TTL_S
+  if hold.state == 'unreconciled' then
+    status, ending.kind = 'corrected', 'corrected'
+    add_counters(hold.stats_period, {'corrected_count', '1', 'corrected_nano', hold.charged})
+  end
+  local events = {}
+  local _, _, overage = end_hold(hold, ending, now, events)
+  return {status, int(ending.cost), int(hold.amount), int(overage), int(now), events}
+end

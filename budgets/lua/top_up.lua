@@ -1,0 +1,43 @@
+-- Raise an open hold to absolute amounts, all or nothing. Never lowers one.
+-- ARGV: 2 hold id, 3 amount, then for each budget the seven fields of `hold`.
+local hold = read_hold(ARGV[2])
+if not hold or hold.state ~= 'open' then return {'none'} end
+local now = now_ms()
+
+local share_of = {}
+for _, share in ipairs(hold.shares) do share_of[share[1]] = share end
+
+local wants = {}
+for i = 4, #ARGV, 7 do
+  local budget, rule, period, target = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 5])
+  local share = share_of[budget]
+  local held = 0
+  if share then
+    rule, period, held = share[2], share[3], tonumber(share[4])
+    target = math.max(target, held)
+  elseif hold.time < tonumber(ARGV[i + 3]) or hold.time >= tonumber(ARGV[i + 4]) then
+    return {'clock', int(hold.time)}
+  end
+  local state = read_state(budget, rule, period)
+  if not state then return {'unpublished', rule} end
+  wants[#wants + 1] = {
+    state = state, share = share, target = target, delta = target - held,
+    standing = share ~= nil and target == held, enforced = ARGV[i + 6] == '1',
+  }
+end
+
+local code, refuser, would_refuse = judge(wants)
+if code then return reply_refused(code, refuser, now, wants, {}) end
+
+for _, want in ipairs(wants) do
+  local state = want.state
+  take(want, hold.id, hold.expected_end, not want.share)
+  if want.share then
+    want.share[4] = int(want.target)
+  else
+    hold.shares[#hold.shares + 1] = {state.budget, state.rule, state.period, int(want.target)}
+  end
+end
+redis.call('HSET', P .. 'hold:' .. hold.id,
+  'amount', int(math.max(hold.amount, tonumber(ARGV[3]))), 'shares', encode_shares(hold.shares))
+return {'held', int(now), '0', would_refuse or '', reply_states(wants), {}}

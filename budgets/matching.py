@@ -1,0 +1,155 @@
+"""Which budgets a request counts against, and under which counter. Pure.
+
+A rule without `each` has one counter, named like the rule. With `each` there is one counter for
+every value, named `rule:value`; the value is percent-encoded and bounded, so that no caller can
+choose a name that collides with another counter or grows without end.
+
+What a caller merely claims (tags, and a user where the key names none) can match a budget and so
+restrict the request further. It never keeps a budget from matching: rules are only ever added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from budgets.config import Budget, BudgetsFile
+from budgets.ledger import BudgetHold
+from budgets.period import period_at
+
+VALUE_LENGTH_MAX = 96
+"""The longest encoded value in a counter's name; a longer one ends in its digest instead."""
+
+TAGS_MAX = 16
+"""How many tags of a request count; the rest are ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetFacts:
+    """What is known about a request when its budgets are sought.
+
+    `key`, `team` and `user` come from the key. `claimed_user` and `tags` are the caller's words;
+    the claimed user counts only where the key names none, so that nobody can spend another's
+    budget.
+    """
+
+    category: str
+    task_type: str
+    key: str | None = None
+    team: str | None = None
+    user: str | None = None
+    claimed_user: str | None = None
+    tags: tuple[str, ...] = ()
+
+    def values(self, what: str, group: str | None) -> tuple[str, ...]:
+        """Return the request's values of one dimension: none, one, or several tags."""
+        match what:
+            case "category":
+                return (self.category,)
+            case "task_type":
+                return (self.task_type,)
+            case "key":
+                return (self.key,) if self.key else ()
+            case "team":
+                return (self.team,) if self.team else ()
+            case "user":
+                name = self.user or self.claimed_user
+                return (name,) if name else ()
+            case "tag":
+                return tuple(dict.fromkeys(self.tags))[:TAGS_MAX]
+            case "model":
+                return (group,) if group else ()
+            case _:
+                raise ValueError(f"no such dimension: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedBudget:
+    """One counter that a request counts against. `by_model`: whether it depends on the group."""
+
+    budget: str
+    rule: str
+    config: Budget
+    by_model: bool
+
+    @property
+    def enforced(self) -> bool:
+        """Whether this budget refuses; one in shadow mode only counts."""
+        return self.config.mode == "enforce"
+
+
+def counter_name(rule: str, value: str) -> str:
+    """Return the counter of one value of a rule with `each`."""
+    encoded = quote(value, safe="-_.@")
+    if len(encoded) > VALUE_LENGTH_MAX:
+        digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+        encoded = f"{encoded[: VALUE_LENGTH_MAX - 25]}~{digest}"
+    return f"{rule}:{encoded}"
+
+
+def matched(
+    config: BudgetsFile, facts: BudgetFacts, group: str | None
+) -> tuple[MatchedBudget, ...]:
+    """Return every counter that the request counts against, in the file's order.
+
+    `group` is the group that is to serve it. None leaves out the rules that depend on the group:
+    those are added for the group at hand when a fallback changes it.
+    """
+    found: list[MatchedBudget] = []
+    for name, budget in config.budgets.items():
+        by_model = budget.match.model is not None or budget.each == "model"
+        if (by_model and group is None) or not _matches(budget, facts, group):
+            continue
+        if budget.each is None:
+            found.append(MatchedBudget(name, name, budget, by_model))
+            continue
+        wanted = getattr(budget.match, budget.each)
+        for value in facts.values(budget.each, group):
+            if wanted is None or value in wanted:
+                found.append(MatchedBudget(counter_name(name, value), name, budget, by_model))
+    return tuple(found)
+
+
+def _matches(budget: Budget, facts: BudgetFacts, group: str | None) -> bool:
+    for what in type(budget.match).model_fields:
+        wanted = getattr(budget.match, what)
+        if wanted is not None and not set(wanted) & set(facts.values(what, group)):
+            return False
+    return True
+
+
+def holds(
+    config: BudgetsFile, budgets: tuple[MatchedBudget, ...], amount_nano_usd: int, time_ms: int
+) -> tuple[BudgetHold, ...]:
+    """Return the holds of `amount_nano_usd` in each budget, in the periods of that instant."""
+    return tuple(
+        BudgetHold(
+            budget=item.budget,
+            rule=item.rule,
+            period=period_at(item.config.period, config.time_zone, time_ms),
+            amount_nano_usd=amount_nano_usd,
+            enforced=item.enforced,
+        )
+        for item in budgets
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """The most that one request may cost. `rule` is the budget that says so, None for the file."""
+
+    nano_usd: int
+    rule: str | None
+
+
+def per_request_cap(config: BudgetsFile, budgets: tuple[MatchedBudget, ...]) -> Cap | None:
+    """Return the lowest cap that applies; a budget in shadow mode sets none."""
+    caps = [
+        Cap(item.config.per_request_cap_nano_usd, item.rule)
+        for item in budgets
+        if item.enforced and item.config.per_request_cap_nano_usd is not None
+    ]
+    if config.per_request_cap_nano_usd is not None:
+        caps.append(Cap(config.per_request_cap_nano_usd, None))
+    return min(caps, key=lambda cap: cap.nano_usd, default=None)

@@ -1,0 +1,147 @@
+"""The requests that this worker has sent and not settled yet.
+
+The hook before a call opens one, the callback after it closes it; both live in the same process, as
+a request never changes workers. What a crash would lose here is in the hold as well (its facts and
+its lease), so the books need nothing of this to be right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from budgets.ledger import BudgetHold
+from budgets.prices import Price
+
+OPEN_REQUESTS_MAX = 100_000
+"""Bound of the registry. Beyond it the oldest is forgotten here, and its lease ends its hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What this request costs on one group: its price, the local counts, the hold it would need.
+
+    `budgets` are all budgets that a send to this group is charged to, with the amounts of its hold.
+    """
+
+    group: str
+    price: Price
+    input_tokens: int
+    output_tokens_expected: int
+    estimate_nano_usd: int
+    hold_nano_usd: int
+    budgets: tuple[BudgetHold, ...]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One send to a provider. `cost_nano_usd` is known once it has ended."""
+
+    group: str
+    started_ns: int
+    status: str = "open"
+    cost_nano_usd: int = 0
+    estimated: bool = False
+    error: str | None = None
+    latency_ms: int = 0
+
+    def end(self, status: str, cost_nano_usd: int = 0, *, estimated: bool = False) -> None:
+        """Close the attempt with its outcome and cost."""
+        self.status = status
+        self.cost_nano_usd = cost_nano_usd
+        self.estimated = estimated
+        self.latency_ms = (time.monotonic_ns() - self.started_ns) // 1_000_000
+
+
+@dataclass(slots=True)
+class OpenRequest:
+    """One admitted request on its way.
+
+    `facts` are the entry's fields that are known beforehand. `stream_object` is LiteLLM's stream,
+    kept to see whether the provider reported usage. `failing` is awaited while a stream that died
+    waits for its partial count.
+    """
+
+    request_id: str
+    decision_id: str
+    facts: dict[str, Any]
+    terms: Mapping[str, Terms]
+    group: str
+    held_nano_usd: int
+    held_groups: list[str]
+    headers: dict[str, str]
+    stream: bool
+    output_tokens_cap: int | None
+    started_ns: int = field(default_factory=time.monotonic_ns)
+    attempts: list[Attempt] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    answer_started: bool = False
+    capped: bool = False
+    closing: bool = False
+    finished: bool = False
+    stream_object: object = None
+    failing: asyncio.Event | None = None
+
+    def begin_attempt(self, group: str) -> Attempt:
+        """Note that a send to `group` begins; a nested call of the same send is the same attempt."""
+        if self.attempts and self.attempts[-1].status == "open":
+            return self.attempts[-1]
+        attempt = Attempt(group, time.monotonic_ns())
+        self.attempts.append(attempt)
+        return attempt
+
+    def open_attempt(self) -> Attempt | None:
+        """Return the attempt that has not ended, if there is one."""
+        return self.attempts[-1] if self.attempts and self.attempts[-1].status == "open" else None
+
+    def ended_cost_nano_usd(self) -> int:
+        """Return what the attempts that have ended cost together."""
+        return sum(a.cost_nano_usd for a in self.attempts)
+
+    def charges(self) -> dict[str, int]:
+        """Return each budget's share: the attempts on groups that the budget is charged for."""
+        shares: dict[str, int] = {}
+        for group in self.held_groups:
+            for hold in self.terms[group].budgets:
+                shares.setdefault(hold.budget, 0)
+        for attempt in self.attempts:
+            terms = self.terms.get(attempt.group) or self.terms[self.group]
+            for hold in terms.budgets:
+                if hold.budget in shares:
+                    shares[hold.budget] += attempt.cost_nano_usd
+        return shares
+
+    def latency_ms(self) -> int:
+        """Return the milliseconds since the request was admitted."""
+        return (time.monotonic_ns() - self.started_ns) // 1_000_000
+
+
+class OpenRequests:
+    """The registry, by request id; ids are Farebox's own, never the client's."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, OpenRequest] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[OpenRequest]:
+        return iter(tuple(self._open.values()))
+
+    def add(self, request: OpenRequest) -> None:
+        """Register a request; at the bound, the oldest one is forgotten."""
+        if len(self._open) >= OPEN_REQUESTS_MAX:
+            self._open.pop(next(iter(self._open)))
+        self._open[request.request_id] = request
+
+    def get(self, request_id: object) -> OpenRequest | None:
+        """Return an open request, or None for anything that is not an open request's id."""
+        return self._open.get(request_id) if isinstance(request_id, str) else None
+
+    def remove(self, request_id: str) -> None:
+        """Forget a request; unknown ids are fine."""
+        self._open.pop(request_id, None)

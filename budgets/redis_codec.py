@@ -1,0 +1,180 @@
+"""How the ledger's types look to the Lua scripts, and how the scripts' replies look as types.
+
+Arguments are flat lists of texts, replies are nested lists of texts: integers travel as decimal
+digits both ways, since Lua's own numbers would lose them above 2**53.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from budgets.ledger import (
+    BudgetHold,
+    BudgetState,
+    Held,
+    LearnedOutput,
+    LedgerEntry,
+    LedgerEvent,
+    Level,
+    PublishedPolicy,
+    PublishedRule,
+    Refused,
+    Settled,
+    SettleStatus,
+    ThresholdEvent,
+)
+
+Args = list[str | int]
+
+
+def policy_args(policy: PublishedPolicy) -> Args:
+    """Return `publish`'s arguments."""
+    args: Args = [policy.digest]
+    for rule in policy.rules:
+        args += [rule.rule, rule.limit_nano_usd, _thresholds(rule)]
+    return args
+
+
+def _thresholds(rule: PublishedRule) -> str:
+    return ";".join(
+        f"{it.level}:{it.percent}:{it.reached_at_nano_usd(rule.limit_nano_usd)}"
+        for it in rule.rising_thresholds()
+    )
+
+
+def budget_args(budgets: Iterable[BudgetHold]) -> Args:
+    """Return the seven fields of each budget of `hold` and `top_up`."""
+    args: Args = []
+    for it in budgets:
+        args += [it.budget, it.rule, it.period.id, it.period.start_ms, it.period.end_ms]
+        args += [it.amount_nano_usd, int(it.enforced)]
+    return args
+
+
+def pair_args(pairs: Mapping[str, int]) -> Args:
+    """Return names and figures one after the other."""
+    return [part for pair in pairs.items() for part in pair]
+
+
+def held(hold_id: str, reply: Sequence[Any]) -> Held:
+    """Return the `Held` of a reply `held, time, repeated, would_refuse, states, events`."""
+    _, time_ms, repeated, would_refuse, states, events = reply
+    return Held(
+        hold_id=hold_id,
+        time_ms=int(time_ms),
+        states=budget_states(states),
+        events=threshold_events(events),
+        would_refuse=would_refuse or None,
+        repeated=repeated == "1",
+    )
+
+
+def refused(budgets: Sequence[BudgetHold], reply: Sequence[Any]) -> Refused:
+    """Return the `Refused` of a reply `refused, code, time, position, retry, states, events`."""
+    _, code, time_ms, position, retry_after_ms, raw_states, events = reply
+    states = budget_states(raw_states)
+    refuser = budgets[int(position)]
+    return Refused(
+        code=code,
+        time_ms=int(time_ms),
+        state=states[int(position)],
+        requested_nano_usd=refuser.amount_nano_usd,
+        period_end_ms=refuser.period.end_ms,
+        retry_after_ms=int(retry_after_ms) if retry_after_ms else None,
+        states=states,
+        events=threshold_events(events),
+    )
+
+
+def settled(reply: Sequence[Any]) -> Settled:
+    """Return the `Settled` of a reply `status, charged, held, overage, time, events`."""
+    status, charged, held_amount, overage, time_ms, events = reply
+    return Settled(
+        status=SettleStatus(status),
+        charged_nano_usd=int(charged),
+        held_nano_usd=int(held_amount),
+        overage_nano_usd=int(overage),
+        time_ms=int(time_ms),
+        events=threshold_events(events),
+    )
+
+
+def budget_states(rows: Iterable[Sequence[str]]) -> tuple[BudgetState, ...]:
+    """Return the states of rows as `lib.lua` replies them."""
+    return tuple(
+        BudgetState(
+            budget=budget,
+            rule=rule,
+            period_id=period_id,
+            limit_nano_usd=int(limit),
+            limit_epoch=int(epoch),
+            spent_nano_usd=int(spent),
+            held_nano_usd=int(held_amount),
+            holds=int(holds),
+            claimed=tuple(Level(level) for level in claimed.split(",") if level),
+        )
+        for budget, rule, period_id, limit, epoch, spent, held_amount, holds, claimed in rows
+    )
+
+
+def threshold_events(rows: Iterable[Sequence[str]]) -> tuple[ThresholdEvent, ...]:
+    """Return the threshold events of rows as `lib.lua` replies them."""
+    return tuple(
+        ThresholdEvent(
+            level=Level(level),
+            percent=int(percent),
+            budget=budget,
+            rule=rule,
+            period_id=period_id,
+            limit_epoch=int(epoch),
+            limit_nano_usd=int(limit),
+            spent_nano_usd=int(spent),
+            time_ms=int(time_ms),
+        )
+        for level, percent, budget, rule, period_id, epoch, limit, spent, time_ms in rows
+    )
+
+
+def expired_entry(row: Sequence[str]) -> LedgerEntry:
+    """Return the entry of a row of `expire`."""
+    entry_id, kind, hold_id, time_ms, cost, held_amount, charges, body = row
+    return LedgerEntry(
+        id=entry_id,
+        kind=kind,
+        hold_id=hold_id,
+        time_ms=int(time_ms),
+        cost_nano_usd=int(cost),
+        held_nano_usd=int(held_amount),
+        charges=_charges(charges),
+        body=body,
+    )
+
+
+def stream_entry(entry_id: str, fields: Mapping[str, str]) -> LedgerEntry:
+    """Return a line of the entries' stream."""
+    row = [fields[name] for name in ("kind", "hold", "time", "cost", "held", "charges", "body")]
+    return expired_entry([entry_id, *row])
+
+
+def stream_event(event_id: str, fields: Mapping[str, str]) -> LedgerEvent:
+    """Return a line of the events' or refusals' stream."""
+    return LedgerEvent(event_id, fields["kind"], int(fields["time"]), fields["body"])
+
+
+def _charges(text: str) -> dict[tuple[str, str], int]:
+    return {(budget, period_id): int(amount) for budget, period_id, amount in json.loads(text)}
+
+
+def learned_outputs(fields: Mapping[str, str]) -> dict[str, LearnedOutput]:
+    """Return the learned output lengths of the `learned` hash."""
+    keys = [name.removeprefix("n:") for name in fields if name.startswith("n:")]
+    return {
+        key: LearnedOutput(
+            mean_tokens=float(fields[f"mean:{key}"]),
+            quantile95_tokens=float(fields[f"quantile95:{key}"]),
+            count=int(fields[f"n:{key}"]),
+        )
+        for key in keys
+    }

@@ -1,0 +1,98 @@
+"""Loads the Lua scripts and runs them; turns Redis's errors into the ledger's.
+
+A script is `lua/lib.lua` followed by its own file, known to Redis by the hash of that text: two
+releases that share a Redis run their own texts, and `lua/lib.lua` says what they must agree on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from redis import asyncio as redis
+from redis import exceptions as errors
+
+from budgets.ledger import LedgerUnavailable
+
+RedisClient = redis.Redis | redis.RedisCluster
+"""A client made with `decode_responses=True`."""
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (errors.AuthenticationError, "Redis refused the credentials"),
+    (errors.AuthorizationError, "Redis refused the credentials"),
+    (errors.NoPermissionError, "the Redis user may not run this command"),
+    (errors.BusyLoadingError, "Redis is loading its data"),
+    (errors.MaxConnectionsError, "all connections to Redis are in use"),
+    (errors.ReadOnlyError, "this Redis is a read-only replica"),
+    (errors.OutOfMemoryError, "Redis is out of memory"),
+    (errors.ClusterDownError, "the Redis cluster is down"),
+    (errors.TimeoutError, "Redis did not answer in time"),
+    (errors.ConnectionError, "Redis cannot be reached"),
+    (TimeoutError, "Redis did not answer in time"),
+    (OSError, "Redis cannot be reached"),
+)
+
+_CODES = re.compile(
+    r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOPERM"
+    r"|NOAUTH|WRONGPASS|WRONGTYPE|UNKILLABLE|FORMAT)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Script:
+    text: str
+    sha: str
+
+
+@cache
+def _script(name: str) -> _Script:
+    folder = files("budgets") / "lua"
+    text = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("lib", name))
+    # Redis names scripts by SHA-1; nothing here depends on that being hard to forge.
+    return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+async def run_script(client: RedisClient, name: str, prefix: str, *args: str | int) -> Any:
+    """Run a script on the keys that start with `prefix`; return its decoded reply.
+
+    Redis forgets scripts at a restart and at SCRIPT FLUSH: then the whole text is sent once.
+
+    Raises:
+        LedgerUnavailable: Redis did not answer, or answered with an error.
+    """
+    script = _script(name)
+    values = [str(arg) for arg in args]
+    with redis_errors():
+        try:
+            reply = client.evalsha(script.sha, 1, prefix, *values)
+            return await reply
+        except errors.NoScriptError:
+            reply = client.eval(script.text, 1, prefix, *values)
+            return await reply
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Raise `LedgerUnavailable`, with a reason that holds no secret, for every error of Redis."""
+    try:
+        yield
+    except (errors.RedisError, OSError) as error:
+        raise LedgerUnavailable(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return reason
+    # Redis 6.2 wraps an error that a script ran into in a longer text. Only the code is quoted:
+    # the rest may repeat arguments.
+    code = _CODES.search(str(error))
+    if code is None:
+        return f"Redis answered with an error ({type(error).__name__})"
+    return f"Redis answered with the error {code[0]}"

@@ -1,0 +1,258 @@
+"""The ledger in Redis: one Lua script an operation, one round trip each, Redis's own clock.
+
+What the scripts do stands in `lua/`, what each operation promises in `ledger`, and the model that
+this store is held to in `memory`. Redis must not evict (`maxmemory-policy noeviction`): live money
+has no TTL, and a key that vanishes shows in `verify` as a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import Any, cast
+
+from budgets import redis_codec as codec
+from budgets.checks import (
+    check_budgets,
+    check_counters,
+    check_hold,
+    check_policy,
+    check_refusal,
+    check_settlement,
+)
+from budgets.ledger import (
+    BudgetHold,
+    BudgetState,
+    ClockSkew,
+    Difference,
+    Held,
+    HoldIdReused,
+    HoldRequest,
+    LearnedOutput,
+    LedgerEntry,
+    LedgerEvent,
+    PolicyNotPublished,
+    PublishedPolicy,
+    RefusalRecord,
+    Refused,
+    Settled,
+    Settlement,
+)
+from budgets.redis_audit import audit
+from budgets.redis_scripts import RedisClient, redis_errors, run_script
+
+PAGE_LINES = 500
+BATCH_MAX = 200
+"""The most holds or budgets in one script call: it bounds how long others wait for Redis."""
+
+DECISION_TTL_S = 35 * 86_400
+
+
+class RedisLedger:
+    """A `Ledger` in Redis.
+
+    Args:
+        client: made with `decode_responses=True`. Its own retries are safe: a repeated operation
+            answers that it is done already.
+        name: the ledger's name; all keys start with `farebox:{name}:`.
+        clock_offset_ms: added to Redis's time. For tests and simulations only, which change the
+            attribute of the same name to let time pass; TTLs go on by Redis's own time.
+        decision_ttl_s: how long decisions are kept, in seconds.
+    """
+
+    def __init__(
+        self,
+        client: RedisClient,
+        name: str = "default",
+        *,
+        clock_offset_ms: int = 0,
+        decision_ttl_s: int = DECISION_TTL_S,
+    ) -> None:
+        if not name or "{" in name or "}" in name:
+            raise ValueError(f"the ledger name {name!r} is empty or has braces; use letters")
+        self.clock_offset_ms = clock_offset_ms
+        self._client = client
+        self._prefix = f"farebox:{{{name}}}:"
+        self._decision_ttl_s = decision_ttl_s
+        self._policy: PublishedPolicy | None = None
+
+    async def _run(self, script: str, *args: str | int) -> Any:
+        return await run_script(self._client, script, self._prefix, self.clock_offset_ms, *args)
+
+    async def _run_with_policy(self, script: str, *args: str | int) -> Any:
+        """Run a script that needs the published limits.
+
+        Where Redis lost them, the policy that this process published last is published again, once.
+        """
+        reply = await self._run(script, *args)
+        if reply[0] == "unpublished" and self._policy is not None:
+            await self.publish(self._policy)
+            reply = await self._run(script, *args)
+        if reply[0] == "unpublished":
+            raise PolicyNotPublished(reply[1])
+        return reply
+
+    async def publish(self, policy: PublishedPolicy) -> int:
+        check_policy(policy)
+        # Remembered first: if Redis is down now, the first hold after its return publishes it.
+        self._policy = policy
+        return int(await self._run("publish", *codec.policy_args(policy)))
+
+    async def hold(self, request: HoldRequest) -> Held | Refused:
+        check_hold(request)
+        reply = await self._run_with_policy(
+            "hold",
+            request.hold_id,
+            request.amount_nano_usd,
+            request.lease_ms,
+            request.expected_end_ms_in,
+            request.facts,
+            request.decision_id,
+            request.decision,
+            self._decision_ttl_s,
+            request.stats_period,
+            *codec.budget_args(request.budgets),
+        )
+        match reply[0]:
+            case "clock":
+                raise ClockSkew(int(reply[1]))
+            case "reused":
+                raise HoldIdReused(request.hold_id)
+            case "refused":
+                return codec.refused(request.budgets, reply)
+        return codec.held(request.hold_id, reply)
+
+    async def top_up(
+        self, hold_id: str, amount_nano_usd: int, budgets: tuple[BudgetHold, ...]
+    ) -> Held | Refused | None:
+        check_budgets(amount_nano_usd, budgets)
+        reply = await self._run_with_policy(
+            "top_up", hold_id, amount_nano_usd, *codec.budget_args(budgets)
+        )
+        match reply[0]:
+            case "none":
+                return None
+            case "clock":
+                raise ClockSkew(int(reply[1]))
+            case "refused":
+                return codec.refused(budgets, reply)
+        return codec.held(hold_id, reply)
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        check_settlement(settlement)
+        samples = {sample.key: sample.output_tokens for sample in settlement.samples}
+        reply = await self._run(
+            "settle",
+            settlement.hold_id,
+            settlement.cost_nano_usd,
+            settlement.body,
+            len(settlement.charges),
+            len(settlement.counters),
+            *codec.pair_args(settlement.charges),
+            *codec.pair_args(settlement.counters),
+            *codec.pair_args(samples),
+        )
+        return codec.settled(reply)
+
+    async def void(self, hold_id: str, body: str, counters: Mapping[str, int]) -> Settled:
+        check_counters(counters)
+        reply = await self._run("void", hold_id, body, *codec.pair_args(counters))
+        return codec.settled(reply)
+
+    async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
+        count = 0
+        for start in range(0, len(hold_ids), BATCH_MAX):
+            count += int(await self._run("renew", lease_ms, *hold_ids[start : start + BATCH_MAX]))
+        return count
+
+    async def expire(self, count_max: int) -> tuple[LedgerEntry, ...]:
+        entries: list[LedgerEntry] = []
+        left = count_max
+        while left > 0:
+            batch = min(left, BATCH_MAX)
+            seen, rows = await self._run("expire", batch)
+            entries += [codec.expired_entry(row) for row in rows]
+            left -= batch
+            if int(seen) < batch:
+                break
+        return tuple(entries)
+
+    async def refuse(self, refusal: RefusalRecord) -> None:
+        check_refusal(refusal)
+        await self._run(
+            "refuse",
+            refusal.decision_id,
+            refusal.code,
+            refusal.body,
+            refusal.decision,
+            self._decision_ttl_s,
+            refusal.stats_period,
+            *codec.pair_args(refusal.counters),
+        )
+
+    async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
+        states: list[BudgetState] = []
+        for start in range(0, len(budgets), BATCH_MAX):
+            names = [name for row in budgets[start : start + BATCH_MAX] for name in row]
+            _, rows = await self._run_with_policy("states", *names)
+            states += codec.budget_states(rows)
+        return tuple(states)
+
+    async def counters(self, stats_period: str) -> dict[str, int]:
+        totals = await self._read_hash(f"stats:{stats_period}")
+        return {name: int(figure) for name, figure in totals.items()}
+
+    async def learned(self) -> dict[str, LearnedOutput]:
+        return codec.learned_outputs(await self._read_hash("learned"))
+
+    async def decision(self, decision_id: str) -> str | None:
+        with redis_errors():
+            reply = self._client.get(f"{self._prefix}decision:{decision_id}")
+            return await cast("Awaitable[str | None]", reply)
+
+    async def _read_hash(self, key: str) -> dict[str, str]:
+        with redis_errors():
+            reply = self._client.hgetall(self._prefix + key)
+            return await cast("Awaitable[dict[str, str]]", reply)
+
+    async def entries(
+        self, after: str = "", newest_first: bool = False
+    ) -> AsyncIterator[LedgerEntry]:
+        async for line_id, fields in self._lines("entries", after, newest_first):
+            yield codec.stream_entry(line_id, fields)
+
+    async def events(
+        self, after: str = "", newest_first: bool = False
+    ) -> AsyncIterator[LedgerEvent]:
+        async for line_id, fields in self._lines("events", after, newest_first):
+            yield codec.stream_event(line_id, fields)
+
+    async def refusals(
+        self, after: str = "", newest_first: bool = False
+    ) -> AsyncIterator[LedgerEvent]:
+        async for line_id, fields in self._lines("refusals", after, newest_first):
+            yield codec.stream_event(line_id, fields)
+
+    async def _lines(
+        self, stream: str, after: str, newest_first: bool
+    ) -> AsyncIterator[tuple[str, dict[str, str]]]:
+        """Read a stream a page at a time; lines that are added meanwhile are read as well."""
+        key = self._prefix + stream
+        while True:
+            beyond = f"({after}" if after else None
+            with redis_errors():
+                if newest_first:
+                    reply = self._client.xrevrange(key, beyond or "+", "-", count=PAGE_LINES)
+                else:
+                    reply = self._client.xrange(key, beyond or "-", "+", count=PAGE_LINES)
+                page = await cast("Awaitable[list[tuple[str, dict[str, str]]]]", reply)
+            for line_id, fields in page:
+                yield line_id, fields
+            if len(page) < PAGE_LINES:
+                return
+            after = page[-1][0]
+
+    async def verify(self) -> tuple[Difference, ...]:
+        return await audit(self._client, self._prefix, self.entries)
+
+    async def now_ms(self) -> int:
+        return int(await self._run("now"))

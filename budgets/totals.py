@@ -1,0 +1,66 @@
+"""The running totals of a period: which counters a request's end adds to. Pure.
+
+They exist so that a status page needs one read and no walk over the entries. Names are
+`subject:value:measure`; measures are `requests`, `actual_nano`, and, for answers whose estimate can
+be judged (complete, sent, not from a cache), `judged`, `judged_actual_nano`, `judged_estimate_nano`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def of_entry(facts: Mapping[str, Any], actual_nano_usd: int, judged: bool) -> dict[str, int]:
+    """Return the counters that a settled or voided request adds to."""
+    totals: dict[str, int] = {}
+    subjects = [
+        "all",
+        f"category:{facts['category']}",
+        f"task_type:{facts['task_type']}",
+        f"model:{facts.get('serving_group') or facts['group']}",
+    ]
+    for subject in subjects:
+        totals[f"{subject}:requests"] = 1
+        totals[f"{subject}:actual_nano"] = actual_nano_usd
+        if judged:
+            totals[f"{subject}:judged"] = 1
+            totals[f"{subject}:judged_actual_nano"] = actual_nano_usd
+            totals[f"{subject}:judged_estimate_nano"] = facts["estimate_nano_usd"]
+    would = facts.get("would")
+    if would:
+        totals["shadow:requests"] = 1
+        totals["shadow:actual_nano"] = actual_nano_usd
+        if would.get("code"):
+            totals[f"shadow_code:{would['code']}:requests"] = 1
+        elif would.get("group"):
+            totals[f"shadow_model:{would['group']}:requests"] = 1
+            totals["shadow:would_nano"] = int(would["estimate_nano_usd"])
+            totals["shadow:routed_actual_nano"] = actual_nano_usd
+            if would["group"] != (facts.get("serving_group") or facts["group"]):
+                totals["shadow:rerouted"] = 1
+    return totals
+
+
+def of_refusal(code: str, category: str | None) -> dict[str, int]:
+    """Return the counters that a refusal adds to."""
+    totals = {"all:refused": 1, f"code:{code}:refused": 1}
+    if category:
+        totals[f"category:{category}:refused"] = 1
+    return totals
+
+
+def grouped(totals: Mapping[str, int], subject: str) -> dict[str, dict[str, int]]:
+    """Return the totals of one subject as value → measure → number, such as by category."""
+    table: dict[str, dict[str, int]] = {}
+    for value, measure, number in _split(totals, subject):
+        table.setdefault(value, {})[measure] = number
+    return table
+
+
+def _split(totals: Mapping[str, int], subject: str) -> Iterator[tuple[str, str, int]]:
+    for name, number in totals.items():
+        head, _, rest = name.partition(":")
+        if head == subject and rest:
+            value, _, measure = rest.rpartition(":")
+            yield (value, measure, number)

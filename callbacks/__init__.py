@@ -1,0 +1,1 @@
+"""After a request: what it cost, who is told, and how it is traced."""

@@ -1,0 +1,157 @@
+"""The end of a request in the books: attempts become charges and one entry. Pure.
+
+An entry holds what the contract lists and never a word of the prompt or the answer.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from budgets import totals
+from budgets.ledger import OutputSample, Settlement
+from budgets.open_requests import Attempt, OpenRequest, Terms
+from budgets.prices import TokenUsage
+
+NANO_TOLERANCE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the successful attempt brought: LiteLLM's cost in nanodollars, usage, who served it.
+
+    `usage_reported` is false where nobody but ourselves counted the tokens.
+    """
+
+    cost_nano_usd: int | None
+    usage: TokenUsage | None
+    usage_reported: bool
+    cache_hit: bool = False
+    serving_model: str | None = None
+    provider: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An attempt's cost and whether it rests on a count of our own."""
+
+    nano_usd: int
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What to tell the ledger. Without a settlement the hold is voided."""
+
+    body: str
+    facts: dict[str, Any]
+    counters: dict[str, int]
+    settlement: Settlement | None
+    cost_nano_usd: int
+    marks: tuple[str, ...] = field(default=())
+
+
+def answer_cost(answer: Answer, terms: Terms) -> Cost:
+    """Return what an answer cost.
+
+    The price in whole picodollars is exact to the nanodollar, LiteLLM's figure is a float: where
+    both agree within a nanodollar ours counts. Where they differ, the provider charged for
+    something that a count of tokens does not show (a tool, a service tier), and LiteLLM's counts.
+    """
+    if answer.cache_hit:
+        return Cost(0, False)
+    if answer.usage is None:
+        return Cost(terms.price.cost(TokenUsage(terms.input_tokens, 0)), True)
+    own = terms.price.cost(answer.usage)
+    theirs = answer.cost_nano_usd
+    if not answer.usage_reported or not theirs or abs(own - theirs) <= NANO_TOLERANCE:
+        return Cost(own, not answer.usage_reported)
+    return Cost(theirs, False)
+
+
+def lost_answer_cost(terms: Terms, output_tokens: int | None = None) -> Cost:
+    """Return the local count for an attempt that may have been billed and told us nothing.
+
+    The provider had the whole input. Of the output it is assumed that as much was made as this kind
+    of work usually takes, unless the tokens that arrived are known.
+    """
+    expected = terms.output_tokens_expected if output_tokens is None else output_tokens
+    return Cost(terms.price.cost(TokenUsage(terms.input_tokens, expected)), True)
+
+
+def terms_of(request: OpenRequest, attempt: Attempt | None) -> Terms:
+    """Return the terms of the group that an attempt went to, or of the decided group."""
+    if attempt is not None and attempt.group in request.terms:
+        return request.terms[attempt.group]
+    return request.terms[request.group]
+
+
+def close(
+    request: OpenRequest,
+    *,
+    status: str,
+    answer: Answer | None = None,
+    error: str | None = None,
+) -> Ending:
+    """Return the ending of a request whose attempts have all ended.
+
+    A request none of whose attempts cost anything and which brought no answer is voided; everything
+    else is settled, a cache hit with 0.
+    """
+    cost = request.ended_cost_nano_usd()
+    last = request.attempts[-1] if request.attempts else None
+    serving = last.group if last is not None and answer is not None else None
+    marks = list(request.facts.get("marks", ()))
+    if any(a.estimated for a in request.attempts):
+        marks.append("estimated")
+    if answer is not None and answer.cache_hit:
+        marks.append("cache_hit")
+    if request.capped:
+        marks.append("output_capped")
+    judged = status == "ok" and answer is not None and not answer.cache_hit
+    estimate = request.terms[serving or request.group].estimate_nano_usd
+    usage = answer.usage if answer is not None else None
+    facts: dict[str, Any] = {
+        **request.facts,
+        "serving_group": serving,
+        "serving_model": answer.serving_model if answer else None,
+        "provider": answer.provider if answer else None,
+        "tokens": asdict(usage) if usage is not None else None,
+        "hold_nano_usd": request.held_nano_usd,
+        "actual_nano_usd": cost,
+        "estimate_error": round((cost - estimate) / cost, 6) if judged and cost else None,
+        "attempts": [
+            {
+                "group": a.group,
+                "status": a.status,
+                "cost_nano_usd": a.cost_nano_usd,
+                "estimated": a.estimated,
+                "latency_ms": a.latency_ms,
+                **({"error": a.error} if a.error else {}),
+            }
+            for a in request.attempts
+        ],
+        "skipped": request.skipped,
+        "latency_ms": request.latency_ms(),
+        "status": status,
+        "error": error,
+        "marks": marks,
+    }
+    counters = totals.of_entry({**facts, "estimate_nano_usd": estimate}, cost, judged)
+    body = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
+    settlement = None
+    if answer is not None or cost > 0:
+        samples: tuple[OutputSample, ...] = ()
+        if judged and usage is not None and answer is not None and answer.usage_reported:
+            key = f"{request.facts['task_type']}|{serving}"
+            samples = (OutputSample(key, usage.output_tokens),)
+        settlement = Settlement(
+            hold_id=request.request_id,
+            cost_nano_usd=cost,
+            body=body,
+            charges=request.charges(),
+            counters=counters,
+            samples=samples,
+        )
+    return Ending(body, facts, counters, settlement, cost, tuple(marks))

@@ -1,0 +1,307 @@
+"""What the accounting side knows of LiteLLM 1.106: which event ends a request, and in which shape.
+
+The events of one request, as they arrive (see `docs/explanation/litellm.md`):
+
+    deployment hook      before every attempt; twice for /v1/messages served through /v1/responses
+    failure deployment   after every attempt that raised; not for a stream that dies on the way
+    log_success          once, after the answer, from LiteLLM's logging worker: the end
+    log_failure          for the first failing attempt only, so it is not an end; for a stream that
+                         died it brings the partial cost, shortly before or after post_call_failure
+    post_call_failure    the client gets an error: the end, unless the answer had begun
+
+A request is known by the id that our own hook put into its metadata, never by LiteLLM's call id,
+which a client can choose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import litellm
+import structlog
+from litellm.integrations.custom_logger import CustomLogger
+
+from budgets import money, runtime
+from budgets.ledger import LedgerUnavailable
+from budgets.open_requests import OpenRequest
+from budgets.prices import TokenUsage
+from callbacks import tracing
+from callbacks.closing import Answer, Ending, answer_cost, close, lost_answer_cost, terms_of
+from callbacks.failures import Fate, fate_of
+from callbacks.usage import as_mapping, read_usage, response_text
+
+log = structlog.get_logger("farebox.accounting")
+
+PARTIAL_COST_GRACE_S = 2.0
+"""How long a dead stream waits for LiteLLM's partial count before it is charged by our own."""
+
+
+class FareboxCallback(CustomLogger):
+    """Accounts for every request that the hook admitted."""
+
+    async def async_pre_call_deployment_hook(
+        self, kwargs: dict[str, Any], call_type: Any
+    ) -> dict[str, Any] | None:
+        """Note that an attempt begins; raise the hold where earlier attempts used it up."""
+        request = _request_of(kwargs)
+        if request is None:
+            return None
+        nested = _call_name(call_type) != request.facts["call_type"]
+        open_attempt = request.open_attempt()
+        if open_attempt is not None and nested:
+            return None
+        if open_attempt is not None:
+            # The attempt before ended without an event: a stream that died before its first word.
+            _end_lost(request, output_tokens=0, error="StreamDied")
+        group = _metadata_of(kwargs).get("model_group")
+        attempt = request.begin_attempt(group if isinstance(group, str) else request.group)
+        used = request.ended_cost_nano_usd()
+        terms = terms_of(request, attempt)
+        if used and used + terms.hold_nano_usd > request.held_nano_usd:
+            await _top_up(request, used)
+        return None
+
+    async def async_post_call_failure_deployment_hook(
+        self,
+        request_data: Mapping[str, object],
+        exception: Exception,
+        call_type: Any,
+        fallback_depth: int | None = None,
+    ) -> None:
+        """Charge a failed attempt by what may have been billed for it."""
+        request = _request_of(request_data)
+        attempt = request.open_attempt() if request is not None else None
+        if request is None or attempt is None:
+            return
+        if _call_name(call_type) != request.facts["call_type"]:
+            return
+        attempt.error = type(exception).__name__
+        match fate_of(exception):
+            case Fate.NOT_SENT:
+                attempt.end("not_sent")
+            case Fate.REFUSED:
+                attempt.end("refused")
+            case Fate.MAYBE_BILLED:
+                _end_lost(request, error=attempt.error)
+
+    async def async_log_success_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """Settle the request with what it cost."""
+        request = _logged_request(kwargs)
+        if request is None or request.finished:
+            return
+        payload = as_mapping(kwargs.get("standard_logging_object"))
+        answer = _answer(request, kwargs, response_obj, payload)
+        attempt = request.open_attempt() or request.begin_attempt(
+            str(payload.get("model_group") or request.group)
+        )
+        cost = answer_cost(answer, terms_of(request, attempt))
+        left = "ClientDisconnected" in str(payload.get("error_str") or "")
+        attempt.end("cut_off" if left else "ok", cost.nano_usd, estimated=cost.estimated or left)
+        await _finish(
+            request,
+            close(request, status="client_left" if left else "ok", answer=answer),
+            trace=_content(kwargs, response_obj),
+        )
+
+    async def async_log_failure_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """Take the partial cost of a stream that died on the way."""
+        request = _logged_request(kwargs)
+        if request is None or request.finished:
+            return
+        attempt = request.open_attempt()
+        partial = _nano(kwargs.get("response_cost"))
+        if attempt is None or not partial:
+            return
+        attempt.error = type(kwargs.get("exception")).__name__
+        attempt.end("cut_off", partial, estimated=True)
+        if request.failing is not None:
+            request.failing.set()
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Close a request whose client got an error. Refusals of our own are not known here."""
+        request = _request_of(request_data)
+        if request is None or request.closing or request.finished:
+            return
+        request.closing = True
+        worker = runtime.current()
+        if worker is not None:
+            worker.spawn(_close_failed(request, type(original_exception).__name__, request_data))
+
+
+async def _close_failed(
+    request: OpenRequest, error: str, request_data: Mapping[str, object]
+) -> None:
+    if request.open_attempt() is not None and request.answer_started:
+        # The event with the partial count stands in LiteLLM's logging queue: give it a moment.
+        request.failing = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(request.failing.wait(), PARTIAL_COST_GRACE_S)
+    if request.open_attempt() is not None:
+        _end_lost(request, error=error)
+    await _finish(
+        request,
+        close(request, status="error", error=error),
+        trace=(request_data.get("messages") or request_data.get("input"), None),
+    )
+
+
+def _end_lost(request: OpenRequest, error: str, output_tokens: int | None = None) -> None:
+    attempt = request.open_attempt()
+    if attempt is None:
+        return
+    cost = lost_answer_cost(terms_of(request, attempt), output_tokens)
+    attempt.error = error
+    attempt.end("cut_off", cost.nano_usd, estimated=True)
+
+
+async def _top_up(request: OpenRequest, used_nano_usd: int) -> None:
+    """Raise the hold before a retry whose earlier attempts were charged.
+
+    A retry can't be called off here without breaking LiteLLM's retries, so a budget that can't bear
+    it leaves the hold as it is: what goes above it becomes recorded overage.
+    """
+    worker = runtime.current()
+    if worker is None:
+        return
+    terms = terms_of(request, request.open_attempt())
+    amount = used_nano_usd + terms.hold_nano_usd
+    budgets = tuple(
+        type(b)(b.budget, b.rule, b.period, used_nano_usd + b.amount_nano_usd, b.enforced)
+        for b in terms.budgets
+    )
+    try:
+        held = await worker.ledger.top_up(request.request_id, amount, budgets)
+    except LedgerUnavailable as error:
+        worker.lost(error)
+        return
+    if held is not None and hasattr(held, "hold_id"):
+        request.held_nano_usd = amount
+    else:
+        request.notes.append("retry_above_hold")
+
+
+async def _finish(request: OpenRequest, ending: Ending, trace: tuple[Any, Any]) -> None:
+    """Tell the ledger once; the trace is handed over whatever the ledger says."""
+    if request.finished:
+        return
+    request.finished = True
+    worker = runtime.current()
+    if worker is None:
+        log.error("no_runtime", request_id=request.request_id)
+        return
+    if ending.settlement is not None:
+        await worker.settle(request, ending.settlement)
+    else:
+        await worker.void(request, ending.body, ending.counters)
+    tracing.hand_over(request, ending, content=trace)
+
+
+# ── LiteLLM's shapes ─────────────────────────────────────────────────────────────────────────────
+
+
+def _metadata_of(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in ("metadata", "litellm_metadata"):
+        metadata = kwargs.get(name)
+        if isinstance(metadata, Mapping) and "farebox" in metadata:
+            return metadata
+    return {}
+
+
+def _request_of(kwargs: Mapping[str, Any]) -> OpenRequest | None:
+    worker = runtime.current()
+    mark = _metadata_of(kwargs).get("farebox")
+    if worker is None or not isinstance(mark, Mapping):
+        return None
+    return worker.requests.get(mark.get("id"))
+
+
+def _logged_request(kwargs: Mapping[str, Any]) -> OpenRequest | None:
+    params = kwargs.get("litellm_params")
+    return _request_of(params) if isinstance(params, Mapping) else None
+
+
+def _call_name(call_type: Any) -> str:
+    return str(getattr(call_type, "value", call_type))
+
+
+def _nano(cost: object) -> int | None:
+    if isinstance(cost, bool) or not isinstance(cost, int | float):
+        return None
+    return money.from_usd(cost)
+
+
+def _content(kwargs: Mapping[str, Any], response: object) -> tuple[Any, Any]:
+    return kwargs.get("messages") or kwargs.get("input"), response
+
+
+def _answer(
+    request: OpenRequest, kwargs: Mapping[str, Any], response: Any, payload: Mapping[str, Any]
+) -> Answer:
+    cache_hit = kwargs.get("cache_hit") is True or "api_call_start_time" not in kwargs
+    usage = read_usage(as_mapping(payload.get("metadata")).get("usage_object"))
+    if usage is None:
+        usage = read_usage(as_mapping(response).get("usage"))
+    reported = usage is not None and not _counted_locally(request)
+    if usage is None and not cache_hit:
+        terms = terms_of(request, request.open_attempt())
+        output = litellm.token_counter(model="gpt-4o", text=response_text(response))
+        usage = TokenUsage(terms.input_tokens, output)
+    return Answer(
+        cost_nano_usd=_nano(kwargs.get("response_cost")),
+        usage=usage,
+        usage_reported=reported,
+        cache_hit=cache_hit,
+        serving_model=_serving_model(kwargs, response, payload),
+        provider=_text(kwargs.get("custom_llm_provider")),
+    )
+
+
+def _counted_locally(request: OpenRequest) -> bool:
+    """Say whether a stream ended without a usage report, so that LiteLLM counted its words.
+
+    The wrapper keeps the provider's chunks; one of them carries the usage where it was reported.
+    Streams that are not made of such chunks (Responses, Anthropic) report usage in their events.
+    """
+    chunks = getattr(request.stream_object, "chunks", None)
+    request.stream_object = None
+    if not isinstance(chunks, list) or not chunks:
+        return False
+    return not any(getattr(chunk, "usage", None) is not None for chunk in chunks)
+
+
+def _serving_model(
+    kwargs: Mapping[str, Any], response: object, payload: Mapping[str, Any]
+) -> str | None:
+    """Return the provider's own name of the model, where anything still knows it.
+
+    The answer's `model` has been overwritten with the group's name by now, except after a fallback;
+    the raw text of an answer that was not streamed keeps it. For streams only the name that was
+    asked for is known.
+    """
+    raw = kwargs.get("original_response")
+    if isinstance(raw, str):
+        start = raw.find('"model":')
+        if start >= 0:
+            rest = raw[start + 8 : start + 240].lstrip()
+            if rest.startswith('"'):
+                return rest[1:].split('"', 1)[0][:120] or None
+    named = _text(payload.get("model"))
+    return named.rpartition("/")[2][:120] if named else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+

@@ -1,0 +1,121 @@
+"""The allow-list of body fields: what a client may say, for each kind of call.
+
+LiteLLM honours many fields of a body that steer its router, switch logging off, or change what is
+billed (`fallbacks`, `num_retries`, `api_key`, `mock_response`, `service_tier`, …), and passes any
+unknown field on to the provider. So only the fields below pass. The others are taken out, and the
+answer says which in `x-farebox-warning`. A policy can add fields under `requests.allow_fields`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, MutableMapping
+from typing import Any
+
+_SAMPLING = frozenset(
+    {"temperature", "top_p", "top_k", "seed", "stop", "presence_penalty", "frequency_penalty"}
+)
+_COMMON = frozenset({"model", "stream", "user", "metadata"})
+_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
+
+ALLOWED: dict[str, frozenset[str]] = {
+    "acompletion": _COMMON
+    | _SAMPLING
+    | _TOOLS
+    | {
+        "messages", "max_tokens", "max_completion_tokens", "n", "stream_options", "logprobs",
+        "top_logprobs", "logit_bias", "response_format", "reasoning_effort", "thinking",
+        "functions", "function_call", "verbosity", "safety_identifier", "prompt_cache_key",
+        "cache_control",
+    },
+    "atext_completion": _COMMON
+    | _SAMPLING
+    | {
+        "prompt", "max_tokens", "n", "best_of", "echo", "suffix", "logprobs", "logit_bias",
+        "stream_options",
+    },
+    "aresponses": _COMMON
+    | _SAMPLING
+    | _TOOLS
+    | {
+        "input", "instructions", "max_output_tokens", "text", "reasoning", "truncation", "include",
+        "store", "top_logprobs", "stream_options", "safety_identifier", "prompt_cache_key",
+        "max_tool_calls",
+    },
+    "anthropic_messages": _COMMON
+    | _SAMPLING
+    | _TOOLS
+    | {
+        "messages", "system", "max_tokens", "stop_sequences", "thinking", "output_config",
+        "output_format", "cache_control",
+    },
+    "aembedding": _COMMON | {"input", "dimensions", "encoding_format"},
+}  # fmt: skip
+"""Body fields that pass, by LiteLLM's call type."""
+
+REFUSED: dict[str, str] = {
+    "background": "it runs after the answer, so its cost can't be settled with the request",
+    "previous_response_id": "the provider adds a history whose size can't be known beforehand",
+    "conversation": "the provider adds a history whose size can't be known beforehand",
+    "prompt_id": "the provider adds a stored prompt whose size can't be known beforehand",
+    "mcp_servers": "the provider calls tools on its own, at a cost that can't be bounded",
+    "web_search_options": "the provider searches on its own, at a cost that can't be bounded",
+    "container": "the provider runs a container, at a cost that can't be bounded",
+    "audio": "audio output can't be bounded yet",
+    "modalities": "other output than text can't be bounded yet",
+}
+"""Fields that change what a request is: taking one out would answer another request."""
+
+_CONTROLS = frozenset(
+    {
+        "fallbacks", "context_window_fallbacks", "content_policy_fallbacks", "default_fallbacks",
+        "disable_fallbacks", "max_fallbacks", "num_retries", "max_retries", "retry_policy",
+        "model_group_retry_policy", "router_settings_override", "fastest_response",
+        "allowed_model_region", "timeout", "stream_timeout", "request_timeout", "api_key",
+        "api_base", "base_url", "api_version", "no-log", "no_log", "mock_response",
+        "mock_tool_calls", "mock_timeout", "mock_delay", "mock_testing_fallbacks",
+        "mock_testing_context_fallbacks", "mock_testing_content_policy_fallbacks", "cache",
+        "caching", "ttl", "custom_llm_provider", "input_cost_per_token", "output_cost_per_token",
+        "input_cost_per_second", "output_cost_per_second", "litellm_call_id_override",
+        "extra_headers", "extra_body", "service_tier", "drop_params", "tags", "guardrails",
+        "policies", "litellm_trace_id", "specific_deployment", "preset_cache_key",
+    }
+)  # fmt: skip
+"""Fields that LiteLLM may also set from request headers: taken out wherever they came from."""
+
+STEERING = frozenset(
+    {"task_type", "consequence", "session_id", "expected_output_tokens", "queue", "tags"}
+)
+"""Names in `metadata` that callers steer Farebox with."""
+
+
+def strip(
+    data: MutableMapping[str, Any],
+    sent: Collection[str],
+    call_type: str,
+    allowed_more: Iterable[str] = (),
+) -> tuple[str, ...]:
+    """Take out of `data` what is not allow-listed; return the names that the client had sent.
+
+    `sent` are the field names of the client's own body: whatever else is in `data` was put there
+    by LiteLLM and stays, except control fields that LiteLLM reads from headers.
+    """
+    allowed = ALLOWED.get(call_type, _COMMON).union(allowed_more)
+    stripped = sorted(name for name in sent if name not in allowed and name in data)
+    for name in stripped:
+        del data[name]
+    for name in _CONTROLS - allowed:
+        data.pop(name, None)
+    return tuple(stripped)
+
+
+def refused_field(data: MutableMapping[str, Any], sent: Collection[str]) -> tuple[str, str] | None:
+    """Return the first field that makes the request one that can't be bounded, and the reason.
+
+    `modalities: ["text"]` and empty values say nothing out of the ordinary, so they pass.
+    """
+    for name in REFUSED:
+        value = data.get(name) if name in sent else None
+        if not value or (name == "modalities" and value == ["text"]):
+            continue
+        return name, REFUSED[name]
+    return None

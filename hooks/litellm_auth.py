@@ -1,0 +1,246 @@
+"""What authentication needs to know of LiteLLM; checked against 1.106.2.
+
+LiteLLM calls `custom_auth` with the key that it found: `x-litellm-api-key`, else the token of
+`Authorization: Bearer`, else `api-key`, `x-api-key`, `x-goog-api-key`. For an `Authorization` of
+the scheme Basic it passes those credentials, for others "", even where `x-api-key` holds a key.
+
+With a database LiteLLM's own keys are used: `authenticate` then only refuses what would spend
+outside the ledger, and returns None, at which LiteLLM goes on to its own authentication. That
+works because `litellm-enterprise` (part of `litellm[proxy]`) calls custom_auth through a wrapper
+that takes None for "go on". LiteLLM skips its checks of a key's models and budgets while a
+custom_auth is set, unless `custom_auth_run_common_checks` is on, so the hand-over switches it on.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import structlog
+from fastapi import Request
+from litellm.proxy._types import (
+    LiteLLMRoutes,
+    LitellmUserRoles,
+    ProxyException,
+    UserAPIKeyAuth,
+)
+from litellm.proxy.auth.auth_utils import get_request_route
+from litellm.proxy.auth.route_checks import RouteChecks
+
+from budgets.connection import RedisUrlError
+from budgets.embedded import EmbeddedRedisError
+from budgets.home import HomeError
+from hooks import access, guard, key_runtime
+from hooks.access import Role
+from hooks.guard import HttpProblem, Person
+from hooks.keys import MASTER_NAME, MISSING, UNAVAILABLE, UNKNOWN, KeyProblem, KeyRecord, same_text
+
+_log = structlog.get_logger(__name__)
+
+METADATA_FIELD = "farebox"
+"""Where a caller's role, key id and groups stand in `UserAPIKeyAuth.metadata`."""
+
+_PASS_THROUGH_PREFIXES = frozenset(
+    route.strip("/").split("/")[0] for route in LiteLLMRoutes.mapped_pass_through_routes.value
+)
+
+_LITELLM_ROLES = {
+    Role.ADMIN: LitellmUserRoles.PROXY_ADMIN,
+    Role.VIEWER: LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY,
+    Role.APPROVER: LitellmUserRoles.INTERNAL_USER,
+    Role.CALLER: LitellmUserRoles.INTERNAL_USER,
+}
+
+allowed_routes: frozenset[str] = frozenset()
+"""The kinds that the current policy allows although they cannot be bounded; see `allow`."""
+
+
+class AuthRefusal(ProxyException):
+    """A refusal whose body keeps Farebox's code (LiteLLM would put the status in its place)."""
+
+    def __init__(self, status: int, type_: str, code: str, message: str) -> None:
+        headers = {"x-farebox-code": code}
+        if status != 503:
+            headers["x-should-retry"] = "false"
+        if status == 401:
+            headers["www-authenticate"] = "Bearer"
+        super().__init__(message, type_, None, status, headers)
+        self._farebox_code = code
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "code": self._farebox_code}
+
+
+def allow(kinds: frozenset[str]) -> None:
+    """Let the policy's kinds through in this worker from now on."""
+    global allowed_routes
+    allowed_routes = kinds
+
+
+async def authenticate(request: Request, api_key: str | None) -> UserAPIKeyAuth | None:
+    """See `hooks.auth`. Raises `AuthRefusal` with 401, 403, 422 or 503."""
+    if database_in_use():
+        denial = _judge(Role.ADMIN, request)
+        if denial is not None and denial.spends:
+            raise _denied(denial)
+        _run_common_checks()
+        return None
+    found = await identify(_presented(request, api_key))
+    if isinstance(found, KeyProblem):
+        raise AuthRefusal(found.status, found.type, found.code, found.message)
+    role = Role.ADMIN if found is None else found.role
+    denial = _judge(role, request)
+    if denial is not None:
+        raise _denied(denial)
+    return _master() if found is None else _caller(found)
+
+
+def _presented(request: Request, api_key: str | None) -> str:
+    """The key that LiteLLM found, unless it took another scheme's credentials for one."""
+    headers = request.headers
+    scheme = headers.get("authorization", "").partition(" ")[0].lower()
+    if api_key and (scheme in ("", "bearer") or "x-litellm-api-key" in headers):
+        return api_key
+    return guard.presented_key(headers)
+
+
+async def identify(api_key: str) -> KeyRecord | KeyProblem | None:
+    """The record of a Farebox key, None for the master key, or why the key is not accepted."""
+    if not api_key:
+        return MISSING
+    if is_master_key(api_key):
+        return None
+    try:
+        book = await key_runtime.book()
+    except (HomeError, EmbeddedRedisError, RedisUrlError) as error:
+        _log.error("farebox_keys_unavailable", reason=str(error))
+        return UNAVAILABLE
+    return await book.lookup(api_key)
+
+
+async def doorkeeper(request: Request) -> Person:
+    """Who asks for one of Farebox's own routes; a `guard.Doorkeeper`."""
+    key = guard.presented_key(request.headers)
+    if database_in_use():
+        return await _litellm_person(request, key)
+    found = await identify(key)
+    if isinstance(found, KeyProblem):
+        raise guard.unauthenticated(found)
+    if found is None:
+        return Person(MASTER_NAME, Role.ADMIN)
+    return Person(found.name, found.role, found.id, found.team, found.user)
+
+
+def is_master_key(api_key: str) -> bool:
+    from litellm.proxy import proxy_server
+
+    master = proxy_server.master_key or os.environ.get("LITELLM_MASTER_KEY")
+    return isinstance(master, str) and bool(master) and same_text(master, api_key)
+
+
+def database_in_use() -> bool:
+    """Whether this proxy has a database, so that LiteLLM's own keys are the keys."""
+    from litellm.proxy import proxy_server
+
+    settings = proxy_server.general_settings or {}
+    return (
+        proxy_server.prisma_client is not None
+        or bool(settings.get("database_url"))
+        or bool(os.environ.get("DATABASE_URL"))
+    )
+
+
+def _judge(role: Role, request: Request) -> access.Denial | None:
+    # The same path that the application dispatches on; `request.url.path` follows the Host header.
+    path = get_request_route(request)
+    return access.judge(
+        role,
+        request.method,
+        path,
+        allowed_routes=allowed_routes,
+        pass_through_prefixes=_PASS_THROUGH_PREFIXES,
+        is_model_route=RouteChecks.is_llm_api_route(route=path),
+    )
+
+
+def _denied(denial: access.Denial) -> AuthRefusal:
+    type_ = "permission_error" if denial.status == 403 else "invalid_request_error"
+    return AuthRefusal(denial.status, type_, denial.code, denial.message)
+
+
+def _caller(record: KeyRecord) -> UserAPIKeyAuth:
+    return UserAPIKeyAuth(
+        # A name for the key, never its text: this value reaches logs and traces as its "hash".
+        api_key=f"farebox-key-{record.id}",
+        key_alias=record.name,
+        key_name=record.name,
+        user_id=record.user,
+        team_id=record.team,
+        user_role=_LITELLM_ROLES[record.role],
+        metadata={
+            METADATA_FIELD: {
+                "key_id": record.id,
+                "role": record.role.value,
+                "groups": list(record.groups),
+            }
+        },
+    )
+
+
+def _master() -> UserAPIKeyAuth:
+    from litellm.proxy import proxy_server
+
+    return UserAPIKeyAuth(
+        api_key="farebox-master-key",
+        key_alias=MASTER_NAME,
+        key_name=MASTER_NAME,
+        user_id=proxy_server.litellm_proxy_admin_name,
+        user_role=LitellmUserRoles.PROXY_ADMIN,
+        metadata={METADATA_FIELD: {"key_id": None, "role": Role.ADMIN.value, "groups": []}},
+    )
+
+
+def _run_common_checks() -> None:
+    from litellm.proxy import proxy_server
+
+    proxy_server.general_settings["custom_auth_run_common_checks"] = True
+
+
+async def _litellm_person(request: Request, key: str) -> Person:
+    """Ask LiteLLM's own authentication who a key belongs to.
+
+    A key's own metadata says nothing about the role here: with a database, an ordinary user may
+    write the metadata of their own keys. So an approver needs LiteLLM's admin role.
+    """
+    from litellm.proxy.auth.user_api_key_auth import user_api_key_auth_builder
+
+    if not key:
+        raise guard.unauthenticated(MISSING)
+    try:
+        found = await user_api_key_auth_builder(
+            request=request,
+            api_key=f"Bearer {key}",
+            azure_api_key_header="",
+            anthropic_api_key_header=None,
+            google_ai_studio_api_key_header=None,
+            azure_apim_header=None,
+            request_data={},
+        )
+    except Exception as error:
+        if str(getattr(error, "code", "")).startswith("5"):
+            raise HttpProblem(
+                503,
+                "service_unavailable",
+                "keys_unavailable",
+                "LiteLLM's database did not answer the look-up of the key.",
+            ) from None
+        raise guard.unauthenticated(UNKNOWN) from None
+    match found.user_role:
+        case LitellmUserRoles.PROXY_ADMIN:
+            role = Role.ADMIN
+        case LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY:
+            role = Role.VIEWER
+        case _:
+            role = Role.CALLER
+    name = MASTER_NAME if is_master_key(key) else found.key_alias or found.user_id or "unnamed"
+    return Person(name, role, None, found.team_id, found.user_id)

@@ -1,0 +1,537 @@
+"""One normalised view of a request, whichever of the five governed call types it came as.
+
+`read_request` takes the body as LiteLLM's pre-call hook has it and trusts nothing in it: whatever is
+wrong ends in `InvalidRequest`, whose message is safe to show (it never repeats the prompt). Reading
+is a single walk with stated bounds on depth, parts and characters. Every string that is not known
+to be something else counts as text: counting too much is safe, too little is not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hooks.routing import Consequence
+
+CHARS_MAX = 20_000_000
+PARTS_MAX = 200_000
+DEPTH_MAX = 64
+MODEL_CHARS_MAX = 256
+STEERING_CHARS_MAX = 200
+TAGS_MAX = 32
+CHOICES_MAX = 128
+OUTPUT_TOKENS_MAX = 10_000_000
+
+GOVERNED = ("acompletion", "atext_completion", "aembedding", "aresponses", "anthropic_messages")
+"""LiteLLM's call types that this view can be made of."""
+
+_IMAGE_TYPES = frozenset({"image_url", "image", "input_image"})
+_AUDIO_TYPES = frozenset({"input_audio", "audio", "video_url", "video", "input_video"})
+_FILE_TYPES = frozenset({"file", "input_file", "document", "container_upload"})
+_NOT_TEXT = frozenset({"type", "role", "id", "tool_call_id", "tool_use_id", "call_id", "status"})
+"""Keys whose strings are markers; LiteLLM and the providers count a token or none for them."""
+
+_CLIENT_TOOLS = frozenset({"function", "custom", "local_shell", "shell", "apply_patch"})
+_CLIENT_TOOL_PREFIXES = ("bash_", "text_editor_", "computer_", "memory_", "computer")
+_STEERING = (
+    "task_type",
+    "consequence",
+    "session_id",
+    "expected_output_tokens",
+    "queue",
+    "approval",
+)
+
+
+class InvalidRequest(ValueError):
+    """A request that cannot be read; the message is for the client and holds none of its text.
+
+    `param` is the field at fault.
+    """
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """What callers steer Farebox with, cleaned. All of it is only claimed."""
+
+    task_type: str | None = None
+    consequence: Consequence | None = None
+    session_id: str | None = None
+    expected_output_tokens: int | None = None
+    queue: bool = False
+    approval: str | None = None
+    tags: tuple[str, ...] = ()
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """What deciding needs of a request.
+
+    `texts` is all text, system text and tools included; `prompt_token_ids` counts input that came
+    as token numbers. `output_max` is the caller's own maximum for one choice. `choices` is how many
+    answers are asked for: `n` times the number of prompts. `unbounded` names kinds of content whose
+    cost has no upper bound beforehand.
+    """
+
+    call_type: str
+    model: str
+    texts: tuple[str, ...] = field(repr=False)
+    system_text: str = field(repr=False)
+    last_user_text: str = field(repr=False)
+    chars: int
+    prompt_token_ids: int
+    messages: int
+    turns: int
+    tools: int
+    images: int
+    files: int
+    audios: int
+    output_max: int | None
+    choices: int
+    stream: bool
+    needs: frozenset[str]
+    unbounded: tuple[str, ...]
+    steering: Steering
+
+    @property
+    def embeds(self) -> bool:
+        """Whether vectors are asked for; they have no output tokens."""
+        return self.call_type == "aembedding"
+
+
+class _Walk:
+    """Collects texts and counts media over a body, within the bounds."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.chars = 0
+        self.images = 0
+        self.files = 0
+        self.audios = 0
+        self._parts = 0
+
+    def add(self, text: str) -> None:
+        self.chars += len(text)
+        if self.chars > CHARS_MAX:
+            raise InvalidRequest(f"The request has more than {CHARS_MAX:,} characters of text.")
+        if text:
+            self.texts.append(text)
+
+    def content(self, value: object, param: str, depth: int = 0) -> None:
+        """Take in any content: a string, a part, a list of parts, whatever is nested in them."""
+        self._parts += 1
+        if self._parts > PARTS_MAX:
+            raise InvalidRequest(f"`{param}` has more than {PARTS_MAX:,} parts.", param)
+        if depth > DEPTH_MAX:
+            raise InvalidRequest(f"`{param}` is nested more than {DEPTH_MAX} levels deep.", param)
+        if isinstance(value, str):
+            self.add(value)
+        elif isinstance(value, Mapping):
+            self._part(value, param, depth)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                self.content(item, param, depth + 1)
+        elif value is None or isinstance(value, bool | int | float):
+            if value is not None:
+                self.add(str(value))
+        else:
+            raise InvalidRequest(f"`{param}` holds something that is not JSON.", param)
+
+    def _part(self, part: Mapping[Any, Any], param: str, depth: int) -> None:
+        kind = part.get("type")
+        if kind in _IMAGE_TYPES if isinstance(kind, str) else False:
+            self.images += 1
+            return
+        if isinstance(kind, str) and kind in _AUDIO_TYPES:
+            self.audios += 1
+            return
+        if isinstance(kind, str) and kind in _FILE_TYPES:
+            source = part.get("source")
+            if not (isinstance(source, Mapping) and source.get("type") in ("text", "content")):
+                self.files += 1
+                return
+        for key, value in part.items():
+            if not isinstance(key, str):
+                raise InvalidRequest(f"`{param}` has a key that is not text.", param)
+            if key == "image_url":
+                self.images += 1
+            elif key not in _NOT_TEXT or not isinstance(value, str):
+                self.content(value, param, depth + 1)
+
+
+def read_request(
+    data: Mapping[str, Any],
+    call_type: str,
+    headers: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> RequestView:
+    """Return the view of a request.
+
+    `data` is the pre-call hook's body, `headers` the request's headers with lower-case names (only
+    `x-farebox-*` are looked at), `metadata` the client's own metadata where the caller of this
+    function knows it apart from LiteLLM's.
+
+    Raises:
+        InvalidRequest: something in it has the wrong type, size or value.
+    """
+    if call_type not in GOVERNED:
+        raise InvalidRequest(f"Requests of the kind `{call_type}` cannot be read.")
+    model = data.get("model")
+    if not isinstance(model, str) or not model.strip():
+        raise InvalidRequest("`model` is missing; ask for `auto`.", "model")
+    model = model.strip()
+    if len(model) > MODEL_CHARS_MAX:
+        raise InvalidRequest(f"`model` is longer than {MODEL_CHARS_MAX} characters.", "model")
+
+    walk = _Walk()
+    unbounded: list[str] = []
+    prompts, token_ids, messages, turns = 1, 0, 0, 0
+    system: list[str] = []
+    user: list[str] = []
+    match call_type:
+        case "acompletion" | "anthropic_messages":
+            listed = _list(data, "messages")
+            if not listed:
+                raise InvalidRequest("`messages` is empty.", "messages")
+            messages = len(listed)
+            _field(walk, data, "system", system)
+            turns = _messages(walk, listed, "messages", system, user)
+        case "aresponses":
+            _field(walk, data, "instructions", system)
+            given = data.get("input")
+            if isinstance(given, str):
+                walk.add(given)
+                user, messages, turns = [given], 1, 1
+            elif given is not None:
+                listed = _list(data, "input")
+                messages = len(listed)
+                turns = _messages(walk, listed, "input", system, user)
+        case "atext_completion":
+            prompts, token_ids = _prompts(walk, data.get("prompt"), "prompt")
+            user, messages, turns = list(walk.texts[-1:]), 1, 1
+            _field(walk, data, "suffix", [])
+        case _:
+            if data.get("input") is None:
+                raise InvalidRequest("`input` is missing.", "input")
+            _, token_ids = _prompts(walk, data.get("input"), "input")
+            user, messages, turns = list(walk.texts[-1:]), 1, 1
+
+    tools = _tools(walk, data, unbounded)
+    needs = set()
+    if tools:
+        needs.add("tools")
+    if walk.images:
+        needs.add("vision")
+    if _wants_schema(walk, data):
+        needs.add("json_schema")
+    if walk.files:
+        needs.add("files")
+        unbounded.append("files")
+    if walk.audios or data.get("audio"):
+        needs.add("audio")
+        unbounded.append("audio")
+    if any(data.get(k) for k in ("previous_response_id", "conversation")) or (
+        call_type == "aresponses" and data.get("prompt")
+    ):
+        unbounded.append("stored_context")
+    if data.get("background"):
+        unbounded.append("background")
+    if "," in model:
+        unbounded.append("several_models")
+    if any(data.get(k) for k in ("web_search_options", "mcp_servers", "container")):
+        unbounded.append("server_tools")
+
+    return RequestView(
+        call_type=call_type,
+        model=model,
+        texts=tuple(walk.texts),
+        system_text="\n".join(system),
+        last_user_text="\n".join(user),
+        chars=walk.chars,
+        prompt_token_ids=token_ids,
+        messages=messages,
+        turns=turns,
+        tools=tools,
+        images=walk.images,
+        files=walk.files,
+        audios=walk.audios,
+        output_max=None if call_type == "aembedding" else _output_max(data),
+        choices=_choices(data, call_type, prompts),
+        stream=data.get("stream") is True,
+        needs=frozenset(needs),
+        unbounded=tuple(dict.fromkeys(unbounded)),
+        steering=_steering(data, headers or {}, metadata),
+    )
+
+
+def _list(data: Mapping[str, Any], param: str) -> list[Any]:
+    value = data.get(param)
+    if not isinstance(value, list):
+        raise InvalidRequest(f"`{param}` must be a list.", param)
+    return value
+
+
+def _field(walk: _Walk, data: Mapping[str, Any], param: str, into: list[str]) -> None:
+    """Take in a top-level field of text or parts, and its texts into `into` as well."""
+    value = data.get(param)
+    if value is None:
+        return
+    if not isinstance(value, str | list | Mapping):
+        raise InvalidRequest(f"`{param}` must be text or a list of parts.", param)
+    before = len(walk.texts)
+    walk.content(value, param)
+    into.extend(walk.texts[before:])
+
+
+def _messages(
+    walk: _Walk, listed: list[Any], param: str, system: list[str], user: list[str]
+) -> int:
+    """Take in a list of messages or items; return how many of them the user spoke.
+
+    Afterwards `user` holds the texts of the last one of those, `system` those of system messages.
+    """
+    turns = 0
+    for item in listed:
+        if not isinstance(item, Mapping):
+            if isinstance(item, str) and param == "input":
+                walk.add(item)
+                continue
+            raise InvalidRequest(f"Each entry of `{param}` must be an object.", param)
+        role = item.get("role")
+        if role is not None and not isinstance(role, str):
+            raise InvalidRequest(f"`role` in `{param}` must be text.", param)
+        before = len(walk.texts)
+        walk.content(item, param)
+        texts = walk.texts[before:]
+        if role in ("system", "developer"):
+            system.extend(texts)
+        elif role == "user" and not _only_tool_results(item):
+            turns += 1
+            user[:] = texts
+    return turns
+
+
+def _only_tool_results(message: Mapping[str, Any]) -> bool:
+    """Whether a user's message only hands back what tools returned, as in Anthropic's dialect."""
+    content = message.get("content")
+    if not isinstance(content, list) or not content:
+        return False
+    return all(isinstance(p, Mapping) and p.get("type") == "tool_result" for p in content)
+
+
+def _prompts(walk: _Walk, value: object, param: str) -> tuple[int, int]:
+    """Take in a prompt: text, texts, token numbers, or lists of those; return prompts and tokens."""
+    if isinstance(value, str):
+        walk.add(value)
+        return 1, 0
+    if not isinstance(value, list) or not value:
+        raise InvalidRequest(f"`{param}` must be text, or a list that is not empty.", param)
+    if len(value) > PARTS_MAX * 10:
+        raise InvalidRequest(f"`{param}` is too long.", param)
+    if all(type(item) is int for item in value):
+        return 1, len(value)
+    tokens = 0
+    for item in value:
+        if isinstance(item, str):
+            walk.add(item)
+        elif isinstance(item, list) and all(type(token) is int for token in item):
+            tokens += len(item)
+        else:
+            raise InvalidRequest(f"Each entry of `{param}` must be text or token numbers.", param)
+    return len(value), tokens
+
+
+def _tools(walk: _Walk, data: Mapping[str, Any], unbounded: list[str]) -> int:
+    """Take in the tools as text; note those that the provider would run itself."""
+    count = 0
+    for param in ("tools", "functions"):
+        value = data.get(param)
+        if value is None:
+            continue
+        for tool in _list(data, param):
+            if not isinstance(tool, Mapping):
+                raise InvalidRequest(f"Each entry of `{param}` must be an object.", param)
+            count += 1
+            walk.content(tool, param)
+            try:
+                # Braces, quotes and keys count as well; only the sizes of the values did so far.
+                walk.add("{}" * max(1, len(tool)) + " ".join(_keys(tool)))
+            except RecursionError:
+                raise InvalidRequest(f"`{param}` is nested too deeply.", param) from None
+            if param == "tools" and not _runs_at_client(tool):
+                unbounded.append("server_tools")
+    return count
+
+
+def _keys(value: object) -> Iterator[str]:
+    """Yield every key in a nested value."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield f'"{key}":'
+            yield from _keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner)
+
+
+def _runs_at_client(tool: Mapping[str, Any]) -> bool:
+    kind = tool.get("type")
+    if kind is None:
+        # Anthropic's own shape has a name and no type; Gemini's server tools have neither.
+        return isinstance(tool.get("name"), str) or "function" in tool
+    if not isinstance(kind, str):
+        return False
+    return kind in _CLIENT_TOOLS or kind.startswith(_CLIENT_TOOL_PREFIXES)
+
+
+def _wants_schema(walk: _Walk, data: Mapping[str, Any]) -> bool:
+    """Whether the answer must follow a JSON schema, which counts as input text too."""
+    text = data.get("text")
+    output = data.get("output_config")
+    places = (
+        data.get("response_format"),
+        text.get("format") if isinstance(text, Mapping) else None,
+        data.get("output_format"),
+        output.get("format") if isinstance(output, Mapping) else None,
+    )
+    wanted = False
+    for place in places:
+        if isinstance(place, Mapping) and place.get("type") == "json_schema":
+            walk.content(place, "response_format")
+            try:
+                walk.add(json.dumps(list(_keys(place))))
+            except RecursionError:
+                raise InvalidRequest("The JSON schema is nested too deeply.") from None
+            wanted = True
+    return wanted
+
+
+def _whole(data: Mapping[str, Any], param: str, least: int, most: int) -> int | None:
+    value = data.get(param)
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidRequest(f"`{param}` must be a whole number from {least} to {most:,}.", param)
+    return value
+
+
+def _output_max(data: Mapping[str, Any]) -> int | None:
+    """Return the caller's maximum: of several, the largest, since any of them may be honoured."""
+    given = (
+        _whole(data, param, 1, OUTPUT_TOKENS_MAX)
+        for param in ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    )
+    return max((value for value in given if value is not None), default=None)
+
+
+def _choices(data: Mapping[str, Any], call_type: str, prompts: int) -> int:
+    if call_type == "aembedding":
+        return 1
+    n = _whole(data, "n", 1, CHOICES_MAX) or 1
+    best = _whole(data, "best_of", 1, CHOICES_MAX) if call_type == "atext_completion" else None
+    return max(n, best or 1) * prompts
+
+
+# ── steering ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _steering(
+    data: Mapping[str, Any], headers: Mapping[str, str], metadata: Mapping[str, Any] | None
+) -> Steering:
+    """Return what the caller steers with: headers first, then metadata wherever LiteLLM put it."""
+    places: list[Mapping[str, Any]] = []
+    for place in (metadata, data.get("metadata"), data.get("litellm_metadata")):
+        if isinstance(place, Mapping):
+            places.append(place)
+            inner = place.get("requester_metadata")
+            if isinstance(inner, Mapping):
+                places.append(inner)
+    values: dict[str, object] = {}
+    for name in (*_STEERING, "tags"):
+        header = headers.get(f"x-farebox-{name.replace('_', '-')}")
+        found = [header] if header else []
+        found += [place[name] for place in places if place.get(name) not in (None, "")]
+        values[name] = found[0] if found else None
+    user = data.get("user")
+    if user is None:
+        user = next((p["user_id"] for p in places if isinstance(p.get("user_id"), str)), None)
+    return Steering(
+        task_type=_word(values["task_type"], "task_type"),
+        consequence=_consequence(values["consequence"]),
+        session_id=_word(values["session_id"], "session_id"),
+        expected_output_tokens=_expected(values["expected_output_tokens"]),
+        queue=_flag(values["queue"]),
+        approval=_word(values["approval"], "approval"),
+        tags=_tags(values["tags"]),
+        user=clean(user) if isinstance(user, str) else None,
+    )
+
+
+def clean(text: str) -> str | None:
+    """Return a steering value without control characters and within its bound; None if empty."""
+    kept = "".join(c for c in text[: STEERING_CHARS_MAX * 4] if c.isprintable()).strip()
+    return kept[:STEERING_CHARS_MAX] or None
+
+
+def _word(value: object, name: str) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
+        value = str(value)
+    if not isinstance(value, str):
+        raise InvalidRequest(f"`{name}` must be text.", f"metadata.{name}")
+    return clean(value)
+
+
+def _consequence(value: object) -> Consequence | None:
+    word = _word(value, "consequence")
+    if word is None:
+        return None
+    try:
+        return Consequence(word.lower())
+    except ValueError:
+        raise InvalidRequest(
+            "`consequence` must be low, medium or high.", "metadata.consequence"
+        ) from None
+
+
+def _expected(value: object) -> int | None:
+    param = "metadata.expected_output_tokens"
+    if isinstance(value, str):
+        text = value.strip()
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise InvalidRequest("`expected_output_tokens` must be a whole number.", param)
+        value = int(text)
+    try:
+        return _whole({"expected_output_tokens": value}, "expected_output_tokens", 1, 1_000_000)
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error), param) from None
+
+
+def _flag(value: object) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, str):
+        return value.strip().lower() in ("true", "1", "yes")
+    raise InvalidRequest("`queue` must be true or false.", "metadata.queue")
+
+
+def _tags(value: object) -> tuple[str, ...]:
+    """Return the tags of a list or a comma-separated text; what is no text is left out."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = value[: STEERING_CHARS_MAX * TAGS_MAX].split(",")
+    if not isinstance(value, list | tuple):
+        raise InvalidRequest("`tags` must be a list of texts.", "metadata.tags")
+    cleaned = (clean(item) for item in value[: TAGS_MAX * 4] if isinstance(item, str))
+    return tuple(dict.fromkeys(tag for tag in cleaned if tag))[:TAGS_MAX]

@@ -1,0 +1,94 @@
+"""Counts tokens, offline, in time that grows with the text's length and no faster.
+
+The count is that of OpenAI's o200k tokenizer, for every provider: how others differ is a factor in
+the policy (`providers`). Text is cut into slices before it is encoded, because the tokenizer takes
+quadratic time on a hostile text without a break; each cut adds one token at the most.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from hooks.request import RequestView
+
+if TYPE_CHECKING:
+    import tiktoken
+
+SLICE_CHARS = 4_000
+
+THREAD_CHARS_MIN = 100_000
+"""From so many characters on (about 25,000 tokens, some 3 ms) count away from the event loop."""
+
+MESSAGE_TOKENS = 4
+"""What a message's frame takes, beyond its text; OpenAI's figure is 3 or 4."""
+
+PRIMING_TOKENS = 3
+
+_LOADING = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Farebox's own count of a request's input. Images count apart: each provider has its bound."""
+
+    text: int
+    frame: int
+    images: int = 0
+    tools: int = 0
+
+    @property
+    def input(self) -> int:
+        """Text and message frames together."""
+        return self.text + self.frame
+
+
+@lru_cache(maxsize=1)
+def _encoding() -> tiktoken.Encoding:
+    """Return the tokenizer; it loads from files that LiteLLM carries, never from the network."""
+    with _LOADING:
+        # Imported for its side effect alone: it points tiktoken's cache at LiteLLM's own files.
+        import litellm.litellm_core_utils.default_encoding as bundled
+        import tiktoken
+
+        try:
+            return tiktoken.get_encoding("o200k_base")
+        except Exception:  # No such file and no network: any error of the download.
+            return bundled.encoding
+
+
+def warm_up() -> None:
+    """Load the tokenizer now, so that the first request does not wait for it."""
+    _encoding().encode_ordinary("ready")
+
+
+def count_text(text: str) -> int:
+    """Return the number of tokens of a text."""
+    if not text:
+        return 0
+    encode = _encoding().encode_ordinary
+    if len(text) <= SLICE_CHARS:
+        return len(encode(text))
+    return sum(
+        len(encode(text[start : start + SLICE_CHARS])) for start in range(0, len(text), SLICE_CHARS)
+    )
+
+
+def count_request(view: RequestView) -> TokenCounts:
+    """Return the token counts of a request: all text with system and tools, frames, images."""
+    if len(view.texts) > 8:
+        # Joined, many short texts take one call; the line break stands for each one's end.
+        text = count_text("\n".join(view.texts))
+    else:
+        text = sum(count_text(part) for part in view.texts)
+    frame = 0
+    if view.call_type not in ("aembedding", "atext_completion"):
+        frame = view.messages * MESSAGE_TOKENS + PRIMING_TOKENS
+    return TokenCounts(text + view.prompt_token_ids, frame, view.images, view.tools)
+
+
+def belongs_in_thread(view: RequestView) -> bool:
+    """Say whether counting this request would hold up the event loop noticeably."""
+    return view.chars >= THREAD_CHARS_MIN

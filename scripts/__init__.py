@@ -1,0 +1,1 @@
+"""What a person runs: serving, testing, measuring, and the `farebox` command."""

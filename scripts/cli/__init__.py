@@ -1,0 +1,1 @@
+"""The `farebox` command: one module a command, what they share beside them."""

@@ -1,0 +1,1 @@
+"""What `./scripts/serve` runs: it starts the parts of a governed proxy, and stops them again."""

