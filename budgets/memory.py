@@ -6,10 +6,7 @@ One call runs to its end before the next one starts, since none of them awaits a
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from budgets.checks import (
     check_budgets,
@@ -19,7 +16,7 @@ from budgets.checks import (
     check_refusal,
     check_settlement,
 )
-from budgets.learning import Learning, observe
+from budgets.learning import observe
 from budgets.ledger import (
     BudgetHold,
     BudgetState,
@@ -31,109 +28,29 @@ from budgets.ledger import (
     LearnedOutput,
     LedgerEntry,
     LedgerEvent,
-    Level,
-    PolicyNotPublished,
     PublishedPolicy,
-    PublishedRule,
     RefusalRecord,
     Refused,
     Settled,
     Settlement,
     SettleStatus,
-    ThresholdEvent,
 )
-from budgets.verify import Audit, CounterRow, line_order
+from budgets.memory_books import Books
+from budgets.memory_records import (
+    Hold,
+    Want,
+    lines_beyond,
+    next_line_id,
+    refuser_of,
+    would_refuse_of,
+)
+from budgets.verify import Audit, CounterRow
 
-_Line = TypeVar("_Line", LedgerEntry, LedgerEvent)
-
-ENDED_TTL_MS = 7 * 86_400_000
-UNRECONCILED_TTL_MS = 62 * 86_400_000
 REFUSED_TTL_MS = 3_600_000
-RETRY_AFTER_MS_MIN = 250
-RETRY_AFTER_MS_DEFAULT = 1000
 
 
-@dataclass
-class _Counter:
-    """One budget in one period."""
-
-    rule: str
-    spent: int = 0
-    held: int = 0
-    claimed: dict[Level, int] = field(default_factory=dict)
-    expected_ends: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class _Share:
-    """One budget's part in a hold."""
-
-    budget: str
-    rule: str
-    period_id: str
-    amount: int
-    charged: int = 0
-
-
-@dataclass
-class _Hold:
-    """A hold, open or ended; `forget_at_ms` is set once it has ended."""
-
-    state: str
-    amount: int
-    time_ms: int
-    expected_end_ms: int
-    shares: list[_Share]
-    facts: str
-    decision_id: str
-    stats_period: str
-    charged: int = 0
-    overage: int = 0
-    forget_at_ms: int | None = None
-
-
-@dataclass
-class _Want:
-    """What one budget is asked to bear: `target` in all for this hold, of which `delta` is new."""
-
-    asked: BudgetHold
-    state: BudgetState
-    target: int
-    delta: int
-    share: _Share | None = None
-
-    @property
-    def verdict(self) -> str | None:
-        """The refusal code, or None where the budget bears it."""
-        if self.share is not None and self.delta == 0:
-            return None
-        state = self.state
-        if state.spent_nano_usd + self.target > state.limit_nano_usd:
-            return "budget_exceeded"
-        if state.spent_nano_usd + state.held_nano_usd + self.delta > state.limit_nano_usd:
-            return "budget_busy"
-        return None
-
-
-class MemoryLedger:
+class MemoryLedger(Books):
     """A `Ledger` in memory; `clock` returns Unix milliseconds."""
-
-    def __init__(self, clock: Callable[[], int], *, decision_ttl_s: int = 35 * 86_400) -> None:
-        self._clock = clock
-        self._decision_ttl_ms = decision_ttl_s * 1000
-        self._digest: str | None = None
-        self._revision = 0
-        self._rules: dict[str, tuple[PublishedRule, int]] = {}
-        self._counters: dict[tuple[str, str], _Counter] = {}
-        self._holds: dict[str, _Hold] = {}
-        self._leases: dict[str, int] = {}
-        self._decisions: dict[str, tuple[str, int]] = {}
-        self._refused: dict[str, int] = {}
-        self._stats: dict[str, dict[str, int]] = {}
-        self._learned: dict[str, Learning] = {}
-        self._entries: list[LedgerEntry] = []
-        self._events: list[LedgerEvent] = []
-        self._refusals: list[LedgerEvent] = []
 
     async def publish(self, policy: PublishedPolicy) -> int:
         check_policy(policy)
@@ -160,12 +77,12 @@ class MemoryLedger:
             if not asked.period.contains(now):
                 raise ClockSkew(now)
             state = self._state(asked.budget, asked.rule, asked.period.id)
-            wants.append(_Want(asked, state, asked.amount_nano_usd, asked.amount_nano_usd))
-        refuser = _refuser(wants)
+            wants.append(Want(asked, state, asked.amount_nano_usd, asked.amount_nano_usd))
+        refuser = refuser_of(wants)
         if refuser is not None:
             return self._refuse_hold(wants, refuser, now, claims=True)
-        would_refuse = _would_refuse(wants)
-        hold = _Hold(
+        would_refuse = would_refuse_of(wants)
+        hold = Hold(
             state="open",
             amount=request.amount_nano_usd,
             time_ms=now,
@@ -195,16 +112,16 @@ class MemoryLedger:
             if share is not None:
                 state = self._state(share.budget, share.rule, share.period_id)
                 target = max(asked.amount_nano_usd, share.amount)
-                wants.append(_Want(asked, state, target, target - share.amount, share))
+                wants.append(Want(asked, state, target, target - share.amount, share))
             elif not asked.period.contains(hold.time_ms):
                 raise ClockSkew(hold.time_ms)
             else:
                 state = self._state(asked.budget, asked.rule, asked.period.id)
-                wants.append(_Want(asked, state, asked.amount_nano_usd, asked.amount_nano_usd))
-        refuser = _refuser(wants)
+                wants.append(Want(asked, state, asked.amount_nano_usd, asked.amount_nano_usd))
+        refuser = refuser_of(wants)
         if refuser is not None:
             return self._refuse_hold(wants, refuser, now, claims=False)
-        would_refuse = _would_refuse(wants)
+        would_refuse = would_refuse_of(wants)
         hold.amount = max(hold.amount, amount_nano_usd)
         return self._take(hold_id, hold, wants, now, would_refuse)
 
@@ -270,7 +187,7 @@ class MemoryLedger:
         if self._refused.get(refusal.decision_id, now) > now:
             return
         self._refused[refusal.decision_id] = now + REFUSED_TTL_MS
-        line_id = _line_id(self._refusals, now)
+        line_id = next_line_id(self._refusals, now)
         self._refusals.append(LedgerEvent(line_id, refusal.code, now, refusal.body))
         self._decisions[refusal.decision_id] = (refusal.decision, now + self._decision_ttl_ms)
         self._count(refusal.stats_period, refusal.counters)
@@ -294,19 +211,19 @@ class MemoryLedger:
     async def entries(
         self, after: str = "", newest_first: bool = False
     ) -> AsyncIterator[LedgerEntry]:
-        for entry in _beyond(self._entries, after, newest_first):
+        for entry in lines_beyond(self._entries, after, newest_first):
             yield entry
 
     async def events(
         self, after: str = "", newest_first: bool = False
     ) -> AsyncIterator[LedgerEvent]:
-        for event in _beyond(self._events, after, newest_first):
+        for event in lines_beyond(self._events, after, newest_first):
             yield event
 
     async def refusals(
         self, after: str = "", newest_first: bool = False
     ) -> AsyncIterator[LedgerEvent]:
-        for refusal in _beyond(self._refusals, after, newest_first):
+        for refusal in lines_beyond(self._refusals, after, newest_first):
             yield refusal
 
     async def verify(self) -> tuple[Difference, ...]:
@@ -339,240 +256,3 @@ class MemoryLedger:
 
     async def now_ms(self) -> int:
         return self._clock()
-
-    # ── the parts ────────────────────────────────────────────────────────────────────────────────
-
-    def _hold(self, hold_id: str) -> _Hold | None:
-        """Return a hold that is open, or has ended and is still remembered."""
-        hold = self._holds.get(hold_id)
-        if hold and hold.forget_at_ms is not None and hold.forget_at_ms <= self._clock():
-            del self._holds[hold_id]
-            return None
-        return hold
-
-    def _state(self, budget: str, rule: str, period_id: str) -> BudgetState:
-        if rule not in self._rules:
-            raise PolicyNotPublished(rule)
-        published, epoch = self._rules[rule]
-        counter = self._counters.get((budget, period_id)) or _Counter(rule)
-        return BudgetState(
-            budget=budget,
-            rule=rule,
-            period_id=period_id,
-            limit_nano_usd=published.limit_nano_usd,
-            limit_epoch=epoch,
-            spent_nano_usd=counter.spent,
-            held_nano_usd=counter.held,
-            holds=len(counter.expected_ends),
-            claimed=tuple(level for level in Level if counter.claimed.get(level) == epoch),
-        )
-
-    def _counter(self, state: BudgetState) -> _Counter:
-        key = (state.budget, state.period_id)
-        return self._counters.setdefault(key, _Counter(state.rule))
-
-    def _refuse_hold(
-        self, wants: list[_Want], refuser: _Want, now: int, *, claims: bool
-    ) -> Refused:
-        events: list[ThresholdEvent] = []
-        for want in wants if claims else ():
-            if want.asked.enforced and want.verdict == "budget_exceeded":
-                for threshold in self._rules[want.state.rule][0].thresholds:
-                    if threshold.level is Level.EMERGENCY:
-                        self._claim(want.state, threshold.level, threshold.percent, now, events)
-                want.state = self._state(*_name_of(want.state))
-        retry_after_ms = None
-        if refuser.verdict == "budget_busy":
-            first = min(self._counter(refuser.state).expected_ends.values(), default=now)
-            retry_after_ms = RETRY_AFTER_MS_DEFAULT
-            if first > now:
-                retry_after_ms = max(RETRY_AFTER_MS_MIN, first - now)
-        assert refuser.verdict is not None
-        return Refused(
-            code=refuser.verdict,
-            time_ms=now,
-            state=refuser.state,
-            requested_nano_usd=refuser.target,
-            period_end_ms=refuser.asked.period.end_ms,
-            retry_after_ms=retry_after_ms,
-            states=tuple(want.state for want in wants),
-            events=tuple(events),
-        )
-
-    def _take(
-        self, hold_id: str, hold: _Hold, wants: list[_Want], now: int, would_refuse: str | None
-    ) -> Held:
-        for want in wants:
-            state = want.state
-            counter = self._counter(state)
-            counter.held += want.delta
-            if want.share is not None:
-                want.share.amount = want.target
-            else:
-                counter.expected_ends[hold_id] = hold.expected_end_ms
-                hold.shares.append(_Share(state.budget, state.rule, state.period_id, want.target))
-        states = tuple(self._state(*_name_of(want.state)) for want in wants)
-        return Held(hold_id, now, states, would_refuse=would_refuse)
-
-    def _resolve(
-        self,
-        hold_id: str,
-        state: str,
-        cost: int,
-        charge: Callable[[_Share], int],
-        body: str,
-        counters: Mapping[str, int],
-    ) -> Settled:
-        now = self._clock()
-        hold = self._hold(hold_id)
-        if hold is None:
-            return Settled(SettleStatus.UNKNOWN_HOLD, 0, 0, 0, now)
-        if hold.state in ("settled", "voided"):
-            status = SettleStatus(f"already_{hold.state}")
-            return Settled(status, hold.charged, hold.amount, hold.overage, now)
-        kind = state
-        if hold.state == "unreconciled":
-            kind = "corrected"
-            own = {"corrected_count": 1, "corrected_nano": hold.charged}
-            self._count(hold.stats_period, own)
-        events: list[ThresholdEvent] = []
-        self._end(
-            hold_id,
-            hold,
-            kind=kind,
-            state=state,
-            cost=cost,
-            charge=charge,
-            body=body,
-            counters=counters,
-            now=now,
-            events=events,
-        )
-        return Settled(SettleStatus(kind), cost, hold.amount, hold.overage, now, tuple(events))
-
-    def _end(
-        self,
-        hold_id: str,
-        hold: _Hold,
-        *,
-        kind: str,
-        state: str,
-        cost: int,
-        charge: Callable[[_Share], int],
-        body: str,
-        counters: Mapping[str, int],
-        now: int,
-        events: list[ThresholdEvent],
-    ) -> LedgerEntry:
-        """End a hold, or correct one that its lease ended; return the entry."""
-        charges = {}
-        overage = max(0, cost - hold.amount)
-        for share in hold.shares:
-            counter = self._counters[share.budget, share.period_id]
-            amount = charge(share)
-            counter.spent += amount - share.charged
-            if hold.state == "open":
-                counter.held -= share.amount
-                del counter.expected_ends[hold_id]
-            charges[share.budget, share.period_id] = amount - share.charged
-            share.charged = amount
-            overage = max(overage, amount - share.amount)
-        line_id = _line_id(self._entries, now)
-        entry = LedgerEntry(line_id, kind, hold_id, now, cost, hold.amount, charges, body)
-        self._entries.append(entry)
-        self._count(hold.stats_period, counters)
-        if overage > 0:
-            self._count(hold.stats_period, {"overage_count": 1, "overage_nano": overage})
-            self._event(
-                "overage",
-                now,
-                hold_id=hold_id,
-                decision_id=hold.decision_id,
-                cost_nano_usd=cost,
-                held_nano_usd=hold.amount,
-                overage_nano_usd=overage,
-            )
-        for share in hold.shares if state != "voided" else ():
-            self._claim_reached(share, now, events)
-        hold.state, hold.charged, hold.overage, hold.facts = state, cost, overage, ""
-        ttl_ms = UNRECONCILED_TTL_MS if state == "unreconciled" else ENDED_TTL_MS
-        hold.forget_at_ms = now + ttl_ms
-        self._leases.pop(hold_id, None)
-        return entry
-
-    def _claim_reached(self, share: _Share, now: int, events: list[ThresholdEvent]) -> None:
-        published, _ = self._rules[share.rule]
-        state = self._state(share.budget, share.rule, share.period_id)
-        for threshold in published.rising_thresholds():
-            if state.spent_nano_usd >= threshold.reached_at_nano_usd(state.limit_nano_usd):
-                self._claim(state, threshold.level, threshold.percent, now, events)
-
-    def _claim(
-        self, state: BudgetState, level: Level, percent: int, now: int, events: list[ThresholdEvent]
-    ) -> None:
-        counter = self._counter(state)
-        if counter.claimed.get(level) == state.limit_epoch:
-            return
-        counter.claimed[level] = state.limit_epoch
-        event = ThresholdEvent(
-            level=level,
-            percent=percent,
-            budget=state.budget,
-            rule=state.rule,
-            period_id=state.period_id,
-            limit_epoch=state.limit_epoch,
-            limit_nano_usd=state.limit_nano_usd,
-            spent_nano_usd=state.spent_nano_usd,
-            time_ms=now,
-        )
-        events.append(event)
-        fields = {name: getattr(event, name) for name in event.__slots__}
-        self._event("threshold", now, **fields)
-
-    def _event(self, kind: str, now: int, **fields: Any) -> None:
-        line_id = _line_id(self._events, now)
-        self._events.append(LedgerEvent(line_id, kind, now, json.dumps(fields)))
-
-    def _count(self, stats_period: str, counters: Mapping[str, int]) -> None:
-        totals = self._stats.setdefault(stats_period, {})
-        for name, increment in counters.items():
-            totals[name] = totals.get(name, 0) + increment
-
-
-def _name_of(state: BudgetState) -> tuple[str, str, str]:
-    return (state.budget, state.rule, state.period_id)
-
-
-def _refuser(wants: Sequence[_Want]) -> _Want | None:
-    """Return the want that refuses: exceeded before busy, then the budget with the least left."""
-    refusing = [want for want in wants if want.asked.enforced and want.verdict]
-    return min(
-        refusing,
-        key=lambda want: (want.verdict != "budget_exceeded", want.state.remaining_nano_usd),
-        default=None,
-    )
-
-
-def _would_refuse(wants: Sequence[_Want]) -> str | None:
-    verdicts = {want.verdict for want in wants if not want.asked.enforced}
-    return next((code for code in ("budget_exceeded", "budget_busy") if code in verdicts), None)
-
-
-def _line_id(lines: Sequence[LedgerEntry] | Sequence[LedgerEvent], now: int) -> str:
-    """Return the next id of a stream: the time, or the last id's where time stands or went back."""
-    if lines:
-        last_ms, last_sequence = (int(part) for part in lines[-1].id.split("-"))
-        if last_ms >= now:
-            return f"{last_ms}-{last_sequence + 1}"
-    return f"{now}-0"
-
-
-def _beyond(lines: Sequence[_Line], after: str, newest_first: bool) -> list[_Line]:
-    """Return the lines beyond the id `after`, in the direction of reading."""
-    ordered = list(reversed(lines)) if newest_first else list(lines)
-    if not after:
-        return ordered
-    limit = line_order(after)
-    if newest_first:
-        return [line for line in ordered if line_order(line.id) < limit]
-    return [line for line in ordered if line_order(line.id) > limit]

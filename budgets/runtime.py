@@ -18,15 +18,15 @@ import structlog
 from budgets import embedded
 from budgets.connection import AsyncClient, check_server, connect
 from budgets.home import Home
+from budgets.inflight import InFlight
 from budgets.ledger import Ledger, LedgerUnavailable, Settled, Settlement
 from budgets.open_requests import OpenRequest, OpenRequests
 from budgets.redis_store import RedisLedger
+from budgets.sweeper import Sweeper
 
 log = structlog.get_logger("farebox.ledger")
 
 PROBE_INTERVAL_S = 0.25
-SWEEP_INTERVAL_S = 5.0
-SWEEP_COUNT_MAX = 200
 SETTLE_BACKOFF_MAX_S = 5.0
 PENDING_SETTLES_MAX = 100_000
 """Bound of the settles that wait for the store; beyond it a hold is left to its lease."""
@@ -39,7 +39,8 @@ class Runtime:
     home: Home
     client: AsyncClient
     ledger: Ledger
-    lease_ms: Callable[[], int] = lambda: 120_000
+    leases: InFlight
+    sweeper: Sweeper
     requests: OpenRequests = field(default_factory=OpenRequests)
     available: bool = True
     pending: set[str] = field(default_factory=set)
@@ -47,11 +48,14 @@ class Runtime:
 
     def start(self) -> None:
         """Start the background work; it runs until `stop`."""
-        for work in (self._renew_leases, self._sweep, self._probe):
-            self.spawn(work())
+        self.leases.start()
+        self.sweeper.start()
+        self.spawn(self._probe())
 
     async def stop(self) -> None:
         """Stop the background work and close the connection."""
+        await self.leases.stop()
+        await self.sweeper.stop()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -87,6 +91,7 @@ class Runtime:
         self, request: OpenRequest, call: Callable[[], Awaitable[Settled]]
     ) -> Settled | None:
         self.requests.remove(request.request_id)
+        self.leases.remove(request.request_id)
         try:
             settled = await call()
         except LedgerUnavailable as error:
@@ -127,30 +132,6 @@ class Runtime:
 
     # ── background work ──────────────────────────────────────────────────────────────────────────
 
-    async def _renew_leases(self) -> None:
-        while True:
-            await asyncio.sleep(self.lease_ms() / 3000)
-            ids = [request.request_id for request in self.requests]
-            for start in range(0, len(ids), 500):
-                with contextlib.suppress(LedgerUnavailable):
-                    await self.ledger.renew(ids[start : start + 500], self.lease_ms())
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_INTERVAL_S)
-            if not self.available:
-                continue
-            try:
-                while entries := await self.ledger.expire(SWEEP_COUNT_MAX):
-                    for entry in entries:
-                        log.warning(
-                            "lease_ended",
-                            hold_id=entry.hold_id,
-                            charged_nano_usd=entry.cost_nano_usd,
-                        )
-            except LedgerUnavailable as error:
-                self.lost(error)
-
     async def _probe(self) -> None:
         while True:
             await asyncio.sleep(PROBE_INTERVAL_S)
@@ -173,9 +154,14 @@ async def _logged(work: Awaitable[None]) -> None:
 
 _current: Runtime | None = None
 
+trace_counts: Callable[[], tuple[int, int]] = lambda: (0, 0)
+"""Traces sent and lost in this process, for its status; the tracing side replaces it."""
 
-async def open_runtime(home: Home) -> Runtime:
+
+async def open_runtime(home: Home, lease_ms: int) -> Runtime:
     """Connect to the ledger of `home` and return a runtime that is not started yet.
+
+    `lease_ms` is how long a hold lasts without a sign of life from this process.
 
     Raises:
         embedded.EmbeddedRedisError: no embedded Redis can be started.
@@ -186,7 +172,8 @@ async def open_runtime(home: Home) -> Runtime:
         url = (await asyncio.to_thread(embedded.ensure, home.folder)).url
     client = connect(url)
     await check_server(client)
-    return Runtime(home, client, RedisLedger(client, home.ledger))
+    ledger = RedisLedger(client, home.ledger)
+    return Runtime(home, client, ledger, InFlight(ledger, lease_ms), Sweeper(ledger))
 
 
 def install(runtime: Runtime | None) -> None:

@@ -29,7 +29,9 @@ _CUT_OFF = frozenset(
         "ConnectionResetError", "ServerTimeoutError",
     }
 )  # fmt: skip
-_STATUS = frozenset({"HTTPStatusError", "APIStatusError"})
+_STATUS = frozenset({"HTTPStatusError", "APIStatusError", "HTTPException"})
+_UNREADABLE = frozenset({"KeyError", "JSONDecodeError", "ValidationError", "IndexError"})
+"""An answer came and could not be read, such as one without the usage that LiteLLM expects."""
 
 
 class Fate(Enum):
@@ -44,11 +46,12 @@ def fate_of(exception: BaseException) -> Fate:
     """Return the fate of an attempt that raised `exception`.
 
     The chain is walked from the outside in, and the first exception that says what happened on the
-    wire decides: further in stand those of earlier attempts. Where none does, an HTTP error status
-    on the outermost exception that has one means refused, and no status at all means that nothing
-    was sent (LiteLLM found no deployment to send to).
+    wire decides: further in stand those of earlier attempts. Where none does, an answer that could
+    not be read was billed, a status below 500 is a refusal by LiteLLM itself, and any other status
+    is unclear, so it counts as billed. No status at all means that nothing was sent (LiteLLM found
+    no deployment to send to).
     """
-    refused = False
+    unreadable = False
     status: int | None = None
     current: BaseException | None = exception
     for _ in range(_CHAIN_MAX):
@@ -62,14 +65,16 @@ def fate_of(exception: BaseException) -> Fate:
         if names & _CUT_OFF and not _is_litellm(current):
             # A time-out or a cut connection can stand above the failure to connect that caused it.
             return Fate.NOT_SENT if _reaches(current, _NOT_SENT) else Fate.MAYBE_BILLED
+        unreadable = unreadable or bool(names & _UNREADABLE)
         code = getattr(current, "status_code", None)
-        if isinstance(code, int):
-            refused = refused or code >= 400
+        if status is None and isinstance(code, int):
             status = code
         current = current.__cause__ or current.__context__
-    if status is not None and status < 400:
+    if status is None:
+        return Fate.NOT_SENT
+    if unreadable or status < 400 or status >= 500:
         return Fate.MAYBE_BILLED
-    return Fate.REFUSED if refused else Fate.NOT_SENT
+    return Fate.REFUSED
 
 
 def _is_litellm(exception: BaseException) -> bool:

@@ -42,6 +42,17 @@ PARTIAL_COST_GRACE_S = 2.0
 class FareboxCallback(CustomLogger):
     """Accounts for every request that the hook admitted."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            tracer = tracing.Tracer.from_environment()
+        except tracing.TracingSettingsError as error:
+            log.error("tracing_off", reason=str(error))
+            tracer = None
+        tracing.install(tracer)
+        if tracer is not None:
+            runtime.trace_counts = lambda: (tracer.sent, tracer.lost)
+
     async def async_pre_call_deployment_hook(
         self, kwargs: dict[str, Any], call_type: Any
     ) -> dict[str, Any] | None:
@@ -131,7 +142,8 @@ class FareboxCallback(CustomLogger):
         user_api_key_dict: Any,
         traceback_str: str | None = None,
     ) -> None:
-        """Close a request whose client got an error. Refusals of our own are not known here."""
+        """Close a request whose client got an error, or trace one that we refused."""
+        _trace_refusal(request_data)
         request = _request_of(request_data)
         if request is None or request.closing or request.finished:
             return
@@ -139,6 +151,22 @@ class FareboxCallback(CustomLogger):
         worker = runtime.current()
         if worker is not None:
             worker.spawn(_close_failed(request, type(original_exception).__name__, request_data))
+
+
+def _trace_refusal(request_data: Mapping[str, Any]) -> None:
+    mark = _metadata_of(request_data).get("farebox")
+    refused = mark.pop("refused", None) if isinstance(mark, dict) else None
+    if not isinstance(refused, Mapping):
+        return
+    tracing.hand_over_refusal(
+        refused["facts"],
+        request_id=refused["request_id"],
+        code=refused["code"],
+        message=refused["message"],
+        started=refused["started"],
+        decision_id=refused["decision_id"],
+        prompt=request_data.get("messages") or request_data.get("input"),
+    )
 
 
 async def _close_failed(

@@ -37,6 +37,9 @@ _KEY_LIKE = re.compile(
     r"|\bAIza[A-Za-z0-9_\-]{30,}"
 )
 
+_KEY_MARKS = ("sk-", "pk-", "rk-", "Bearer", "AKIA", "AIza")
+"""Every text that the pattern finds contains one of these, and they are found far faster."""
+
 
 class ContentMode(StrEnum):
     """The values of `FAREBOX_TRACE_CONTENT`."""
@@ -164,7 +167,9 @@ class _Plain:
             if len(text) > self._chars_left:
                 text = f"{text[: self._chars_left]}… (cut; {len(text)} characters)"
             self._chars_left = max(0, self._chars_left - len(text))
-        return _KEY_LIKE.sub("(secret)", text)
+        if any(mark in text for mark in _KEY_MARKS):
+            return _KEY_LIKE.sub("(secret)", text)
+        return text
 
     @staticmethod
     def _file(text: str) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import threading
 import time
 from collections import deque
@@ -23,16 +22,25 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from budgets.open_requests import OpenRequest
+from callbacks import trace_settings
 from callbacks.closing import Ending
-from callbacks.trace_content import ContentMode, weigh
-from callbacks.trace_record import RequestTrace, of_ending
+from callbacks.trace_content import weigh
+from callbacks.trace_record import RequestTrace, of_ending, of_refusal
+from callbacks.trace_settings import TracingSettingsError
 
 if TYPE_CHECKING:
     from callbacks.trace_sender import LangfuseSender, Sent
 
 log = structlog.get_logger("farebox.tracing")
 
-DEFAULT_BASE_URL = "https://cloud.langfuse.com"
+__all__ = [
+    "Tracer",
+    "TracingSettingsError",
+    "current",
+    "hand_over",
+    "hand_over_refusal",
+    "install",
+]
 
 QUEUE_TRACES_MAX = 4_096
 QUEUE_CHARS_MAX = 64 * 1024 * 1024
@@ -50,12 +58,6 @@ GIVE_UP_AFTER_S = 20.0
 
 WARNING_INTERVAL_S = 60.0
 CLOSE_TIMEOUT_S = 3.0
-
-_ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
-
-
-class TracingSettingsError(ValueError):
-    """An environment variable of tracing cannot be used; the text says which, and how to mend it."""
 
 
 class Tracer:
@@ -119,11 +121,11 @@ class Tracer:
             if environ.get(switch, "").strip().lower() == off:
                 log.warning("tracing_off", reason=f"{switch} is {off}")
                 return None
-        content = content_mode(environ)
-        base_url = _base_url(environ)
-        environment = _environment(environ)
-        sample_rate = _number(environ, "LANGFUSE_SAMPLE_RATE", 1.0, 0.0, 1.0)
-        timeout_s = _number(environ, "LANGFUSE_TIMEOUT", 5.0, 0.1, 60.0)
+        content = trace_settings.content_mode(environ)
+        base_url = trace_settings.base_url(environ)
+        environment = trace_settings.environment_name(environ)
+        sample_rate = trace_settings.number(environ, "LANGFUSE_SAMPLE_RATE", 1.0, 0.0, 1.0)
+        timeout_s = trace_settings.number(environ, "LANGFUSE_TIMEOUT", 5.0, 0.1, 60.0)
 
         from callbacks.trace_sender import LangfuseSender, SenderSettings
 
@@ -222,16 +224,17 @@ class Tracer:
         while True:
             self._wake.wait(None if self._warned_lost == self.lost else WARNING_INTERVAL_S)
             self._wake.clear()
-            self._closing.wait(self._batch_delay_s)
+            # Once this is true nothing comes into the queue any more: the drain below is the last.
+            last_round = self._closing.wait(self._batch_delay_s)
             while batch := self._take():
                 try:
                     self._deliver(batch)
                 except Exception as error:
                     # The thread outlives whatever a batch does to it.
-                    self._done(lost=len(batch), reason=type(error).__name__)
+                    self._done(lost=self._in_hand, reason=type(error).__name__)
                 self._warn()
             self._warn()
-            if self._closing.is_set():
+            if last_round:
                 self._sender.close()
                 return
 
@@ -327,61 +330,6 @@ class Tracer:
         log.warning("traces_lost", lost=since, lost_total=total, reasons=lost)
 
 
-# ── settings ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def content_mode(environ: Mapping[str, str] = os.environ) -> ContentMode:
-    """Return the setting `FAREBOX_TRACE_CONTENT`: `full` (the default), `digest` or `none`.
-
-    Raises:
-        TracingSettingsError: it has another value. Prompts do not leave on a misspelled setting.
-    """
-    value = environ.get("FAREBOX_TRACE_CONTENT", "").strip().lower() or "full"
-    try:
-        return ContentMode(value)
-    except ValueError:
-        raise TracingSettingsError(
-            f"FAREBOX_TRACE_CONTENT is {value!r}; set it to full, digest or none"
-        ) from None
-
-
-def _base_url(environ: Mapping[str, str]) -> str:
-    """The SDK's order: `LANGFUSE_BASE_URL`, the older `LANGFUSE_HOST`, Langfuse's cloud."""
-    for name in ("LANGFUSE_BASE_URL", "LANGFUSE_HOST"):
-        value = environ.get(name, "").strip().rstrip("/")
-        if not value:
-            continue
-        if not re.fullmatch(r"https?://[^/?#\s@]+(/[^?#\s@]*)?", value):
-            raise TracingSettingsError(
-                f"{name} is not the address of a server; write it like {DEFAULT_BASE_URL}"
-            )
-        return value
-    return DEFAULT_BASE_URL
-
-
-def _environment(environ: Mapping[str, str]) -> str | None:
-    value = environ.get("LANGFUSE_TRACING_ENVIRONMENT", "").strip()
-    if value and not _ENVIRONMENT.fullmatch(value):
-        raise TracingSettingsError(
-            f"LANGFUSE_TRACING_ENVIRONMENT is {value!r}; Langfuse takes up to 40 lower-case "
-            "letters, digits, - and _, not beginning with langfuse"
-        )
-    return value or None
-
-
-def _number(
-    environ: Mapping[str, str], name: str, default: float, least: float, most: float
-) -> float:
-    text = environ.get(name, "").strip()
-    try:
-        value = float(text) if text else default
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most:
-        raise TracingSettingsError(f"{name} is {text!r}; set a number from {least:g} to {most:g}")
-    return value
-
-
 # ── this process's tracer ────────────────────────────────────────────────────────────────────────
 
 _current: Tracer | None = None
@@ -407,5 +355,39 @@ def hand_over(request: OpenRequest, ending: Ending, content: tuple[Any, Any]) ->
         trace = of_ending(request, ending, content, datetime.now(UTC))
     except Exception as error:
         log.error("trace_not_built", request_id=request.request_id, error=type(error).__name__)
+        return
+    tracer.record(trace)
+
+
+def hand_over_refusal(
+    facts: Mapping[str, Any],
+    *,
+    request_id: str,
+    code: str,
+    message: str,
+    started: datetime,
+    decision_id: str | None = None,
+    prompt: Any = None,
+) -> None:
+    """Trace a request that was refused, if there is a tracer. `facts` is what was known by then.
+
+    `started` is the aware time at which the request arrived; it ended now.
+    """
+    tracer = _current
+    if tracer is None:
+        return
+    try:
+        trace = of_refusal(
+            facts,
+            request_id=request_id,
+            decision_id=decision_id,
+            code=code,
+            message=message,
+            started=started,
+            ended=datetime.now(UTC),
+            prompt=prompt,
+        )
+    except Exception as error:
+        log.error("trace_not_built", request_id=request_id, error=type(error).__name__)
         return
     tracer.record(trace)

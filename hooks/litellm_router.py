@@ -21,8 +21,8 @@ from litellm.secret_managers.main import get_secret
 log = structlog.get_logger("farebox.router")
 
 SIMULATED_KEY = "simulated"
-_NATIVE = {"openai": "/v1", "anthropic": "", "minimax": "/v1", "gemini": "/v1beta"}
-"""Providers whose own dialect the simulator speaks, and the path behind its address."""
+_NATIVE = frozenset({"openai", "anthropic", "minimax", "gemini"})
+"""Providers whose own dialect the simulator speaks; its bare address serves each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,7 @@ def _redirect(entry: dict[str, Any], simulation: Simulation) -> None:
         info = entry.setdefault("model_info", {})
         info.setdefault("base_model", params["model"])
         params["model"] = f"openai/{model}"
-        provider = "openai"
-    params["api_base"] = simulation.base_url + _NATIVE[provider]
+    params["api_base"] = simulation.base_url
     params["api_key"] = SIMULATED_KEY
 
 

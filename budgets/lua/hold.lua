@@ -16,6 +16,9 @@ if standing then
   return {'held', int(now), '1', '', reply_states(wants), {}}
 end
 
+local rules = {}
+for i = 12, #ARGV, 7 do rules[#rules + 1] = ARGV[i] end
+read_limits(rules)
 local wants = {}
 for i = 11, #ARGV, 7 do
   if now < tonumber(ARGV[i + 3]) or now >= tonumber(ARGV[i + 4]) then

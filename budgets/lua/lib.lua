@@ -68,18 +68,37 @@ end
 
 -- ── budgets ─────────────────────────────────────────────────────────────────────────────────────
 
+local limits = {}
+
+-- Read the limits of several rules with one command: commands are what a script's time goes into.
+local function read_limits(rules)
+  local fields = {}
+  for _, rule in ipairs(rules) do
+    if not limits[rule] then
+      fields[#fields + 1] = 'limit:' .. rule
+      fields[#fields + 1] = 'epoch:' .. rule
+      fields[#fields + 1] = 'thresholds:' .. rule
+    end
+  end
+  if #fields == 0 then return end
+  local values = redis.call('HMGET', P .. 'policy', unpack(fields))
+  for i = 1, #fields, 3 do
+    limits[string.sub(fields[i], 7)] = {values[i], values[i + 1], values[i + 2]}
+  end
+end
+
 -- A budget as it stands, or nil where its rule was never published.
 local function read_state(budget, rule, period)
-  local limit = redis.call('HMGET', P .. 'policy',
-    'limit:' .. rule, 'epoch:' .. rule, 'thresholds:' .. rule)
+  read_limits({rule})
+  local limit = limits[rule]
   if not limit[1] then return nil end
   local counter = redis.call('HMGET', counter_key(budget, period), 'spent', 'held', 'holds',
-    'claimed:informational', 'claimed:warning', 'claimed:critical', 'claimed:emergency')
+    'claimed:informational', 'claimed:warning', 'claimed:critical', 'claimed:emergency', 'rule')
   local state = {
     budget = budget, rule = rule, period = period,
     limit = tonumber(limit[1]), epoch = limit[2], thresholds = limit[3],
     spent = tonumber(counter[1] or 0), held = tonumber(counter[2] or 0),
-    holds = tonumber(counter[3] or 0), claimed = {},
+    holds = tonumber(counter[3] or 0), claimed = {}, registered = counter[8],
   }
   for i, level in ipairs(LEVELS) do
     state.claimed[level] = counter[3 + i] == state.epoch
@@ -104,10 +123,10 @@ end
 
 -- Make a counter findable for `verify`, before its first figure is written.
 local function register(state)
-  local name = state.period .. ':' .. state.budget
-  if redis.call('SADD', P .. 'counters', name) == 1 then
-    redis.call('HSET', counter_key(state.budget, state.period), 'rule', state.rule)
-  end
+  if state.registered then return end
+  state.registered = true
+  redis.call('SADD', P .. 'counters', state.period .. ':' .. state.budget)
+  redis.call('HSET', counter_key(state.budget, state.period), 'rule', state.rule)
 end
 
 -- Claim one threshold for this limit epoch and announce it, unless it is claimed already.
@@ -242,6 +261,9 @@ local function end_hold(hold, ending, now, events)
       .. ',"overage_nano_usd":' .. int(overage) .. '}')
   end
   if ending.state ~= 'voided' then
+    local rules = {}
+    for i, share in ipairs(hold.shares) do rules[i] = share[2] end
+    read_limits(rules)
     for _, share in ipairs(hold.shares) do
       local state = read_state(share[1], share[2], share[3])
       if state then claim_reached(state, now, events) end

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from dotenv import dotenv_values
 
 from budgets import embedded
 from budgets.config import BudgetsFile, load_budgets
@@ -44,7 +47,17 @@ def home_of(config: Path | None) -> Home:
         raise wrong_usage(
             f"--config: there is no file {config}.", "Name an existing litellm_config.yaml."
         )
-    return resolve(config=config)
+    home = resolve(config=config)
+    return replace(home, redis_url=environment(home).get("REDIS_URL") or None)
+
+
+def environment(home: Home) -> dict[str, str]:
+    """Return the environment with what `.env` beside the configuration adds to it.
+
+    `./scripts/serve` reads that file too: a command must speak of the same Redis as the proxy.
+    """
+    added = dotenv_values(home.config.parent / ".env")
+    return {name: value for name, value in added.items() if value} | dict(os.environ)
 
 
 @asynccontextmanager

@@ -140,6 +140,9 @@ def running_proxy(
             [
                 *(str(litellm), "--config", "config.yaml", "--host", "127.0.0.1"),
                 *("--port", str(port), "--num_workers", str(workers)),
+                # Uvicorn kills a worker that is silent for 5 s, as one that imports LiteLLM on a
+                # busy machine does, and starts it anew, for ever.
+                *("--timeout_worker_healthcheck", "120"),
             ],
             cwd=folder,
             env=environment,

@@ -227,6 +227,15 @@ async def test_a_top_up_never_lowers_a_hold(world: World) -> None:
     assert (await settle(world.ledger, "h", 1)).held_nano_usd == 8
 
 
+async def test_a_share_that_need_not_grow_is_not_judged_again(world: World) -> None:
+    await world.ledger.publish(policy(team=10, total=20))
+    await held(world.ledger, 8, "h", budgets={"team": 8})
+    await world.ledger.publish(policy(team=1, total=20))
+    period = await current_period(world.ledger)
+    shares = (share("team", 8, period), share("total", 9, period))
+    assert isinstance(await world.ledger.top_up("h", 9, shares), Held)
+
+
 async def test_a_top_up_that_does_not_fit_changes_nothing(world: World) -> None:
     await world.ledger.publish(policy(team=10, total=20))
     await held(world.ledger, 4, "h", budgets={"team": 4})

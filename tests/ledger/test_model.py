@@ -15,10 +15,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from redis.asyncio import Redis
 
 from budgets.ledger import (
@@ -192,14 +196,11 @@ class LedgersAgree(RuleBasedStateMachine):
         self.model_ms += hours * HOUR_MS
         self.redis.clock_offset_ms += hours * HOUR_MS
 
-    @invariant()
-    def the_states_agree(self) -> None:
-        period_id = self.period().id
-        names = [(budget, budget.partition(":")[0], period_id) for budget in BUDGETS]
-        self.both(lambda ledger: ledger.states(names))
-
     def compare_all_that_can_be_read(self) -> None:
         assert self.both(lambda ledger: ledger.verify()) == ()
+        periods = [f"P{number}" for number in range(6)]
+        names = [(it, it.partition(":")[0], period_id) for it in BUDGETS for period_id in periods]
+        self.both(lambda ledger: ledger.states(names))
         self.both(lambda ledger: ledger.counters("S"))
         self.both(lambda ledger: ledger.learned())
         for decision in ("d1", "d-h0", "d-h1", "d-h2"):
@@ -240,19 +241,15 @@ def timeless(answer: Any) -> Any:
     return answer
 
 
-@pytest.fixture
-def _socket(redis_socket: str) -> None:
+def test_redis_answers_as_the_model_does(redis_socket: str) -> None:
     LedgersAgree.socket = redis_socket
-
-
-@pytest.mark.usefixtures("_socket")
-class TestLedgersAgree(LedgersAgree.TestCase):
-    """Runs the machine; small enough for every run, and worth more examples when scripts change."""
-
-    settings = settings(
-        max_examples=60,
-        stateful_step_count=40,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
+    run_state_machine_as_test(
+        LedgersAgree,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=50,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
     )

@@ -57,6 +57,26 @@ async def test_a_void_releases_without_a_charge(world: World) -> None:
     assert (entry.kind, entry.charges) == ("voided", {("team", "P1"): 0})
 
 
+async def test_a_void_claims_no_threshold(world: World) -> None:
+    await world.ledger.publish(policy(100))
+    await held(world.ledger, 20, "s")
+    await held(world.ledger, 20, "v")
+    await settle(world.ledger, "s", 20)
+    await world.ledger.publish(policy(30))
+    assert (await world.ledger.void("v", "{}", {})).events == ()
+    assert (await state(world.ledger)).claimed == ()
+
+
+async def test_a_hold_that_ended_is_no_longer_waited_for(world: World) -> None:
+    await world.ledger.publish(policy(10))
+    await held(world.ledger, 4, "quick", expected_end_ms_in=10_000)
+    await held(world.ledger, 4, "slow", expected_end_ms_in=60_000)
+    await world.ledger.void("quick", "{}", {})
+    retry_after_ms = (await refused(world.ledger, 8)).retry_after_ms
+    assert retry_after_ms is not None
+    assert retry_after_ms > 30_000
+
+
 async def test_the_first_end_decides(world: World) -> None:
     await world.ledger.publish(policy(100))
     await held(world.ledger, 10, "v")

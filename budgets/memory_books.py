@@ -1,0 +1,246 @@
+"""The books of the in-memory ledger, and how money moves in them: see `memory`.
+
+Only the rules: who may ask for what, and what the answers look like to callers, is in `memory`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from budgets.learning import Learning
+from budgets.ledger import (
+    BudgetState,
+    Held,
+    LedgerEntry,
+    LedgerEvent,
+    Level,
+    PolicyNotPublished,
+    PublishedRule,
+    Refused,
+    Settled,
+    SettleStatus,
+    ThresholdEvent,
+)
+from budgets.memory_records import Counter, Hold, Share, Want, name_of, next_line_id
+
+ENDED_TTL_MS = 7 * 86_400_000
+UNRECONCILED_TTL_MS = 62 * 86_400_000
+RETRY_AFTER_MS_MIN = 250
+RETRY_AFTER_MS_DEFAULT = 1000
+
+
+class Books:
+    """Everything that the ledger remembers; `clock` returns Unix milliseconds."""
+
+    def __init__(self, clock: Callable[[], int], *, decision_ttl_s: int = 35 * 86_400) -> None:
+        self._clock = clock
+        self._decision_ttl_ms = decision_ttl_s * 1000
+        self._digest: str | None = None
+        self._revision = 0
+        self._rules: dict[str, tuple[PublishedRule, int]] = {}
+        self._counters: dict[tuple[str, str], Counter] = {}
+        self._holds: dict[str, Hold] = {}
+        self._leases: dict[str, int] = {}
+        self._decisions: dict[str, tuple[str, int]] = {}
+        self._refused: dict[str, int] = {}
+        self._stats: dict[str, dict[str, int]] = {}
+        self._learned: dict[str, Learning] = {}
+        self._entries: list[LedgerEntry] = []
+        self._events: list[LedgerEvent] = []
+        self._refusals: list[LedgerEvent] = []
+
+    def _hold(self, hold_id: str) -> Hold | None:
+        """Return a hold that is open, or has ended and is still remembered."""
+        hold = self._holds.get(hold_id)
+        if hold and hold.forget_at_ms is not None and hold.forget_at_ms <= self._clock():
+            del self._holds[hold_id]
+            return None
+        return hold
+
+    def _state(self, budget: str, rule: str, period_id: str) -> BudgetState:
+        if rule not in self._rules:
+            raise PolicyNotPublished(rule)
+        published, epoch = self._rules[rule]
+        counter = self._counters.get((budget, period_id)) or Counter(rule)
+        return BudgetState(
+            budget=budget,
+            rule=rule,
+            period_id=period_id,
+            limit_nano_usd=published.limit_nano_usd,
+            limit_epoch=epoch,
+            spent_nano_usd=counter.spent,
+            held_nano_usd=counter.held,
+            holds=len(counter.expected_ends),
+            claimed=tuple(level for level in Level if counter.claimed.get(level) == epoch),
+        )
+
+    def _counter(self, state: BudgetState) -> Counter:
+        key = (state.budget, state.period_id)
+        return self._counters.setdefault(key, Counter(state.rule))
+
+    def _refuse_hold(self, wants: list[Want], refuser: Want, now: int, *, claims: bool) -> Refused:
+        events: list[ThresholdEvent] = []
+        for want in wants if claims else ():
+            if want.asked.enforced and want.verdict == "budget_exceeded":
+                for threshold in self._rules[want.state.rule][0].thresholds:
+                    if threshold.level is Level.EMERGENCY:
+                        self._claim(want.state, threshold.level, threshold.percent, now, events)
+                want.state = self._state(*name_of(want.state))
+        retry_after_ms = None
+        if refuser.verdict == "budget_busy":
+            first = min(self._counter(refuser.state).expected_ends.values(), default=now)
+            retry_after_ms = RETRY_AFTER_MS_DEFAULT
+            if first > now:
+                retry_after_ms = max(RETRY_AFTER_MS_MIN, first - now)
+        assert refuser.verdict is not None
+        return Refused(
+            code=refuser.verdict,
+            time_ms=now,
+            state=refuser.state,
+            requested_nano_usd=refuser.target,
+            period_end_ms=refuser.asked.period.end_ms,
+            retry_after_ms=retry_after_ms,
+            states=tuple(want.state for want in wants),
+            events=tuple(events),
+        )
+
+    def _take(
+        self, hold_id: str, hold: Hold, wants: list[Want], now: int, would_refuse: str | None
+    ) -> Held:
+        for want in wants:
+            state = want.state
+            counter = self._counter(state)
+            counter.held += want.delta
+            if want.share is not None:
+                want.share.amount = want.target
+            else:
+                counter.expected_ends[hold_id] = hold.expected_end_ms
+                hold.shares.append(Share(state.budget, state.rule, state.period_id, want.target))
+        states = tuple(self._state(*name_of(want.state)) for want in wants)
+        return Held(hold_id, now, states, would_refuse=would_refuse)
+
+    def _resolve(
+        self,
+        hold_id: str,
+        state: str,
+        cost: int,
+        charge: Callable[[Share], int],
+        body: str,
+        counters: Mapping[str, int],
+    ) -> Settled:
+        now = self._clock()
+        hold = self._hold(hold_id)
+        if hold is None:
+            return Settled(SettleStatus.UNKNOWN_HOLD, 0, 0, 0, now)
+        if hold.state in ("settled", "voided"):
+            status = SettleStatus(f"already_{hold.state}")
+            return Settled(status, hold.charged, hold.amount, hold.overage, now)
+        kind = state
+        if hold.state == "unreconciled":
+            kind = "corrected"
+            own = {"corrected_count": 1, "corrected_nano": hold.charged}
+            self._count(hold.stats_period, own)
+        events: list[ThresholdEvent] = []
+        self._end(
+            hold_id,
+            hold,
+            kind=kind,
+            state=state,
+            cost=cost,
+            charge=charge,
+            body=body,
+            counters=counters,
+            now=now,
+            events=events,
+        )
+        return Settled(SettleStatus(kind), cost, hold.amount, hold.overage, now, tuple(events))
+
+    def _end(
+        self,
+        hold_id: str,
+        hold: Hold,
+        *,
+        kind: str,
+        state: str,
+        cost: int,
+        charge: Callable[[Share], int],
+        body: str,
+        counters: Mapping[str, int],
+        now: int,
+        events: list[ThresholdEvent],
+    ) -> LedgerEntry:
+        """End a hold, or correct one that its lease ended; return the entry."""
+        charges = {}
+        overage = max(0, cost - hold.amount)
+        for share in hold.shares:
+            counter = self._counters[share.budget, share.period_id]
+            amount = charge(share)
+            counter.spent += amount - share.charged
+            if hold.state == "open":
+                counter.held -= share.amount
+                del counter.expected_ends[hold_id]
+            charges[share.budget, share.period_id] = amount - share.charged
+            share.charged = amount
+            overage = max(overage, amount - share.amount)
+        line_id = next_line_id(self._entries, now)
+        entry = LedgerEntry(line_id, kind, hold_id, now, cost, hold.amount, charges, body)
+        self._entries.append(entry)
+        self._count(hold.stats_period, counters)
+        if overage > 0:
+            self._count(hold.stats_period, {"overage_count": 1, "overage_nano": overage})
+            self._event(
+                "overage",
+                now,
+                hold_id=hold_id,
+                decision_id=hold.decision_id,
+                cost_nano_usd=cost,
+                held_nano_usd=hold.amount,
+                overage_nano_usd=overage,
+            )
+        for share in hold.shares if state != "voided" else ():
+            self._claim_reached(share, now, events)
+        hold.state, hold.charged, hold.overage, hold.facts = state, cost, overage, ""
+        ttl_ms = UNRECONCILED_TTL_MS if state == "unreconciled" else ENDED_TTL_MS
+        hold.forget_at_ms = now + ttl_ms
+        self._leases.pop(hold_id, None)
+        return entry
+
+    def _claim_reached(self, share: Share, now: int, events: list[ThresholdEvent]) -> None:
+        published, _ = self._rules[share.rule]
+        state = self._state(share.budget, share.rule, share.period_id)
+        for threshold in published.rising_thresholds():
+            if state.spent_nano_usd >= threshold.reached_at_nano_usd(state.limit_nano_usd):
+                self._claim(state, threshold.level, threshold.percent, now, events)
+
+    def _claim(
+        self, state: BudgetState, level: Level, percent: int, now: int, events: list[ThresholdEvent]
+    ) -> None:
+        counter = self._counter(state)
+        if counter.claimed.get(level) == state.limit_epoch:
+            return
+        counter.claimed[level] = state.limit_epoch
+        event = ThresholdEvent(
+            level=level,
+            percent=percent,
+            budget=state.budget,
+            rule=state.rule,
+            period_id=state.period_id,
+            limit_epoch=state.limit_epoch,
+            limit_nano_usd=state.limit_nano_usd,
+            spent_nano_usd=state.spent_nano_usd,
+            time_ms=now,
+        )
+        events.append(event)
+        fields = {name: getattr(event, name) for name in event.__slots__}
+        self._event("threshold", now, **fields)
+
+    def _event(self, kind: str, now: int, **fields: Any) -> None:
+        line_id = next_line_id(self._events, now)
+        self._events.append(LedgerEvent(line_id, kind, now, json.dumps(fields)))
+
+    def _count(self, stats_period: str, counters: Mapping[str, int]) -> None:
+        totals = self._stats.setdefault(stats_period, {})
+        for name, increment in counters.items():
+            totals[name] = totals.get(name, 0) + increment

@@ -1,0 +1,302 @@
+"""What the deciding side knows of LiteLLM 1.106: where a request's parts are, how to refuse.
+
+Everything that is decided is decided in `governor` and below, which know nothing of LiteLLM. Here a
+hook's arguments are taken apart, and an admission or a refusal is put into LiteLLM's terms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import litellm
+import structlog
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy import proxy_server
+from litellm.proxy._types import ProxyException
+
+from budgets import home as homes
+from budgets.ledger import LedgerUnavailable
+from hooks import fields, headers, key_routes, key_runtime, litellm_auth, litellm_router, tokens
+from hooks.governor import Admission, Governor, Incoming, Refused
+from hooks.litellm_router import Simulation
+from hooks.policy import Policy, PolicyPaths, load_policy
+from hooks.refusals import Code, Refusal
+from hooks.routing import Mode
+from hooks.worker import Worker
+
+log = structlog.get_logger("farebox.hook")
+
+LITELLM_TESTED = "1.106.2"
+_LITELLM_METADATA_CALLS = frozenset({"aresponses", "anthropic_messages"})
+_OUTPUT_FIELDS = {
+    "acompletion": "max_tokens",
+    "atext_completion": "max_tokens",
+    "aresponses": "max_output_tokens",
+    "anthropic_messages": "max_tokens",
+}
+
+
+class FareboxRefusal(ProxyException):
+    """A refusal as the proxy's clients see it: OpenAI's shape, the arithmetic under `farebox`.
+
+    On /v1/messages LiteLLM makes Anthropic's shape of it and keeps the headers and
+    `provider_specific_fields`, so everything is in those as well.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(
+            message=refusal.message,
+            type=refusal.type,
+            param=refusal.param,
+            code=refusal.status,
+            headers=refusal.all_headers(),
+            provider_specific_fields={"farebox": refusal.farebox()},
+        )
+        self._refusal = refusal
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the body's `error` object."""
+        return {
+            "message": self._refusal.message,
+            "type": self._refusal.type,
+            "param": self._refusal.param,
+            "code": self._refusal.code.value,
+            "farebox": self._refusal.farebox(),
+        }
+
+
+class FareboxHook(CustomLogger):
+    """Decides on every request before it is sent. LiteLLM makes one a worker process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _check_version()
+        self._simulation = Simulation.from_environment(os.environ)
+        home = homes.resolve(config=_config_path())
+        policy = load_policy(
+            PolicyPaths(home.config, home.routing, home.budgets), litellm.model_cost
+        )
+        self.worker = Worker(
+            home=home,
+            policy=policy,
+            price_map=litellm.model_cost,
+            apply_groups=self._apply_groups,
+            simulated=self._simulation.groups if self._simulation else frozenset(),
+        )
+        self.governor = Governor(self.worker)
+        tokens.warm_up()
+        _mount_routes()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return  # Imported outside a proxy; the first request starts it.
+        self.worker.begin()
+
+    def _apply_groups(self, policy: Policy) -> bool:
+        settings = policy.litellm.get("router_settings") or {}
+        return litellm_router.apply(policy.litellm["model_list"], settings, self._simulation)
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> dict[str, Any]:
+        """Admit the request, changed as decided, or raise its refusal."""
+        await self.worker.ready()
+        self._guard_fallbacks()
+        started = datetime.now(UTC)
+        name = "litellm_metadata" if call_type in _LITELLM_METADATA_CALLS else "metadata"
+        metadata = data.get(name)
+        if not isinstance(metadata, dict):
+            metadata = data[name] = {}
+        metadata.pop("farebox", None)  # A client's own field of that name means nothing.
+        incoming = _incoming(data, call_type, user_api_key_dict)
+        try:
+            admission = await self.governor.admit(incoming)
+        except Refused as refused:
+            metadata["farebox"] = {
+                "id": None,
+                "refused": {
+                    "facts": refused.facts,
+                    "request_id": refused.request_id,
+                    "decision_id": refused.decision_id,
+                    "code": refused.refusal.code.value,
+                    "message": refused.refusal.message,
+                    "started": started,
+                },
+            }
+            raise FareboxRefusal(refused.refusal) from None
+        self._put(admission, data, metadata, call_type, incoming)
+        return data
+
+    def _put(
+        self,
+        admission: Admission,
+        data: dict[str, Any],
+        metadata: dict[str, Any],
+        call_type: str,
+        incoming: Incoming,
+    ) -> None:
+        metadata["farebox"] = {"id": admission.request_id, "headers": admission.headers}
+        data.pop("no-log", None)
+        if admission.mode is Mode.SHADOW:
+            if admission.group != incoming.requested_model:
+                data["model"] = admission.group
+            return
+        _keep_own_metadata(data, call_type)
+        data["model"] = admission.group
+        data["fallbacks"] = list(admission.fallbacks)
+        cap = admission.output_tokens_cap
+        if cap is not None and call_type in _OUTPUT_FIELDS:
+            data[_OUTPUT_FIELDS[call_type]] = cap
+
+    def _guard_fallbacks(self) -> None:
+        """Have LiteLLM ask before each fallback; the router exists only after the constructor."""
+        router = proxy_server.llm_router
+        if router is None or getattr(router.fallback_budget_check, "farebox", None) is self:
+            return
+        previous = router.fallback_budget_check
+
+        async def check(
+            *, model: str, request_kwargs: Mapping[str, Any], llm_router: Any
+        ) -> bool:
+            if previous is not None and not await previous(
+                model=model, request_kwargs=request_kwargs, llm_router=llm_router
+            ):
+                return False
+            return await self._may_fall_back(model, request_kwargs)
+
+        check.farebox = self  # type: ignore[attr-defined]  # how this worker knows its own check
+        router.fallback_budget_check = check  # type: ignore[misc]  # documented as assignable
+
+    async def _may_fall_back(self, group: str, request_kwargs: Mapping[str, Any]) -> bool:
+        mark = _mark(request_kwargs)
+        if mark is None:
+            return True
+        try:
+            return await self.governor.may_fall_back(str(mark.get("id")), group)
+        except LedgerUnavailable:
+            return False
+
+    async def async_post_call_response_headers_hook(
+        self,
+        data: dict[str, Any],
+        user_api_key_dict: Any,
+        response: Any,
+        request_headers: dict[str, str] | None = None,
+        litellm_call_info: dict[str, Any] | None = None,
+    ) -> dict[str, str] | None:
+        """Return the `x-farebox-*` headers, with the group that really served."""
+        mark = _mark(data)
+        if mark is None or not isinstance(mark.get("headers"), dict):
+            return None
+        return self.governor.answer_headers(
+            str(mark["id"]), dict(mark["headers"]), response, _stopped_at_length(response)
+        )
+
+
+# ── LiteLLM's shapes ─────────────────────────────────────────────────────────────────────────────
+
+
+def _check_version() -> None:
+    from importlib.metadata import version
+
+    found = version("litellm")
+    if found != LITELLM_TESTED:
+        raise RuntimeError(
+            f"Farebox is tested with LiteLLM {LITELLM_TESTED}, and {found} is installed. "
+            f"Install the locked one: pip install --require-hashes -r requirements.lock"
+        )
+
+
+def _config_path() -> Any:
+    from pathlib import Path
+
+    given = proxy_server.user_config_file_path
+    return Path(given) if given else None
+
+
+_mounted = False
+
+
+def _mount_routes() -> None:
+    """Mount Farebox's own routes on the proxy, once a process."""
+    global _mounted
+    if not _mounted:
+        _mounted = True
+        proxy_server.app.include_router(
+            key_routes.build_router(key_runtime.store, litellm_auth.doorkeeper)
+        )
+
+
+def _mark(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    for name in ("metadata", "litellm_metadata"):
+        metadata = data.get(name)
+        mark = metadata.get("farebox") if isinstance(metadata, Mapping) else None
+        if isinstance(mark, Mapping):
+            return mark
+    return None
+
+
+def _incoming(data: dict[str, Any], call_type: str, auth: Any) -> Incoming:
+    sent_request = data.get("proxy_server_request")
+    sent = sent_request if isinstance(sent_request, Mapping) else {}
+    body = sent.get("body")
+    given_headers = sent.get("headers")
+    request_headers = given_headers if isinstance(given_headers, Mapping) else {}
+    metadata = getattr(auth, "metadata", None) or {}
+    farebox = metadata.get(litellm_auth.METADATA_FIELD) if isinstance(metadata, Mapping) else None
+    farebox = farebox if isinstance(farebox, Mapping) else {}
+    return Incoming(
+        data=data,
+        call_type=str(getattr(call_type, "value", call_type)),
+        sent=frozenset(body) if isinstance(body, Mapping) else frozenset(),
+        headers={
+            str(k).lower(): str(v)
+            for k, v in request_headers.items()
+            if str(k).lower().startswith("x-farebox-")
+        },
+        key_name=getattr(auth, "key_alias", None) or getattr(auth, "key_name", None),
+        team=getattr(auth, "team_id", None),
+        user=getattr(auth, "user_id", None),
+        role=str(farebox.get("role") or ""),
+        allowed_groups=tuple(farebox.get("groups") or ()),
+    )
+
+
+def _keep_own_metadata(data: dict[str, Any], call_type: str) -> None:
+    """Leave of a provider-bound `metadata` what the provider knows.
+
+    Anthropic takes `user_id` and refuses other names. OpenAI's Responses API echoes whatever it is
+    given, so only the steering is taken out of it there.
+    """
+    given = data.get("metadata")
+    if call_type not in _LITELLM_METADATA_CALLS or not isinstance(given, dict):
+        return
+    if call_type == "anthropic_messages":
+        kept = {k: v for k, v in given.items() if k == "user_id"}
+    else:
+        kept = {k: v for k, v in given.items() if k not in fields.STEERING}
+    if kept:
+        data["metadata"] = kept
+    else:
+        del data["metadata"]
+
+
+def _stopped_at_length(response: Any) -> bool:
+    """Say whether an answer that was not streamed ended because its output was used up."""
+    get = response.get if isinstance(response, Mapping) else lambda n: getattr(response, n, None)
+    choices = get("choices")
+    if isinstance(choices, list):
+        return any(getattr(choice, "finish_reason", None) == "length" for choice in choices)
+    if get("stop_reason") == "max_tokens":
+        return True
+    details = get("incomplete_details")
+    reason = (
+        details.get("reason") if isinstance(details, Mapping) else getattr(details, "reason", None)
+    )
+    return reason == "max_output_tokens"
+
+

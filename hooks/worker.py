@@ -1,0 +1,217 @@
+"""What one worker of the proxy holds: the policy in force, and the work beside the requests.
+
+Beside the requests it watches the three files and takes valid edits, keeps the learned output
+lengths at hand, and writes a status that `farebox status` reads. It knows nothing of LiteLLM: what
+to do to the router at an edit, and which prices hold, is handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import structlog
+
+from budgets import runtime, workers
+from budgets.connection import RedisServerError, RedisUrlError
+from budgets.embedded import EmbeddedRedisError
+from budgets.home import Home
+from budgets.ledger import LearnedOutput, LedgerUnavailable
+from budgets.runtime import Runtime
+from budgets.workers import WorkerStatus
+from budgets.yamlfile import ConfigErrors
+from hooks.groups import PriceMap
+from hooks.policy import Policy, PolicyPaths, load_policy
+from hooks.watch import Watch
+
+log = structlog.get_logger("farebox.worker")
+
+WATCH_INTERVAL_S = 0.4
+LEARNED_INTERVAL_S = 2.0
+STATUS_INTERVAL_S = 2.0
+START_RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker's state. Everything that a request reads is replaced whole, never changed."""
+
+    home: Home
+    policy: Policy
+    price_map: PriceMap
+    apply_groups: Callable[[Policy], bool]
+    simulated: frozenset[str] = frozenset()
+    runtime: Runtime | None = None
+    learned: Mapping[str, LearnedOutput] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+    groups_applied: bool = False
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    started_ms: int = field(default_factory=lambda: _wall_ms())
+    policy_loaded_ms: int = field(default_factory=lambda: _wall_ms())
+    _start_digest: str = ""
+    _watch: Watch | None = None
+    _retry: bool = False
+    _started: asyncio.Event = field(default_factory=asyncio.Event)
+    _starting: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Start in the background, once; needs a running event loop."""
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._start())
+
+    async def ready(self) -> Runtime | None:
+        """Return the runtime; None where the ledger has not been reached yet."""
+        self.begin()
+        if not self._started.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._started.wait(), 5.0)
+        if not self.groups_applied:
+            self.groups_applied = self.apply_groups(self.policy)
+        return self.runtime
+
+    async def _start(self) -> None:
+        self._start_digest = self.policy.restart_digest
+        self._watch = Watch(_paths(self.policy.paths))
+        while self.runtime is None:
+            try:
+                opened = await runtime.open_runtime(self.home, self.policy.budgets.lease_ms)
+                await opened.ledger.publish(self.policy.budgets.published())
+            except (
+                RedisServerError,
+                RedisUrlError,
+                EmbeddedRedisError,
+                LedgerUnavailable,
+            ) as error:
+                log.error("ledger_not_reached", reason=str(error))
+                self._started.set()
+                await asyncio.sleep(START_RETRY_S)
+                continue
+            opened.start()
+            runtime.install(opened)
+            self.runtime = opened
+        self._started.set()
+        for work in (self._watch_files, self._refresh_learned, self._report):
+            self.runtime.spawn(work())
+
+    # ── the three files ──────────────────────────────────────────────────────────────────────────
+
+    async def _watch_files(self) -> None:
+        assert self._watch is not None
+        while True:
+            if not self.groups_applied:
+                self.groups_applied = self.apply_groups(self.policy)
+            if self._watch.changed() or self._retry:
+                self._retry = False
+                await self.reload()
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def reload(self) -> None:
+        """Take the files as they are now, if they are valid; otherwise keep the policy and say why.
+
+        The new limits are published before the new policy decides, so that no request is admitted
+        by new rules against old limits.
+        """
+        try:
+            policy = await asyncio.to_thread(load_policy, self.policy.paths, self.price_map)
+        except ConfigErrors as problems:
+            self._reject(tuple(str(finding) for finding in problems.findings))
+            return
+        if policy.revision == self.policy.revision:
+            self.errors = ()
+            return
+        previous = self.policy
+        try:
+            if self.runtime is not None:
+                await self.runtime.ledger.publish(policy.budgets.published())
+            litellm_file = str(policy.paths.litellm)
+            if policy.digests[litellm_file] != previous.digests[litellm_file]:
+                self.apply_groups(policy)
+        except LedgerUnavailable as error:
+            self._reject((f"the ledger does not take the new limits now: {error}",))
+            self._retry = True
+            return
+        except Exception as error:  # LiteLLM's router did not take the groups: put the old ones back.
+            self.apply_groups(previous)
+            self._reject((f"LiteLLM does not take these groups: {type(error).__name__}",))
+            return
+        self.policy = policy
+        self.policy_loaded_ms = _wall_ms()
+        self.errors = ()
+        self.needs_restart = (
+            ("litellm_config.yaml: callbacks, litellm_settings, general_settings or environment",)
+            if policy.restart_digest != self._start_digest
+            else ()
+        )
+        log.info(
+            "policy_reloaded",
+            revision=policy.revision,
+            previous=previous.revision,
+            needs_restart=bool(self.needs_restart),
+        )
+
+    def _reject(self, problems: tuple[str, ...]) -> None:
+        self.errors = problems
+        log.error("policy_rejected", kept=self.policy.revision, problems=list(problems[:20]))
+
+    # ── what is looked at beside the requests ────────────────────────────────────────────────────
+
+    async def _refresh_learned(self) -> None:
+        assert self.runtime is not None
+        while True:
+            with contextlib.suppress(LedgerUnavailable):
+                self.learned = await self.runtime.ledger.learned()
+            await asyncio.sleep(LEARNED_INTERVAL_S)
+
+    async def _report(self) -> None:
+        assert self.runtime is not None
+        while True:
+            if self.runtime.available:
+                with contextlib.suppress(Exception):  # A status is never worth a failure.
+                    await workers.publish(self.runtime.client, self.home.ledger, self.status())
+            await asyncio.sleep(STATUS_INTERVAL_S)
+
+    def status(self) -> WorkerStatus:
+        """Return what this worker says about itself."""
+        sent, lost = runtime.trace_counts()
+        return WorkerStatus(
+            worker=self.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            time_ms=_wall_ms(),
+            started_ms=self.started_ms,
+            mode=self.policy.routing.mode.value,
+            policy_digest=self.policy.revision,
+            policy_loaded_ms=self.policy_loaded_ms,
+            policy_errors=self.errors,
+            needs_restart=self.needs_restart,
+            open_requests=len(self.runtime.requests) if self.runtime else 0,
+            pending_settles=len(self.runtime.pending) if self.runtime else 0,
+            simulated_groups=tuple(sorted(self.simulated)),
+            traces_sent=sent,
+            traces_lost=lost,
+            litellm_version=_version("litellm"),
+            farebox_version=_version("farebox"),
+        )
+
+
+def _paths(paths: PolicyPaths) -> tuple[Path, ...]:
+    return (paths.litellm, paths.routing, paths.budgets)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

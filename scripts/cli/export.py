@@ -1,0 +1,235 @@
+"""Writing the ledger's entries out: which of them, in which form, with a progress bar.
+
+A file appears whole or not at all: it is written beside its place and renamed, so that a stopped
+export never leaves half a month behind that looks like all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from budgets.home import Home
+from budgets.ledger import LedgerEntry
+from budgets.period import Period, PeriodKind, period_at
+from scripts.cli import entry_view
+from scripts.cli.context import OpenLedger, open_ledger
+from scripts.cli.entry_view import EntryView
+from scripts.cli.errors import wrong_usage
+from scripts.cli.options import moment_ms
+from scripts.cli.output import amount, json_line, notes
+
+_KINDS: Mapping[PeriodKind, str] = {
+    "month": r"\d{4}-(0[1-9]|1[0-2])",
+    "week": r"\d{4}-W(0[1-9]|[1-4]\d|5[0-3])",
+    "day": r"\d{4}-\d{2}-\d{2}",
+}
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+PROGRESS_EVERY = 200
+
+
+class ExportFormat(StrEnum):
+    """The form of an export."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What to write: the form, and which entries. `kind` is the period's."""
+
+    form: ExportFormat
+    since_ms: int | None
+    period: Period | None
+    kind: PeriodKind | None
+
+    @classmethod
+    def parse(
+        cls, form: ExportFormat, *, since: str | None, period: str | None, zone: str, now_ms: int
+    ) -> Export:
+        """Read the options; raises `Problem` for what cannot be understood."""
+        kind = None if period is None else _kind_of(period)
+        return cls(
+            form,
+            None if since is None else moment_ms(since, "--since", zone, now_ms, past=True),
+            None if period is None or kind is None else _period_of(period, kind, zone),
+            kind,
+        )
+
+    def wants(self, entry: LedgerEntry) -> bool:
+        """Whether an entry belongs to it.
+
+        An entry that charged a budget of the period's kind belongs where that charge is: a settle
+        after midnight counts in the period of its hold. Any other is placed by its time.
+        """
+        if self.since_ms is not None and entry.time_ms < self.since_ms:
+            return False
+        if self.period is None or self.kind is None:
+            return True
+        form = _KINDS[self.kind]
+        of_kind = {period_id for _, period_id in entry.charges if re.fullmatch(form, period_id)}
+        if of_kind:
+            return self.period.id in of_kind
+        return self.period.contains(entry.time_ms)
+
+
+@dataclass(slots=True)
+class Summary:
+    """What was written."""
+
+    entries: int = 0
+    charged_nano_usd: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what JSON shows of it."""
+        return {"entries": self.entries, **amount("charged", self.charged_nano_usd)}
+
+
+def _kind_of(period: str) -> PeriodKind:
+    for kind, form in _KINDS.items():
+        if re.fullmatch(form, period):
+            return kind
+    raise wrong_usage(
+        f"--period: {period!r} is not a period.",
+        "Write a month like 2026-11, a week like 2026-W47, or a day like 2026-11-21.",
+    )
+
+
+def _period_of(period: str, kind: PeriodKind, zone: str) -> Period:
+    try:
+        match kind:
+            case "month":
+                day = date.fromisoformat(f"{period}-15")
+            case "week":
+                day = date.fromisocalendar(int(period[:4]), int(period[6:]), 4)
+            case "day":
+                day = date.fromisoformat(period)
+        # Noon UTC of a day is in the same day nearly everywhere; else it is the one before or after.
+        noon_ms = (day - date(1970, 1, 1)) // timedelta(milliseconds=1) + 43_200_000
+        for shift_ms in (0, -43_200_000, 43_199_999):
+            found = period_at(kind, zone, noon_ms + shift_ms)
+            if found.id == period:
+                return found
+    except (ValueError, OverflowError):
+        pass
+    raise wrong_usage(f"--period: there is no {kind} {period!r} in the calendar.")
+
+
+async def export_to(home: Home, export: Export, output: Path | None) -> Summary:
+    """Write the entries to a file, or to standard output; return what was written."""
+    summary = Summary()
+    async with open_ledger(home) as opened:
+        with _target(output) as stream, _progress(output) as progress:
+            write = _Writer(export.form, stream)
+            async for line in _selected(opened, export, progress):
+                write(line)
+                summary.entries += 1
+                summary.charged_nano_usd += line.charged_nano_usd
+    return summary
+
+
+async def _selected(
+    opened: OpenLedger, export: Export, progress: Progress
+) -> AsyncIterator[EntryView]:
+    """Yield the wanted entries. Progress is measured in time: nobody knows how many there are."""
+    start_ms: int | None = None
+    task = progress.add_task("Exporting", total=None)
+    read = 0
+    async for entry in opened.ledger.entries():
+        if start_ms is None:
+            start_ms = entry.time_ms
+            progress.update(task, total=max(1, opened.now_ms - start_ms))
+        read += 1
+        if read % PROGRESS_EVERY == 0:
+            progress.update(task, completed=entry.time_ms - start_ms)
+        if export.wants(entry):
+            yield entry_view.view(entry)
+
+
+def _progress(output: Path | None) -> Progress:
+    out = notes()
+    # On a terminal the lines themselves would run through the bar.
+    shown = out.is_terminal and (output is not None or not sys.stdout.isatty())
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        console=out, disable=not shown, transient=True,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _target(output: Path | None) -> Iterator[IO[str]]:
+    if output is None:
+        yield sys.stdout
+        return
+    temporary: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+        temporary = Path(name)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+            yield stream
+        os.replace(temporary, output)
+        temporary = None
+    except OSError as error:
+        raise wrong_usage(
+            f"--output: {output} cannot be written: {error.strerror or error}.",
+            "Name a file in a folder that exists and that you can write to.",
+        ) from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+class _Writer:
+    """Writes lines in one form; CSV starts with its header."""
+
+    def __init__(self, form: ExportFormat, stream: IO[str]) -> None:
+        self._stream = stream
+        self._csv: Any = None
+        self._form = form
+        if form is ExportFormat.CSV:
+            self._csv = csv.writer(stream, lineterminator="\n")
+            self._csv.writerow(CSV_COLUMNS)
+
+    def __call__(self, line: EntryView) -> None:
+        if self._form is ExportFormat.JSONL:
+            self._stream.write(json_line(line.as_dict()) + "\n")
+        else:
+            self._csv.writerow(_csv_row(line))
+
+
+_NUMBERS = ("_usd", "_ms", "_tokens")
+CSV_COLUMNS = tuple(
+    entry_view.view(LedgerEntry("0-0", "settled", "", 0, 0, 0, {}, "{}")).as_dict()
+)
+
+
+def _csv_row(line: EntryView) -> list[str]:
+    fields = line.as_dict()
+    fields["marks"] = " ".join(fields["marks"])
+    fields["charges"] = " ".join(
+        f"{one['budget']}@{one['period_id']}={one['charged_usd']}" for one in fields["charges"]
+    )
+    return [_csv_cell(name, fields[name]) for name in CSV_COLUMNS]
+
+
+def _csv_cell(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    shown = str(value)
+    is_number = isinstance(value, int | float) or name.endswith(_NUMBERS)
+    # Names come from callers, and a spreadsheet runs a text that starts like a formula.
+    return f"'{shown}" if not is_number and _FORMULA.match(shown) else shown

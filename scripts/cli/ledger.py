@@ -1,0 +1,328 @@
+"""`farebox ledger`: read the entries as they come, prove the counters, take everything out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from budgets.home import Home
+from budgets.ledger import Difference, LedgerEntry, LedgerEvent
+from budgets.verify import line_order
+from scripts.cli import entry_view
+from scripts.cli.context import OpenLedger, home_of, open_ledger, zone_of
+from scripts.cli.entry_view import EntryView
+from scripts.cli.errors import ExitCode, command
+from scripts.cli.export import Export, ExportFormat, export_to
+from scripts.cli.options import AsJson, Config
+from scripts.cli.output import (
+    amount,
+    console,
+    cost,
+    table,
+    text,
+    time_text,
+    write_json,
+    write_json_line,
+)
+
+FOLLOW_INTERVAL_S = 0.5
+DIFFERENCES_SHOWN = 20
+
+app = typer.Typer(help="Read, prove and export the ledger.", no_args_is_help=True)
+
+
+@app.callback()
+def ledger() -> None:
+    """Read, prove and export the ledger. Example: farebox ledger tail --follow"""
+
+
+# ── tail ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+@command
+def tail(
+    count: Annotated[
+        int, typer.Option("--lines", "-n", min=0, max=100_000, help="How many to begin with.")
+    ] = 20,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
+    ] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the newest entries and refusals, the oldest of them first.
+
+    With --json each of them is one line of JSON.
+
+    Example: farebox ledger tail -n 50 --follow
+    """
+    asyncio.run(_tail(home_of(config), count, follow, as_json))
+
+
+async def _tail(home: Home, count: int, follow: bool, as_json: bool) -> None:
+    async with open_ledger(home) as opened:
+        lines = _Lines(console(), zone_of(home), as_json)
+        newest = await _newest(opened, count)
+        last = {
+            LedgerEntry: await _last(opened.ledger.entries(newest_first=True)),
+            LedgerEvent: await _last(opened.ledger.refusals(newest_first=True)),
+        }
+        lines.show(newest)
+        if not newest and not follow and not as_json:
+            lines.out.print(text("The ledger has no entry yet. Send a request: farebox demo"))
+        while follow:
+            await asyncio.sleep(FOLLOW_INTERVAL_S)
+            found: list[LedgerEntry | LedgerEvent] = [
+                entry async for entry in opened.ledger.entries(after=last[LedgerEntry])
+            ]
+            found += [it async for it in opened.ledger.refusals(after=last[LedgerEvent])]
+            for one in found:
+                if line_order(one.id) > line_order(last[type(one)]):
+                    last[type(one)] = one.id
+            lines.show(sorted(found, key=_order))
+
+
+async def _newest(opened: OpenLedger, count: int) -> list[LedgerEntry | LedgerEvent]:
+    found: list[LedgerEntry | LedgerEvent] = []
+    for stream in (opened.ledger.entries, opened.ledger.refusals):
+        taken = 0
+        async for one in stream(newest_first=True):
+            if taken == count:
+                break
+            found.append(one)
+            taken += 1
+    found.sort(key=_order)
+    return found[-count:] if count else []
+
+
+async def _last(stream: Any) -> str:
+    async for one in stream:
+        return str(one.id)
+    return ""
+
+
+def _order(one: LedgerEntry | LedgerEvent) -> tuple[int, tuple[int, int]]:
+    return (one.time_ms, line_order(one.id))
+
+
+class _Lines:
+    """Prints entries and refusals in columns of one width, so that later ones stand below."""
+
+    def __init__(self, out: Console, zone: str, as_json: bool) -> None:
+        self.out = out
+        self._zone = zone
+        self._as_json = as_json
+        self._with_header = True
+
+    def show(self, found: Sequence[LedgerEntry | LedgerEvent]) -> None:
+        """Print some lines, the header before the first."""
+        if not found:
+            return
+        if self._as_json:
+            for one in found:
+                is_entry = isinstance(one, LedgerEntry)
+                write_json_line(
+                    entry_view.view(one).as_dict() if is_entry else entry_view.refusal_as_dict(one)
+                )
+            return
+        made = self._table()
+        for one in found:
+            if isinstance(one, LedgerEntry):
+                self._entry(made, entry_view.view(one))
+            else:
+                self._refusal(made, one)
+        self.out.print(made)
+        self._with_header = False
+
+    def _table(self) -> Table:
+        wide = self.out.width >= 110
+        made = Table(
+            box=None, padding=(0, 1), pad_edge=False, show_header=self._with_header,
+            header_style="bold",
+        )  # fmt: skip
+        rest = max(0, self.out.width - (97 if wide else 72))
+        made.add_column("Time", width=14, no_wrap=True)
+        made.add_column("Kind", width=12, no_wrap=True, overflow="ellipsis")
+        made.add_column("Category, task type", width=17 + rest // 2, no_wrap=True,
+                        overflow="ellipsis")  # fmt: skip
+        made.add_column("Group", width=13 + rest - rest // 2, no_wrap=True, overflow="ellipsis")
+        if wide:
+            made.add_column("In", width=7, justify="right", no_wrap=True)
+            made.add_column("Out", width=6, justify="right", no_wrap=True)
+            made.add_column("Caller", width=12, no_wrap=True, overflow="ellipsis")
+        made.add_column("Cost", width=10, justify="right", no_wrap=True)
+        return made
+
+    def _entry(self, made: Table, line: EntryView) -> None:
+        body, kind = line.body, line.entry.kind
+        styles = {"settled": "", "voided": "dim", "unreconciled": "yellow", "corrected": "cyan"}
+        status = body.get("status")
+        shown = kind if kind != "settled" or status in (None, "ok") else f"{kind}: {status}"
+        cells = [
+            time_text(line.entry.time_ms, self._zone, "%m-%d %H:%M:%S"),
+            text(shown, styles.get(kind, "yellow")),
+            text(_sort(body)),
+            text(body.get("serving_group") or body.get("group") or "–"),
+        ]
+        if self.out.width >= 110:
+            counts = [line.tokens("input_tokens"), line.tokens("output_tokens")]
+            cells += [text("–" if one is None else f"{one:,}") for one in counts]
+            cells.append(text(body.get("key") or body.get("user") or "–"))
+        made.add_row(*cells, cost(line.charged_nano_usd))
+
+    def _refusal(self, made: Table, refusal: LedgerEvent) -> None:
+        body = entry_view.refusal_as_dict(refusal)
+        cells = [
+            time_text(refusal.time_ms, self._zone, "%m-%d %H:%M:%S"),
+            text("refused", "red"),
+            text(_sort(body)),
+            text(refusal.kind, "red"),
+        ]
+        if self.out.width >= 110:
+            cells += ["–", "–", text(body["key"] or body["user"] or "–")]
+        made.add_row(*cells, "–")
+
+
+def _sort(body: Any) -> str:
+    return f"{body.get('category') or '–'}, {body.get('task_type') or '–'}"
+
+
+# ── verify ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+@command
+def verify(config: Config = None, as_json: AsJson = False) -> None:
+    """Prove that every counter is the sum of its entries and open holds.
+
+    Works while requests are under way. Exit code 1 at any difference.
+
+    Example: farebox ledger verify
+    """
+    started = time.monotonic()
+    differences = asyncio.run(_verify(home_of(config)))
+    seconds = time.monotonic() - started
+    if as_json:
+        write_json(
+            {
+                "agrees": not differences,
+                "differences": [_difference(one) for one in differences],
+                "seconds": round(seconds, 3),
+            }
+        )
+    elif differences:
+        _show_differences(differences)
+    else:
+        out = console()
+        out.print(text("The ledger agrees with itself.", "bold green"))
+        out.print(text(f"Every counter is the sum of its entries and open holds ({seconds:.1f} s)."))
+    if differences:
+        raise typer.Exit(ExitCode.FALLS_SHORT)
+
+
+async def _verify(home: Home) -> tuple[Difference, ...]:
+    async with open_ledger(home) as opened:
+        return await opened.ledger.verify()
+
+
+def _is_money(one: Difference) -> bool:
+    return one.counter in ("spent", "held")
+
+
+def _difference(one: Difference) -> dict[str, Any]:
+    stored, recomputed = one.stored_nano_usd, one.recomputed_nano_usd
+    found: dict[str, Any] = {
+        "counter": one.counter,
+        "budget": one.budget,
+        "period_id": one.period_id,
+    }
+    if _is_money(one):
+        return found | amount("stored", stored) | amount("recomputed", recomputed)
+    return found | {"stored": stored, "recomputed": recomputed}
+
+
+def _show_differences(differences: Sequence[Difference]) -> None:
+    out = console()
+    count = len(differences)
+    out.print(
+        text(f"{count} counter{' does' if count == 1 else 's do'} not add up.", "bold red")
+    )
+    made = table(
+        "Budget", "Period", "Counter", "Stored", "Recomputed", "Off by",
+        right=["Stored", "Recomputed", "Off by"],
+    )  # fmt: skip
+    for one in differences[:DIFFERENCES_SHOWN]:
+        figures = [one.stored_nano_usd, one.recomputed_nano_usd]
+        figures.append(figures[0] - figures[1])
+        made.add_row(
+            text(one.budget or "–"),
+            text(one.period_id or "–"),
+            text(one.counter),
+            *(cost(figure) if _is_money(one) else f"{figure:,}" for figure in figures),
+        )
+    out.print(made)
+    if count > DIFFERENCES_SHOWN:
+        out.print(text(f"… and {count - DIFFERENCES_SHOWN} more: see --json."))
+    out.print(text("The entries are the truth: nothing was changed. Keep this output and a copy of"))
+    out.print(text("Redis, and see whether its memory policy evicts keys: farebox doctor"))
+
+
+# ── export ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+@command
+def export(
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="JSON Lines, or CSV for spreadsheets.")
+    ] = ExportFormat.JSONL,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: standard output."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Entries from then on, such as 2026-11-01 or 7d."),
+    ] = None,
+    period: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERIOD",
+            help="Entries of one period: 2026-11 (month), 2026-W47 (week), 2026-11-21 (day).",
+        ),
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write out the entries, one a line: exact US dollars and nanodollars, never a prompt.
+
+    An entry belongs to the period of its hold, as in the budgets. Amounts are decimal digits
+    without rounding. In CSV a text that a spreadsheet would run as a formula starts with an
+    apostrophe. With --json and --output a summary is printed as JSON.
+
+    Example: farebox ledger export --format csv --period 2026-11 --output november.csv
+    """
+    home = home_of(config)
+    wanted = Export.parse(
+        form, since=since, period=period, zone=zone_of(home),
+        now_ms=time.time_ns() // 1_000_000,
+    )  # fmt: skip
+    summary = asyncio.run(export_to(home, wanted, output))
+    if output is None:
+        return
+    if as_json:
+        write_json({"file": str(output), "format": form.value} | summary.as_dict())
+    else:
+        console().print(
+            text(f"Wrote {summary.entries:,} entries, {cost(summary.charged_nano_usd)} charged, to "
+                 f"{output}"),
+            soft_wrap=True,
+        )  # fmt: skip
