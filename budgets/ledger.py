@@ -337,8 +337,8 @@ class LearnedOutput:
 class Difference:
     """A counter that does not equal what the entries and open holds add up to.
 
-    `counter` is `spent` or `held`; or one of `holds` and `leases`, whose figures are numbers of
-    holds and not amounts. Stray leases belong to no budget: theirs is the empty name.
+    `counter` is `spent` or `held`; or one of `holds`, `leases` and `expected_ends`, whose figures
+    are numbers of holds and not amounts. Stray leases belong to no budget: their names are empty.
     """
 
     counter: str

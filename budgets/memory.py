@@ -245,6 +245,7 @@ class MemoryLedger(Books):
                     len(counter.expected_ends),
                     tuple(amount for _, amount in shares),
                     sum(hold_id not in self._leases for hold_id, _ in shares),
+                    len(counter.expected_ends),
                     last,
                 )
             )

@@ -19,6 +19,8 @@ from budgets.prices import Price
 OPEN_REQUESTS_MAX = 100_000
 """Bound of the registry. Beyond it the oldest is forgotten here, and its lease ends its hold."""
 
+ENDED_REQUESTS_MAX = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -125,6 +127,7 @@ class OpenRequests:
 
     def __init__(self) -> None:
         self._open: dict[str, OpenRequest] = {}
+        self._ended: dict[str, OpenRequest] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -142,6 +145,14 @@ class OpenRequests:
         """Return an open request, or None for anything that is not an open request's id."""
         return self._open.get(request_id) if isinstance(request_id, str) else None
 
+    def recent(self, request_id: str) -> OpenRequest | None:
+        """Return a request that is open or has just ended: its headers may be asked for late."""
+        return self._open.get(request_id) or self._ended.get(request_id)
+
     def remove(self, request_id: str) -> None:
-        """Forget a request; unknown ids are fine."""
-        self._open.pop(request_id, None)
+        """Close a request; unknown ids are fine."""
+        ended = self._open.pop(request_id, None)
+        if ended is not None:
+            self._ended[request_id] = ended
+            if len(self._ended) > ENDED_REQUESTS_MAX:
+                self._ended.pop(next(iter(self._ended)))

@@ -64,7 +64,7 @@ async def _stray_leases(client: RedisClient, prefix: str) -> int:
 
 
 def _row(row: list[Any], last: str) -> CounterRow:
-    budget, period_id, spent, held, holds, amounts, unleased = row
+    budget, period_id, spent, held, holds, amounts, unleased, expected_ends = row
     return CounterRow(
         budget=budget,
         period_id=period_id,
@@ -73,5 +73,6 @@ def _row(row: list[Any], last: str) -> CounterRow:
         holds=int(holds),
         shares_nano_usd=tuple(int(amount) for amount in amounts),
         unleased=int(unleased),
+        expected_ends=int(expected_ends),
         entries_to=last,
     )

@@ -18,7 +18,8 @@ class CounterRow:
     """One budget's counters in one period as stored, with its open holds, at one instant.
 
     `shares_nano_usd` is what each of its open holds has put aside; `unleased` is how many of those
-    have no lease. `entries_to` is the id of the last entry at that instant, empty if none.
+    have no lease, `expected_ends` how many holds stand in its list of expected ends. `entries_to`
+    is the id of the last entry at that instant, empty if none.
     """
 
     budget: str
@@ -28,6 +29,7 @@ class CounterRow:
     holds: int
     shares_nano_usd: tuple[int, ...]
     unleased: int
+    expected_ends: int
     entries_to: str
 
 
@@ -73,6 +75,7 @@ class Audit:
                 ("spent", row.spent_nano_usd, self._spent[key]),
                 ("held", row.held_nano_usd, sum(row.shares_nano_usd)),
                 ("holds", row.holds, len(row.shares_nano_usd)),
+                ("expected_ends", row.expected_ends, len(row.shares_nano_usd)),
                 ("leases", len(row.shares_nano_usd) - row.unleased, len(row.shares_nano_usd)),
             ):
                 if stored != recomputed:

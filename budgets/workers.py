@@ -50,12 +50,12 @@ def _key(ledger_name: str) -> str:
 async def publish(client: AsyncClient, ledger_name: str, status: WorkerStatus) -> None:
     """Write this worker's status."""
     text = json.dumps(asdict(status), separators=(",", ":"))
-    await cast(Awaitable[int], client.hset(_key(ledger_name), status.worker, text))
+    await client.hset(_key(ledger_name), status.worker, text)
 
 
 async def withdraw(client: AsyncClient, ledger_name: str, worker: str) -> None:
     """Remove a worker that stops."""
-    await cast(Awaitable[int], client.hdel(_key(ledger_name), worker))
+    await client.hdel(_key(ledger_name), worker)
 
 
 async def read(client: AsyncClient, ledger_name: str, now_ms: int) -> tuple[WorkerStatus, ...]:
@@ -74,8 +74,9 @@ async def read(client: AsyncClient, ledger_name: str, now_ms: int) -> tuple[Work
 def _parse(text: str) -> WorkerStatus | None:
     try:
         given: dict[str, Any] = json.loads(text)
-        known = {name: given[name] for name in WorkerStatus.__slots__ if name in given}
-        lists = ("policy_errors", "needs_restart", "simulated_groups")
-        return WorkerStatus(**{n: tuple(v) if n in lists else v for n, v in known.items()})
+        known: dict[str, Any] = {n: given[n] for n in WorkerStatus.__slots__ if n in given}
+        for name in ("policy_errors", "needs_restart", "simulated_groups"):
+            known[name] = tuple(known.get(name, ()))
+        return WorkerStatus(**known)
     except (ValueError, TypeError):
         return None

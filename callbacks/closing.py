@@ -6,7 +6,7 @@ An entry holds what the contract lists and never a word of the prompt or the ans
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from budgets import totals
@@ -80,6 +80,18 @@ def lost_answer_cost(terms: Terms, output_tokens: int | None = None) -> Cost:
     return Cost(terms.price.cost(TokenUsage(terms.input_tokens, expected)), True)
 
 
+def _by_kind(usage: TokenUsage) -> dict[str, int]:
+    """Return the tokens as entries name them: input without what a cache gave or took."""
+    write = usage.cache_write_tokens + usage.cache_write_1h_tokens
+    return {
+        "input": max(0, usage.input_tokens - usage.cache_read_tokens - write),
+        "output": usage.output_tokens,
+        "cached_read": usage.cache_read_tokens,
+        "cache_write": write,
+        "reasoning": usage.reasoning_tokens,
+    }
+
+
 def terms_of(request: OpenRequest, attempt: Attempt | None) -> Terms:
     """Return the terms of the group that an attempt went to, or of the decided group."""
     if attempt is not None and attempt.group in request.terms:
@@ -117,7 +129,7 @@ def close(
         "serving_group": serving,
         "serving_model": answer.serving_model if answer else None,
         "provider": answer.provider if answer else None,
-        "tokens": asdict(usage) if usage is not None else None,
+        "tokens": _by_kind(usage) if usage is not None else None,
         "hold_nano_usd": request.held_nano_usd,
         "actual_nano_usd": cost,
         "estimate_error": round((cost - estimate) / cost, 6) if judged and cost else None,

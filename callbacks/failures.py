@@ -58,13 +58,16 @@ def fate_of(exception: BaseException) -> Fate:
         if current is None:
             break
         names = {base.__name__ for base in type(current).__mro__}
-        if names & _NOT_SENT:
-            return Fate.NOT_SENT
-        if names & _STATUS:
-            return Fate.REFUSED
-        if names & _CUT_OFF and not _is_litellm(current):
-            # A time-out or a cut connection can stand above the failure to connect that caused it.
-            return Fate.NOT_SENT if _reaches(current, _NOT_SENT) else Fate.MAYBE_BILLED
+        if not _is_litellm(current):
+            # LiteLLM's own classes inherit from the SDK's for every kind of failure: they say
+            # nothing about the wire. A time-out or a cut connection can stand above the failure to
+            # connect that caused it.
+            if names & _NOT_SENT:
+                return Fate.NOT_SENT
+            if names & _STATUS:
+                return Fate.REFUSED
+            if names & _CUT_OFF:
+                return Fate.NOT_SENT if _reaches(current, _NOT_SENT) else Fate.MAYBE_BILLED
         unreadable = unreadable or bool(names & _UNREADABLE)
         code = getattr(current, "status_code", None)
         if status is None and isinstance(code, int):

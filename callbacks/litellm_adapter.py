@@ -115,7 +115,7 @@ class FareboxCallback(CustomLogger):
         attempt.end("cut_off" if left else "ok", cost.nano_usd, estimated=cost.estimated or left)
         await _finish(
             request,
-            close(request, status="client_left" if left else "ok", answer=answer),
+            close(request, status="cancelled" if left else "ok", answer=answer),
             trace=_content(kwargs, response_obj),
         )
 
@@ -332,4 +332,3 @@ def _serving_model(
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-

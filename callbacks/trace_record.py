@@ -196,10 +196,11 @@ def _dropped(value: object) -> tuple[tuple[str, str], ...]:
 def _usage(tokens: object) -> TraceUsage | None:
     if not isinstance(tokens, Mapping):
         return None
+    read, write = tokens.get("cached_read", 0), tokens.get("cache_write", 0)
     return TraceUsage(
-        input=tokens.get("input_tokens", 0),
-        output=tokens.get("output_tokens", 0),
-        cached_read=tokens.get("cache_read_tokens", 0),
-        cache_write=tokens.get("cache_write_tokens", 0) + tokens.get("cache_write_1h_tokens", 0),
-        reasoning=tokens.get("reasoning_tokens", 0),
+        input=tokens.get("input", 0) + read + write,
+        output=tokens.get("output", 0),
+        cached_read=read,
+        cache_write=write,
+        reasoning=tokens.get("reasoning", 0),
     )

@@ -52,19 +52,6 @@ ALLOWED: dict[str, frozenset[str]] = {
 }  # fmt: skip
 """Body fields that pass, by LiteLLM's call type."""
 
-REFUSED: dict[str, str] = {
-    "background": "it runs after the answer, so its cost can't be settled with the request",
-    "previous_response_id": "the provider adds a history whose size can't be known beforehand",
-    "conversation": "the provider adds a history whose size can't be known beforehand",
-    "prompt_id": "the provider adds a stored prompt whose size can't be known beforehand",
-    "mcp_servers": "the provider calls tools on its own, at a cost that can't be bounded",
-    "web_search_options": "the provider searches on its own, at a cost that can't be bounded",
-    "container": "the provider runs a container, at a cost that can't be bounded",
-    "audio": "audio output can't be bounded yet",
-    "modalities": "other output than text can't be bounded yet",
-}
-"""Fields that change what a request is: taking one out would answer another request."""
-
 _CONTROLS = frozenset(
     {
         "fallbacks", "context_window_fallbacks", "content_policy_fallbacks", "default_fallbacks",
@@ -106,16 +93,3 @@ def strip(
     for name in _CONTROLS - allowed:
         data.pop(name, None)
     return tuple(stripped)
-
-
-def refused_field(data: MutableMapping[str, Any], sent: Collection[str]) -> tuple[str, str] | None:
-    """Return the first field that makes the request one that can't be bounded, and the reason.
-
-    `modalities: ["text"]` and empty values say nothing out of the ordinary, so they pass.
-    """
-    for name in REFUSED:
-        value = data.get(name) if name in sent else None
-        if not value or (name == "modalities" and value == ["text"]):
-            continue
-        return name, REFUSED[name]
-    return None

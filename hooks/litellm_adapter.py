@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,11 +22,11 @@ from litellm.proxy._types import ProxyException
 
 from budgets import home as homes
 from budgets.ledger import LedgerUnavailable
-from hooks import fields, headers, key_routes, key_runtime, litellm_auth, litellm_router, tokens
+from hooks import fields, key_routes, key_runtime, litellm_auth, litellm_router, tokens
 from hooks.governor import Admission, Governor, Incoming, Refused
 from hooks.litellm_router import Simulation
 from hooks.policy import Policy, PolicyPaths, load_policy
-from hooks.refusals import Code, Refusal
+from hooks.refusals import Refusal
 from hooks.routing import Mode
 from hooks.worker import Worker
 
@@ -32,12 +34,23 @@ log = structlog.get_logger("farebox.hook")
 
 LITELLM_TESTED = "1.106.2"
 _LITELLM_METADATA_CALLS = frozenset({"aresponses", "anthropic_messages"})
+_OWN_FIELDS = frozenset({"client_side_timeout"})
+"""Fields that LiteLLM adds to its copy of the client's body."""
+
 _OUTPUT_FIELDS = {
     "acompletion": "max_tokens",
     "atext_completion": "max_tokens",
     "aresponses": "max_output_tokens",
     "anthropic_messages": "max_tokens",
 }
+
+
+_answering: ContextVar[dict[str, Any] | None] = ContextVar("farebox_answering", default=None)
+"""The id and headers of the request that this task serves.
+
+Where the headers of an answer are asked for, LiteLLM has emptied `litellm_metadata`, and its call
+id is the client's to choose; the hooks of one request run in one task, so this is sure.
+"""
 
 
 class FareboxRefusal(ProxyException):
@@ -87,7 +100,7 @@ class FareboxHook(CustomLogger):
             apply_groups=self._apply_groups,
             simulated=self._simulation.groups if self._simulation else frozenset(),
         )
-        self.governor = Governor(self.worker)
+        self.governor = Governor(self.worker, lambda: time.time_ns() // 1_000_000)
         tokens.warm_up()
         _mount_routes()
         try:
@@ -106,6 +119,7 @@ class FareboxHook(CustomLogger):
         """Admit the request, changed as decided, or raise its refusal."""
         await self.worker.ready()
         self._guard_fallbacks()
+        _answering.set(None)
         started = datetime.now(UTC)
         name = "litellm_metadata" if call_type in _LITELLM_METADATA_CALLS else "metadata"
         metadata = data.get(name)
@@ -139,7 +153,8 @@ class FareboxHook(CustomLogger):
         call_type: str,
         incoming: Incoming,
     ) -> None:
-        metadata["farebox"] = {"id": admission.request_id, "headers": admission.headers}
+        metadata["farebox"] = {"id": admission.request_id}
+        _answering.set({"id": admission.request_id, "headers": admission.headers})
         data.pop("no-log", None)
         if admission.mode is Mode.SHADOW:
             if admission.group != incoming.requested_model:
@@ -159,9 +174,7 @@ class FareboxHook(CustomLogger):
             return
         previous = router.fallback_budget_check
 
-        async def check(
-            *, model: str, request_kwargs: Mapping[str, Any], llm_router: Any
-        ) -> bool:
+        async def check(*, model: str, request_kwargs: Mapping[str, Any], llm_router: Any) -> bool:
             if previous is not None and not await previous(
                 model=model, request_kwargs=request_kwargs, llm_router=llm_router
             ):
@@ -189,11 +202,11 @@ class FareboxHook(CustomLogger):
         litellm_call_info: dict[str, Any] | None = None,
     ) -> dict[str, str] | None:
         """Return the `x-farebox-*` headers, with the group that really served."""
-        mark = _mark(data)
-        if mark is None or not isinstance(mark.get("headers"), dict):
+        answering = _answering.get()
+        if answering is None:
             return None
         return self.governor.answer_headers(
-            str(mark["id"]), dict(mark["headers"]), response, _stopped_at_length(response)
+            answering["id"], dict(answering["headers"]), response, _stopped_at_length(response)
         )
 
 
@@ -241,6 +254,9 @@ def _mark(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _incoming(data: dict[str, Any], call_type: str, auth: Any) -> Incoming:
+    own = _OWN_FIELDS
+    if call_type in _LITELLM_METADATA_CALLS:
+        own = own | {"litellm_metadata"}
     sent_request = data.get("proxy_server_request")
     sent = sent_request if isinstance(sent_request, Mapping) else {}
     body = sent.get("body")
@@ -252,7 +268,7 @@ def _incoming(data: dict[str, Any], call_type: str, auth: Any) -> Incoming:
     return Incoming(
         data=data,
         call_type=str(getattr(call_type, "value", call_type)),
-        sent=frozenset(body) if isinstance(body, Mapping) else frozenset(),
+        sent=frozenset(body) - own if isinstance(body, Mapping) else frozenset(),
         headers={
             str(k).lower(): str(v)
             for k, v in request_headers.items()
@@ -287,16 +303,14 @@ def _keep_own_metadata(data: dict[str, Any], call_type: str) -> None:
 
 def _stopped_at_length(response: Any) -> bool:
     """Say whether an answer that was not streamed ended because its output was used up."""
-    get = response.get if isinstance(response, Mapping) else lambda n: getattr(response, n, None)
-    choices = get("choices")
+    choices = _field(response, "choices")
     if isinstance(choices, list):
-        return any(getattr(choice, "finish_reason", None) == "length" for choice in choices)
-    if get("stop_reason") == "max_tokens":
+        return any(_field(choice, "finish_reason") == "length" for choice in choices)
+    if _field(response, "stop_reason") == "max_tokens":
         return True
-    details = get("incomplete_details")
-    reason = (
-        details.get("reason") if isinstance(details, Mapping) else getattr(details, "reason", None)
-    )
-    return reason == "max_output_tokens"
+    reason = _field(_field(response, "incomplete_details"), "reason")
+    return isinstance(reason, str) and reason == "max_output_tokens"
 
 
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)

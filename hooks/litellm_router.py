@@ -84,7 +84,7 @@ def apply(
     if router is None:
         return False
     router.set_model_list(prepared(model_list, simulation))
-    router.update_settings(
+    router.update_settings(  # type: ignore[no-untyped-call]  # LiteLLM does not annotate it
         fallbacks=copy.deepcopy(list(router_settings.get("fallbacks") or [])),
         model_group_alias=dict(router_settings.get("model_group_alias") or {}),
     )

@@ -138,7 +138,9 @@ class Worker:
             self._reject((f"the ledger does not take the new limits now: {error}",))
             self._retry = True
             return
-        except Exception as error:  # LiteLLM's router did not take the groups: put the old ones back.
+        except (
+            Exception
+        ) as error:  # LiteLLM's router did not take the groups: put the old ones back.
             self.apply_groups(previous)
             self._reject((f"LiteLLM does not take these groups: {type(error).__name__}",))
             return

@@ -7,7 +7,8 @@ for i = 2, #ARGV, 2 do
   local budget, period = ARGV[i], ARGV[i + 1]
   local counter = redis.call('HMGET', counter_key(budget, period), 'spent', 'held', 'holds')
   local amounts, unleased = {}, 0
-  for _, id in ipairs(redis.call('ZRANGE', ends_key(budget, period), 0, -1)) do
+  local ids = redis.call('ZRANGE', ends_key(budget, period), 0, -1)
+  for _, id in ipairs(ids) do
     local hold = read_hold(id)
     if hold and hold.state == 'open' then
       for _, share in ipairs(hold.shares) do
@@ -17,6 +18,6 @@ for i = 2, #ARGV, 2 do
     end
   end
   rows[#rows + 1] = {budget, period, counter[1] or '0', counter[2] or '0', counter[3] or '0',
-    amounts, int(unleased)}
+    amounts, int(unleased), int(#ids)}
 end
 return {last[1] and last[1][1] or '', rows}

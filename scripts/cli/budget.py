@@ -60,7 +60,7 @@ def show(
     if name is not None and name not in budgets.budgets:
         raise wrong_usage(
             f"There is no budget {name!r} in {home.budgets}.",
-            did_you_mean(name, list(budgets.budgets)).capitalize(),
+            "Hint: " + did_you_mean(name, list(budgets.budgets)),
         )
     views, now_ms = asyncio.run(_read(home, budgets))
     views = [view for view in views if name is None or view.rule == name]

@@ -34,10 +34,11 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check litellm_config.yaml, routing.yaml and budgets.yaml, each and together.
+    """Find what is wrong in the configuration.
 
-    Every finding has its file and line, the key, what is wrong, and how to mend it. Exit code 1 if
-    there is an error; warnings alone are good.
+    Reads litellm_config.yaml, routing.yaml and budgets.yaml, each and together. Every finding has
+    its file and line, the key, what is wrong, and how to mend it. Exit code 1 if there is an
+    error; warnings alone are good.
 
     Example: farebox check --config ~/team/litellm_config.yaml
     """
@@ -164,6 +165,4 @@ def _write_schemas(folder: Path, as_json: bool) -> None:
     for path_text in written.values():
         out.print(text(f"Wrote {path_text}"), soft_wrap=True)
     out.print(text("For the YAML language server, put this at the top of a file:"))
-    out.print(
-        text(f"  # yaml-language-server: $schema={written['budgets']}"), soft_wrap=True
-    )
+    out.print(text(f"  # yaml-language-server: $schema={written['budgets']}"), soft_wrap=True)

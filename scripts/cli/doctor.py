@@ -29,9 +29,10 @@ def doctor(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the versions, Redis, the files, the keys, the clock and the proxy.
+    """Find what is wrong around Farebox.
 
-    Nothing is changed and nothing is sent to a provider. Exit code 1 if anything fails.
+    Checks the versions, Redis, the files, the keys, the clock and the proxy. Nothing is changed and
+    nothing is sent to a provider. Exit code 1 if anything fails.
 
     Example: farebox doctor --json
     """

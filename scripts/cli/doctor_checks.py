@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from budgets import workers
@@ -121,15 +121,17 @@ def lock(path: Path = PACK / "requirements.lock") -> Iterator[Result]:
     if not off:
         yield Result("Lock file", State.OK, f"{len(wanted)} packages as locked")
         return
-    more = f" and {len(off) - LOCK_DIFFERENCES_SHOWN} more" if len(off) > LOCK_DIFFERENCES_SHOWN else ""
-    yield Result(
-        "Lock file", State.WARN, ", ".join(off[:LOCK_DIFFERENCES_SHOWN]) + more, mend
+    more = (
+        f" and {len(off) - LOCK_DIFFERENCES_SHOWN} more"
+        if len(off) > LOCK_DIFFERENCES_SHOWN
+        else ""
     )
+    yield Result("Lock file", State.WARN, ", ".join(off[:LOCK_DIFFERENCES_SHOWN]) + more, mend)
 
 
-def _locked(content: str) -> dict[str, str]:
+def _locked(content: str) -> dict[NormalizedName, str]:
     """Return the pinned packages that belong on this machine."""
-    wanted: dict[str, str] = {}
+    wanted: dict[NormalizedName, str] = {}
     for line in content.splitlines():
         if not line or line[0] in " #-":
             continue
@@ -300,9 +302,7 @@ def _clock(theirs_ms: int, before_ms: int, after_ms: int) -> Result:
     return Result("Clock", State.OK, f"agrees with Redis's within {difference_ms + 1} ms")
 
 
-def proxy(
-    url: str, key: str | None, running: Sequence[WorkerStatus]
-) -> Iterator[Result]:
+def proxy(url: str, key: str | None, running: Sequence[WorkerStatus]) -> Iterator[Result]:
     """The proxy, or where none answers on this machine, whether its port is free."""
     try:
         with httpx.Client(timeout=PROXY_TIMEOUT_S, trust_env=not is_loopback(url)) as http:

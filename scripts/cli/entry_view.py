@@ -26,7 +26,7 @@ TEXT_FIELDS = (
     "serving_group",
     "serving_model",
     "provider",
-    "key",
+    "key_name",
     "team",
     "user",
     "session",
@@ -86,6 +86,7 @@ class EntryView:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of an export, in order."""
         entry, attempts = self.entry, self.body.get("attempts")
+        tags = self.body.get("tags")
         return {
             "id": entry.id,
             "time": time_iso(entry.time_ms),
@@ -101,6 +102,7 @@ class EntryView:
             "estimate_error": self.body.get("estimate_error"),
             "attempts": len(attempts) if isinstance(attempts, list) else None,
             "latency_ms": self.number("latency_ms"),
+            "tags": [str(tag) for tag in tags] if isinstance(tags, list) else [],
             "marks": list(self.marks),
             "charges": [
                 {"budget": budget, "period_id": period_id, **amount("charged", charged)}
@@ -129,8 +131,8 @@ def _text(value: object) -> str | None:
 
 
 REFUSAL_FIELDS = (
-    "category", "task_type", "requested_model", "group", "key", "team", "user", "session", "mode",
-    "message", "decision_id",
+    "category", "task_type", "requested_model", "group", "key_name", "team", "user", "session", "mode",
+    "decision_id",
 )  # fmt: skip
 
 

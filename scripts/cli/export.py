@@ -117,7 +117,7 @@ def _period_of(period: str, kind: PeriodKind, zone: str) -> Period:
                 day = date.fromisocalendar(int(period[:4]), int(period[6:]), 4)
             case "day":
                 day = date.fromisoformat(period)
-        # Noon UTC of a day is in the same day nearly everywhere; else it is the one before or after.
+        # Noon UTC is in the same day nearly everywhere; else it is the one before or after.
         noon_ms = (day - date(1970, 1, 1)) // timedelta(milliseconds=1) + 43_200_000
         for shift_ms in (0, -43_200_000, 43_199_999):
             found = period_at(kind, zone, noon_ms + shift_ms)
@@ -212,14 +212,13 @@ class _Writer:
 
 
 _NUMBERS = ("_usd", "_ms", "_tokens")
-CSV_COLUMNS = tuple(
-    entry_view.view(LedgerEntry("0-0", "settled", "", 0, 0, 0, {}, "{}")).as_dict()
-)
+CSV_COLUMNS = tuple(entry_view.view(LedgerEntry("0-0", "settled", "", 0, 0, 0, {}, "{}")).as_dict())
 
 
 def _csv_row(line: EntryView) -> list[str]:
     fields = line.as_dict()
     fields["marks"] = " ".join(fields["marks"])
+    fields["tags"] = ",".join(fields["tags"])
     fields["charges"] = " ".join(
         f"{one['budget']}@{one['period_id']}={one['charged_usd']}" for one in fields["charges"]
     )

@@ -73,12 +73,13 @@ def proxy_of(url: str, key_file: Path | None, home: Home) -> Proxy:
 
 def check_url(url: str) -> str:
     """Return the address without a trailing slash or `/v1`; raises `Problem` for anything else."""
-    parts = urlsplit(url.strip())
     try:
+        parts = urlsplit(url.strip())
         is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_right &= not (parts.username or parts.password or parts.query or parts.fragment)
     except ValueError:
         is_right = False
-    if not is_right or parts.username or parts.password or parts.query or parts.fragment:
+    if not is_right:
         raise wrong_usage(
             "--proxy: this is not a proxy's address.", f"Write it like {PROXY_DEFAULT}."
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -45,7 +44,9 @@ def create(
     ] = None,
     expires: Annotated[
         str | None,
-        typer.Option(metavar="WHEN", help="When it ends: 30d, 12h, or a date (UTC). Default: never."),
+        typer.Option(
+            metavar="WHEN", help="When it ends: 30d, 12h, or a date (UTC). Default: never."
+        ),
     ] = None,
     proxy: ProxyOption = PROXY_DEFAULT,
     key_file: KeyFileOption = None,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from budgets.home import Home
 from budgets.ledger import Difference, LedgerEntry, LedgerEvent
@@ -34,6 +35,8 @@ from scripts.cli.output import (
 
 FOLLOW_INTERVAL_S = 0.5
 DIFFERENCES_SHOWN = 20
+WIDE_MIN = 110
+"""From so many columns on a line has room for tokens and the caller."""
 
 app = typer.Typer(help="Read, prove and export the ledger.", no_args_is_help=True)
 
@@ -128,10 +131,10 @@ class _Lines:
             return
         if self._as_json:
             for one in found:
-                is_entry = isinstance(one, LedgerEntry)
-                write_json_line(
-                    entry_view.view(one).as_dict() if is_entry else entry_view.refusal_as_dict(one)
-                )
+                if isinstance(one, LedgerEntry):
+                    write_json_line(entry_view.view(one).as_dict())
+                else:
+                    write_json_line(entry_view.refusal_as_dict(one))
             return
         made = self._table()
         for one in found:
@@ -143,22 +146,25 @@ class _Lines:
         self._with_header = False
 
     def _table(self) -> Table:
-        wide = self.out.width >= 110
+        wide = self.out.width >= WIDE_MIN
         made = Table(
-            box=None, padding=(0, 1), pad_edge=False, show_header=self._with_header,
+            box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=self._with_header,
             header_style="bold",
         )  # fmt: skip
-        rest = max(0, self.out.width - (97 if wide else 72))
-        made.add_column("Time", width=14, no_wrap=True)
-        made.add_column("Kind", width=12, no_wrap=True, overflow="ellipsis")
-        made.add_column("Category, task type", width=17 + rest // 2, no_wrap=True,
-                        overflow="ellipsis")  # fmt: skip
-        made.add_column("Group", width=13 + rest - rest // 2, no_wrap=True, overflow="ellipsis")
+        widths = {"Time": 14, "Kind": 12, "Category": 12, "Task type": 12, "Group": 13}
         if wide:
-            made.add_column("In", width=7, justify="right", no_wrap=True)
-            made.add_column("Out", width=6, justify="right", no_wrap=True)
-            made.add_column("Caller", width=12, no_wrap=True, overflow="ellipsis")
-        made.add_column("Cost", width=10, justify="right", no_wrap=True)
+            widths |= {"In": 7, "Out": 6, "Caller": 12}
+        widths["Cost"] = 11
+        # Fixed widths, so that the lines of a later page stand below those of the first.
+        widths["Task type"] += max(0, self.out.width - sum(widths.values()) - len(widths) + 1)
+        for name, width in widths.items():
+            made.add_column(
+                name,
+                width=width,
+                justify="right" if name in ("In", "Out", "Cost") else "left",
+                no_wrap=True,
+                overflow="ellipsis",
+            )
         return made
 
     def _entry(self, made: Table, line: EntryView) -> None:
@@ -166,33 +172,31 @@ class _Lines:
         styles = {"settled": "", "voided": "dim", "unreconciled": "yellow", "corrected": "cyan"}
         status = body.get("status")
         shown = kind if kind != "settled" or status in (None, "ok") else f"{kind}: {status}"
-        cells = [
+        cells: list[Text | str] = [
             time_text(line.entry.time_ms, self._zone, "%m-%d %H:%M:%S"),
             text(shown, styles.get(kind, "yellow")),
-            text(_sort(body)),
+            text(body.get("category") or "–"),
+            text(body.get("task_type") or "–"),
             text(body.get("serving_group") or body.get("group") or "–"),
         ]
-        if self.out.width >= 110:
+        if self.out.width >= WIDE_MIN:
             counts = [line.tokens("input_tokens"), line.tokens("output_tokens")]
             cells += [text("–" if one is None else f"{one:,}") for one in counts]
-            cells.append(text(body.get("key") or body.get("user") or "–"))
+            cells.append(text(body.get("key_name") or body.get("user") or "–"))
         made.add_row(*cells, cost(line.charged_nano_usd))
 
     def _refusal(self, made: Table, refusal: LedgerEvent) -> None:
         body = entry_view.refusal_as_dict(refusal)
-        cells = [
+        cells: list[Text | str] = [
             time_text(refusal.time_ms, self._zone, "%m-%d %H:%M:%S"),
             text("refused", "red"),
-            text(_sort(body)),
+            text(body.get("category") or "–"),
+            text(body.get("task_type") or "–"),
             text(refusal.kind, "red"),
         ]
-        if self.out.width >= 110:
-            cells += ["–", "–", text(body["key"] or body["user"] or "–")]
+        if self.out.width >= WIDE_MIN:
+            cells += ["–", "–", text(body["key_name"] or body["user"] or "–")]
         made.add_row(*cells, "–")
-
-
-def _sort(body: Any) -> str:
-    return f"{body.get('category') or '–'}, {body.get('task_type') or '–'}"
 
 
 # ── verify ───────────────────────────────────────────────────────────────────────────────────────
@@ -223,7 +227,9 @@ def verify(config: Config = None, as_json: AsJson = False) -> None:
     else:
         out = console()
         out.print(text("The ledger agrees with itself.", "bold green"))
-        out.print(text(f"Every counter is the sum of its entries and open holds ({seconds:.1f} s)."))
+        out.print(
+            text(f"Every counter is the sum of its entries and open holds ({seconds:.1f} s).")
+        )
     if differences:
         raise typer.Exit(ExitCode.FALLS_SHORT)
 
@@ -252,9 +258,7 @@ def _difference(one: Difference) -> dict[str, Any]:
 def _show_differences(differences: Sequence[Difference]) -> None:
     out = console()
     count = len(differences)
-    out.print(
-        text(f"{count} counter{' does' if count == 1 else 's do'} not add up.", "bold red")
-    )
+    out.print(text(f"{count} counter{' does' if count == 1 else 's do'} not add up.", "bold red"))
     made = table(
         "Budget", "Period", "Counter", "Stored", "Recomputed", "Off by",
         right=["Stored", "Recomputed", "Off by"],
@@ -271,7 +275,9 @@ def _show_differences(differences: Sequence[Difference]) -> None:
     out.print(made)
     if count > DIFFERENCES_SHOWN:
         out.print(text(f"… and {count - DIFFERENCES_SHOWN} more: see --json."))
-    out.print(text("The entries are the truth: nothing was changed. Keep this output and a copy of"))
+    out.print(
+        text("The entries are the truth: nothing was changed. Keep this output and a copy of")
+    )
     out.print(text("Redis, and see whether its memory policy evicts keys: farebox doctor"))
 
 

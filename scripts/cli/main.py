@@ -1,8 +1,4 @@
-"""The `farebox` command: puts the commands together. Each one is a module of its own.
-
-Commands are listed here by the place of their code and imported when they are called, so that
-`farebox --help` and shell completion do not wait for every library.
-"""
+"""The `farebox` command: puts the commands together. Each one is a module of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Budgets as they stand, for `status` and `budget show`: the file's rules with the ledger's counters.
+"""Budgets as they stand: the file's rules with the ledger's counters.
 
 The limit that counts is the ledger's, which the proxy published; where the file says another one,
 the edit is not in force yet and both are shown.

@@ -121,21 +121,32 @@ def share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
+def used(spent: int, limit: int, style: str = "") -> Text:
+    """Return the percent of a limit that is spent. Nothing is rounded up to a full 100 %."""
+    if limit <= 0:
+        return Text("limit 0", style=style)
+    percent_spent = spent * 100 // limit
+    label = "<1" if spent and not percent_spent else str(percent_spent)
+    return Text(f"{label} %", style=style)
+
+
 def used_bar(spent: int, held: int, limit: int, style: str = "") -> Text:
     """Return a bar of what is spent (full) and held (light) of a limit, with the percent spent."""
-    if limit <= 0:
-        filled, light, label = BAR_CELLS, 0, "limit 0"
-    else:
-        filled = min(BAR_CELLS, spent * BAR_CELLS // limit)
-        # What is held shows as soon as there is some, even where it is less than a cell.
-        with_held = min(BAR_CELLS, -(-(spent + held) * BAR_CELLS // limit)) if held else filled
-        light = max(0, with_held - filled)
-        label = f"{spent * 100 / limit:.0f} %"
+    filled = _cells(spent, limit)
+    light = _cells(spent + held, limit) - filled
     full, half, empty = "█▓░" if _is_unicode() else "#+."
     bar = Text(full * filled + half * light, style=style or "green")
     bar.append(empty * (BAR_CELLS - filled - light), style="dim")
-    bar.append(f" {label:>5}", style=style)
-    return bar
+    label = used(spent, limit, style)
+    bar.append(" " * max(1, 6 - len(label)))
+    return bar.append_text(label)
+
+
+def _cells(part: int, limit: int) -> int:
+    """Return the cells of a bar: one for anything at all, all of them only at the limit."""
+    if part >= limit:
+        return BAR_CELLS
+    return 0 if part <= 0 else min(BAR_CELLS - 1, -(-part * BAR_CELLS // limit))
 
 
 def _is_unicode() -> bool:
@@ -155,6 +166,11 @@ def time_iso(time_ms: int | None) -> str | None:
         return None
     moment = datetime.fromtimestamp(time_ms / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def duration_short(milliseconds: int) -> str:
+    """Return a length of time in its largest unit, such as `2 d`."""
+    return " ".join(duration_text(milliseconds).split(" ")[:2])
 
 
 def duration_text(milliseconds: int) -> str:
@@ -188,7 +204,7 @@ def table(*columns: str, title: str = "", right: Sequence[str] = ()) -> Table:
             name,
             justify="right" if is_number else "left",
             no_wrap=is_number,
-            overflow="fold",
+            overflow="ellipsis" if is_number else "fold",
         )
     return made
 

@@ -28,6 +28,7 @@ from scripts.cli.output import (
     console,
     cost,
     dollars,
+    duration_short,
     duration_text,
     facts,
     percent,
@@ -36,12 +37,14 @@ from scripts.cli.output import (
     text,
     time_iso,
     time_text,
+    used,
     used_bar,
     write_json,
 )
 from scripts.cli.shadow import ShadowTotals, show_shadow
 
 INSTANCES_SHOWN = 3
+BARS_WIDTH_MIN = 96
 START = "No proxy runs on this ledger. Start one with ./scripts/serve."
 
 
@@ -90,11 +93,11 @@ def status(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the proxy, every budget, and this month's requests with the error of their estimates.
+    """Show the proxy, budgets and requests.
 
-    The error of an estimate is (actual - estimate) / actual, over all answers of a category that
-    can be judged: complete, and not from a cache. Exit code 1 if a worker rejects the newest edit
-    of the configuration.
+    Requests are those of this calendar month. The error of an estimate is (actual - estimate) /
+    actual, over all answers of a category that can be judged: complete, and not from a cache. Exit
+    code 1 if a worker rejects the newest edit of the configuration.
 
     Example: farebox status --shadow
     """
@@ -147,7 +150,8 @@ def _as_dict(found: Status) -> dict[str, Any]:
             "workers": [asdict(worker) for worker in found.workers],
         },
         "configuration_errors": [
-            str(finding) for finding in (found.budget_errors.findings if found.budget_errors else ())
+            str(finding)
+            for finding in (found.budget_errors.findings if found.budget_errors else ())
         ],
         "budgets": [view.as_dict() for view in found.budgets],
         "period": found.period,
@@ -216,7 +220,7 @@ def _show(found: Status) -> None:
     if found.budget_errors is not None:
         out.print(text("budgets.yaml is not valid: run `farebox check`.", "red"))
     else:
-        out.print(budget_table(found.budgets, found.zone, found.now_ms))
+        out.print(_budget_table(found, with_bars=out.width >= BARS_WIDTH_MIN))
     out.print(_request_table(found))
     refused = _refusals(found.counters)
     if refused:
@@ -251,7 +255,10 @@ def _show_proxy(out: Console, found: Status) -> None:
     rows["Under way"] = f"{under_way:,} requests" + (
         f", {waiting:,} settles wait for the ledger" if waiting else ""
     )
-    sent, lost = (sum(w.traces_sent for w in found.workers), sum(w.traces_lost for w in found.workers))
+    sent, lost = (
+        sum(w.traces_sent for w in found.workers),
+        sum(w.traces_lost for w in found.workers),
+    )
     if sent or lost:
         rows["Traces"] = text(f"{sent:,} sent, {lost:,} lost", "yellow" if lost else "")
     if simulated := _simulated(found.workers):
@@ -266,12 +273,14 @@ def _show_proxy(out: Console, found: Status) -> None:
     out.print(facts(rows))
 
 
-def budget_table(views: Sequence[BudgetView], zone: str, now_ms: int) -> Table:
-    """Return the budgets of their current periods."""
+def _budget_table(found: Status, *, with_bars: bool) -> Table:
+    views = found.budgets
+    numbers = ["Spent", "Held", "Left", "Limit", "Resets"]
+    if not with_bars:
+        numbers.append("Used")
     made = table(
-        "Budget", "Spent", "Held", "Left", "Limit", "Used", "Level", "Resets",
-        right=["Spent", "Held", "Left", "Limit"],
-    )  # fmt: skip
+        "Budget", "Spent", "Held", "Left", "Limit", "Used", "Level", "Resets", right=numbers
+    )
     if not views:
         made.caption = "budgets.yaml has no budget: nothing is limited."
     shown: dict[str, int] = {}
@@ -285,7 +294,7 @@ def budget_table(views: Sequence[BudgetView], zone: str, now_ms: int) -> Table:
             if shown[view.rule] > INSTANCES_SHOWN:
                 hidden[view.rule] = hidden.get(view.rule, 0) + 1
                 continue
-        made.add_row(*_counter_row(view, now_ms))
+        made.add_row(*_counter_row(view, found.now_ms, with_bars))
     notes = [f"{rule}: {count:,} more counters" for rule, count in hidden.items()]
     if any(not view.published for view in views):
         notes.append("not in force: no proxy has read that budget yet.")
@@ -308,7 +317,7 @@ def _rule_row(view: BudgetView) -> list[Text | str]:
     return [name, "", "", "", limit, text(f"a {view.config.period}", "dim"), state, ""]
 
 
-def _counter_row(view: BudgetView, now_ms: int) -> list[Text | str]:
+def _counter_row(view: BudgetView, now_ms: int, with_bars: bool) -> list[Text | str]:
     state = view.state
     name = text(f"  {view.value}") if view.value is not None else text(view.rule)
     if view.config.mode == "shadow" and view.value is None:
@@ -321,9 +330,11 @@ def _counter_row(view: BudgetView, now_ms: int) -> list[Text | str]:
         dollars(state.held_nano_usd) if state.held_nano_usd else "–",
         left,
         dollars(state.limit_nano_usd) + ("*" if _differs(view) else ""),
-        used_bar(state.spent_nano_usd, state.held_nano_usd, state.limit_nano_usd, view.style),
+        used_bar(state.spent_nano_usd, state.held_nano_usd, state.limit_nano_usd, view.style)
+        if with_bars
+        else used(state.spent_nano_usd, state.limit_nano_usd, view.style),
         level,
-        text(f"in {duration_text(view.period.end_ms - now_ms)}"),
+        f"in {duration_short(view.period.end_ms - now_ms)}",
     ]
 
 

@@ -10,6 +10,7 @@ from budgets.ledger import (
     ClockSkew,
     Held,
     HoldIdReused,
+    HoldRequest,
     Level,
     PolicyNotPublished,
     Refused,
@@ -119,6 +120,27 @@ async def test_a_budget_in_shadow_mode_counts_and_never_refuses(world: World) ->
     assert (await state(world.ledger)).held_nano_usd == 6
     assert (await state(world.ledger)).claimed == ()
     assert (await held(world.ledger, 0, "i", enforced=False)).would_refuse == "budget_busy"
+
+
+@pytest.mark.parametrize("order", [("busy", "tight"), ("tight", "busy")])
+async def test_the_graver_code_of_the_shadow_is_told(world: World, order: list[str]) -> None:
+    await world.ledger.publish(policy(busy=10, tight=3))
+    await held(world.ledger, 10, "h", budgets={"busy": 10})
+    budgets = dict.fromkeys(order, 5)
+    answer = await held(world.ledger, 5, "i", budgets=budgets, enforced=False)
+    assert answer.would_refuse == "budget_exceeded"
+
+
+async def test_a_budget_in_shadow_mode_claims_nothing_when_another_refuses(world: World) -> None:
+    await world.ledger.publish(policy(real=3, shadow=3))
+    period = await current_period(world.ledger)
+    asked = (share("shadow", 5, period, enforced=False), share("real", 5, period))
+    answer = await world.ledger.hold(
+        HoldRequest("h", 5, asked, LEASE_MS, 1000, "{}", "d", "{}", "2026-11")
+    )
+    assert isinstance(answer, Refused)
+    assert [(it.budget, it.level) for it in answer.events] == [("real", Level.EMERGENCY)]
+    assert [it.claimed for it in answer.states] == [(), (Level.EMERGENCY,)]
 
 
 async def test_a_hold_of_nothing_is_a_hold(world: World) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+from functools import reduce
 
 import pytest
 
-from budgets.ledger import OutputSample, RefusalRecord, Settlement, SettleStatus
+from budgets.learning import observe
+from budgets.ledger import LearnedOutput, OutputSample, RefusalRecord, Settlement, SettleStatus
 from tests.ledger.worlds import (
     LEASE_MS,
     World,
@@ -254,6 +257,29 @@ async def test_output_lengths_are_learned_from_the_first_observation_on(world: W
     # 100, then 100 + 0.1 × 100 = 110, then 110 + 0.1 × 40 = 114.
     assert learned.mean_tokens == pytest.approx(114)
     assert learned.quantile95_tokens > learned.mean_tokens
+
+
+async def test_every_store_learns_by_the_same_arithmetic(world: World) -> None:
+    await world.ledger.publish(policy(100))
+    chance = random.Random(7)
+    lengths = [chance.randrange(10, 4000) for _ in range(40)]
+    for number, tokens in enumerate(lengths):
+        await held(world.ledger, 0, f"h{number}")
+        samples = (OutputSample("a", tokens), OutputSample("b:c", 2 * tokens))
+        await world.ledger.settle(Settlement(f"h{number}", 0, "{}", samples=samples))
+    expected = reduce(observe, lengths, None)
+    assert expected is not None
+    learned = await world.ledger.learned()
+    assert learned.keys() == {"a", "b:c"}
+    assert learned["a"] == LearnedOutput(expected.mean, expected.quantile95, 40)
+
+
+async def test_an_expired_hold_charges_each_budget_its_own_share(world: World) -> None:
+    await world.ledger.publish(policy(team=100, model=100))
+    await held(world.ledger, 10, "h", budgets={"team": 10, "model": 4})
+    world.advance(LEASE_MS + 1)
+    (entry,) = await world.ledger.expire(1)
+    assert entry.charges == {("team", "P1"): 10, ("model", "P1"): 4}
 
 
 async def test_texts_come_back_as_they_went_in(world: World) -> None:

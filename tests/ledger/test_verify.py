@@ -51,6 +51,7 @@ async def test_a_lost_entry_a_lost_counter_and_a_lost_lease_are_found(
     await redis_client.xdel(f"{prefix}entries", first.id)
     await redis_client.zrem(f"{prefix}leases", "h6")
     await redis_client.zadd(f"{prefix}leases", {"h0": 1})
+    await redis_client.zadd(f"{prefix}ends:P1:total", {"h0": 1})
     await redis_client.delete(f"{prefix}budget:P1:team")
     found = {(it.counter, it.budget) for it in await redis_world.ledger.verify()}
     assert found == {
@@ -59,6 +60,7 @@ async def test_a_lost_entry_a_lost_counter_and_a_lost_lease_are_found(
         ("holds", "team"),
         ("spent", "total"),
         ("leases", "total"),
+        ("expected_ends", "total"),
         ("leases", ""),
     }
 
@@ -86,8 +88,8 @@ async def test_traffic_while_verifying_is_no_difference(redis_world: RedisWorld)
 
 
 def test_an_entry_counts_for_the_counters_that_were_read_after_it() -> None:
-    early = CounterRow("early", "P", 1, 0, 0, (), 0, "10-0")
-    late = CounterRow("late", "P", 2, 0, 0, (), 0, "10-10")
+    early = CounterRow("early", "P", 1, 0, 0, (), 0, 0, "10-0")
+    late = CounterRow("late", "P", 2, 0, 0, (), 0, 0, "10-10")
     audit = Audit([early, late], "9-0", 0)
     both = {("early", "P"): 1, ("late", "P"): 1, ("unlisted", "P"): 1}
     for entry_id in ("10-0", "10-9"):

@@ -1,0 +1,163 @@
+"""The hard conditions that a group must meet for a request, each with the reason it failed. Pure.
+
+A condition that cannot be judged fails where failing to judge would be dangerous (no price, no
+score for a quality floor) and holds where the provider judges for itself (an unknown context
+window) or where it is an objective (an unknown speed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from budgets import money
+from budgets.matching import Cap
+from budgets.prices import UnknownPrice
+from hooks.estimate import CostEstimate
+from hooks.groups import Group
+from hooks.request import RequestView
+from hooks.routing import Category, ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Why a group is out: the constraint, what was needed and what the group has, in words."""
+
+    constraint: str
+    needed: str
+    has: str
+
+    def __str__(self) -> str:
+        return f"{self.constraint}: needs {self.needed}, has {self.has}"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A group with everything that its constraints are judged by."""
+
+    group: Group
+    facts: ModelFacts | None
+    view: RequestView
+    category: Category
+    cost: CostEstimate | None
+    cap: Cap | None
+    allowed_groups: tuple[str, ...]
+    respect_name: bool
+
+
+def drops(case: Judged) -> Iterator[Drop]:
+    """Yield every constraint that the group fails.
+
+    A group that the client named (`respect_name`) is not held to the quality floor, the latency
+    objective and the allowed providers of a category: only to what would make the call impossible,
+    forbidden or too dear.
+    """
+    name = case.group.name
+    prices = case.group.prices
+    if isinstance(prices, UnknownPrice):
+        yield Drop("price", "a known price", prices.reason)
+    if case.allowed_groups and name not in case.allowed_groups:
+        yield Drop("key", f"one of {', '.join(case.allowed_groups)}", name)
+    if case.group.embeds != case.view.embeds:
+        yield Drop(
+            "kind",
+            "an embedding model" if case.view.embeds else "a text model",
+            "an embedding model" if case.group.embeds else "a text model",
+        )
+    yield from _capabilities(case)
+    yield from _data_policy(case)
+    if not case.respect_name:
+        yield from _quality(case)
+        yield from _latency(case)
+        yield from _providers(case)
+    if case.cost is not None:
+        yield from _context(case, case.cost)
+        yield from _money(case, case.cost)
+
+
+def _capabilities(case: Judged) -> Iterator[Drop]:
+    needed = set(case.view.needs) | set(case.category.constraints.capabilities)
+    has = case.group.capabilities
+    if case.facts is not None and case.facts.capabilities is not None:
+        has = frozenset(case.facts.capabilities)
+    elif not any(deployment.known for deployment in case.group.deployments):
+        return  # LiteLLM's map does not have the model: nobody can say what it can do.
+    if missing := sorted(needed - has):
+        yield Drop("capabilities", ", ".join(missing), ", ".join(sorted(has)) or "none")
+
+
+def _data_policy(case: Judged) -> Iterator[Drop]:
+    allowed = case.category.constraints.data_policy.residency
+    if not allowed:
+        return
+    has = case.facts.residency if case.facts is not None else ()
+    if not has or not set(has) <= set(allowed):
+        yield Drop(
+            "data_policy", f"processing in {', '.join(allowed)}", ", ".join(has) or "unknown"
+        )
+
+
+def _quality(case: Judged) -> Iterator[Drop]:
+    floor = case.category.constraints.quality
+    if floor is None:
+        return
+    known = case.facts.benchmarks.get(floor.benchmark) if case.facts is not None else None
+    if known is None:
+        yield Drop("quality", f"{floor.benchmark} {floor.min:g}", "quality unknown")
+    elif known.score < floor.min:
+        yield Drop("quality", f"{floor.benchmark} {floor.min:g}", f"{known.score:g}")
+
+
+def _latency(case: Judged) -> Iterator[Drop]:
+    objective = case.category.constraints.latency_p50_ms_max
+    expected = expected_latency_ms(case.facts, case.cost)
+    if objective is not None and expected is not None and expected > objective:
+        yield Drop("latency", f"{objective} ms", f"{expected} ms expected")
+
+
+def expected_latency_ms(facts: ModelFacts | None, cost: CostEstimate | None) -> int | None:
+    """Return the likely time to the whole answer, in milliseconds; None where no speed is known."""
+    if facts is None or facts.speed is None or cost is None:
+        return None
+    writing = cost.output_tokens / facts.speed.output_tokens_per_second
+    return round(facts.speed.first_token_p50_ms + writing * 1000)
+
+
+def _providers(case: Judged) -> Iterator[Drop]:
+    allowed = case.category.constraints.providers
+    if allowed is not None and not case.group.providers <= set(allowed):
+        yield Drop("providers", ", ".join(allowed), ", ".join(sorted(case.group.providers)))
+
+
+def _context(case: Judged, cost: CostEstimate) -> Iterator[Drop]:
+    window = case.facts.context_tokens if case.facts is not None else None
+    window = window or case.group.context_tokens
+    if window is None:
+        return
+    room = int(window * case.category.constraints.context_guard)
+    # The likely size must leave the guard's part free; the largest answer must fit at all.
+    largest = cost.input_tokens + cost.output_tokens_max // max(1, case.view.choices)
+    fits = cost.input_tokens + cost.output_tokens <= room and largest <= window
+    if not fits:
+        yield Drop(
+            "context",
+            f"{cost.input_tokens} tokens in, {cost.output_tokens} to {cost.output_tokens_max} out",
+            f"{room} of {window} (guard {case.category.constraints.context_guard:.0%})",
+        )
+
+
+def _money(case: Judged, cost: CostEstimate) -> Iterator[Drop]:
+    limit = case.category.constraints.cost_nano_usd_max
+    if limit is not None and cost.hold_nano_usd > limit:
+        yield Drop(
+            "cost",
+            f"at most ${money.plain(limit)} a call",
+            f"${money.plain(cost.hold_nano_usd)} at most",
+        )
+    if case.cap is not None and cost.hold_nano_usd > case.cap.nano_usd:
+        named = f" of budget {case.cap.rule}" if case.cap.rule else ""
+        yield Drop(
+            "per_request_cap",
+            f"at most ${money.plain(case.cap.nano_usd)} a request{named}",
+            f"${money.plain(cost.hold_nano_usd)} at most",
+        )

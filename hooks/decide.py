@@ -1,0 +1,452 @@
+"""Deciding: policy, request and snapshot in, decision out. Pure, so that any decision can be redone.
+
+    task type  ─►  category  ─►  the chain, each group kept or dropped with reasons  ─►  winner
+    (who says)     (the larger of size and floor)
+
+A decision says all of that about itself. It has no prompt in it, only counts and names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from budgets.ledger import LearnedOutput
+from budgets.matching import BudgetFacts, matched, per_request_cap
+from budgets.prices import UnknownPrice
+from hooks.constraints import Drop, Judged, drops, expected_latency_ms
+from hooks.estimate import CostEstimate, cost_on, expected_output
+from hooks.groups import Group
+from hooks.policy import Policy
+from hooks.request import RequestView
+from hooks.routing import AUTO, UNCLASSIFIED, Category, Consequence, Mode, TaskRule, fold
+from hooks.tokens import TokenCounts
+
+NAMES_SHOWN_MAX = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as authentication found it. `allowed_groups` empty allows all."""
+
+    key_name: str | None = None
+    team: str | None = None
+    user: str | None = None
+    allowed_groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A group of the chain: kept, or dropped with every constraint that it failed."""
+
+    group: str
+    provider: str
+    kept: bool
+    drops: tuple[Drop, ...]
+    cost: CostEstimate | None
+    latency_ms: int | None = None
+
+    @property
+    def reason(self) -> str:
+        """The reasons in one line; empty for a group that was kept."""
+        return "; ".join(str(drop) for drop in self.drops)
+
+
+@dataclass(frozen=True, slots=True)
+class Would:
+    """What enforcement would have done, in shadow mode."""
+
+    group: str | None
+    code: str | None
+    estimate_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The record of one routing.
+
+    `task_source` is caller, rule, classifier or default, and `task_why` the words behind it.
+    `code` is set where nothing is to be sent, with `message`; `group` is then None.
+    `output_tokens_cap` is set where the caller gave no maximum and the policy caps.
+    """
+
+    id: str
+    mode: Mode
+    requested: str
+    call_type: str
+    task_type: str
+    task_source: str
+    task_why: str
+    tier: str
+    consequence: str
+    input_tokens: int
+    expected_output_tokens: int
+    category_by_tokens: str
+    floor: str
+    category: str
+    candidates: tuple[Candidate, ...]
+    group: str | None
+    fallbacks: tuple[str, ...]
+    output_tokens_cap: int | None
+    warnings: tuple[str, ...] = ()
+    code: str | None = None
+    message: str | None = None
+    param: str | None = None
+    would: Would | None = None
+    stripped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def candidate(self, group: str) -> Candidate | None:
+        """Return the candidate of that name."""
+        return next((c for c in self.candidates if c.group == group), None)
+
+    @property
+    def dropped(self) -> tuple[Candidate, ...]:
+        """The candidates that failed a constraint."""
+        return tuple(c for c in self.candidates if not c.kept)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the decision as data for JSON."""
+        data = asdict(self)
+        for shown, candidate in zip(data["candidates"], self.candidates, strict=True):
+            shown["reason"] = candidate.reason
+        return data
+
+    def to_json(self) -> str:
+        """Return the decision as compact JSON text; `explain` reads it back."""
+        return json.dumps(self.as_dict(), separators=(",", ":"), ensure_ascii=False)
+
+
+def decide(
+    policy: Policy,
+    view: RequestView,
+    counts: TokenCounts,
+    caller: Caller,
+    learned: Mapping[str, LearnedOutput],
+    decision_id: str,
+) -> Decision:
+    """Decide one request. Nothing is raised for a request that was read: a refusal is a decision."""
+    routing = policy.routing
+    task_type, source, why, warnings = _task_type(policy, view, caller)
+    task = routing.task(task_type)
+    consequence = max(
+        task.consequence, view.steering.consequence or Consequence.LOW, key=lambda c: c.rank
+    )
+    expected = expected_output(routing, view, task_type, None, {})
+    if view.output_max is not None:
+        expected = min(expected, view.output_max)
+    expected *= view.choices
+    by_tokens = routing.category_of(counts.input + expected)
+    category = routing.larger(by_tokens, task.floor)
+    requested = policy.groups.aliases.get(view.model, view.model)
+    if view.model == AUTO:
+        requested = AUTO
+    asked_category = requested if requested in routing.categories else None
+    if asked_category is not None:
+        # A category that was asked for by its name counts like a size; the task's floor still holds.
+        category = routing.larger(asked_category, task.floor)
+        if category != asked_category:
+            warnings.append(
+                f"category_raised: {task_type} has the floor {task.floor}, not {asked_category}"
+            )
+    mode = routing.categories[category].mode or routing.mode
+    base = Decision(
+        id=decision_id,
+        mode=mode,
+        requested=view.model,
+        call_type=view.call_type,
+        task_type=task_type,
+        task_source=source,
+        task_why=why,
+        tier=task.tier.value,
+        consequence=consequence.value,
+        input_tokens=counts.input,
+        expected_output_tokens=expected,
+        category_by_tokens=by_tokens,
+        floor=task.floor,
+        category=category,
+        candidates=(),
+        group=None,
+        fallbacks=(),
+        output_tokens_cap=None,
+        warnings=tuple(warnings),
+    )
+    if requested != AUTO and requested not in policy.groups.groups:
+        return _unknown_model(base, policy)
+    named = requested not in routing.categories and requested != AUTO
+    start = requested if named else category
+    if start not in policy.groups.groups:
+        return replace(
+            base,
+            code="no_feasible_model",
+            message=f"The category {start} has no group of that name in litellm_config.yaml.",
+        )
+    enforced = _choose(policy, view, counts, caller, learned, base, start, named, capped=True)
+    if mode is Mode.ENFORCE:
+        return enforced
+    return _in_shadow(policy, view, counts, caller, learned, base, enforced, requested)
+
+
+def _task_type(
+    policy: Policy, view: RequestView, caller: Caller
+) -> tuple[str, str, str, list[str]]:
+    """Return the task type, who said so, why, and the warnings of finding it."""
+    routing = policy.routing
+    warnings: list[str] = []
+    claimed = view.steering.task_type
+    if claimed is not None:
+        known = routing.task_names.get(fold(claimed))
+        if known is not None:
+            return known, "caller", f"the request says {known}", warnings
+        warnings.append("unknown_task_type: ignored, see the list in hooks/routing.yaml")
+    for rule in routing.task_rules:
+        if _rule_matches(rule, view, caller):
+            name = routing.task_names.get(fold(rule.task_type), rule.task_type)
+            return name, "rule", f"a task rule fixes {name}", warnings
+    found = policy.classifier.classify(view.last_user_text, view.system_text)
+    if found is not None:
+        words = ", ".join(f"“{word}”" for word in found.keywords)
+        return found.task_type, "classifier", f"{words} in the {found.source} text", warnings
+    return UNCLASSIFIED, "default", "no keyword of any task type was found", warnings
+
+
+def _rule_matches(rule: TaskRule, view: RequestView, caller: Caller) -> bool:
+    match = rule.match
+    given = (
+        (match.call_type, (view.call_type,)),
+        (match.key, (caller.key_name,)),
+        (match.team, (caller.team,)),
+        (match.user, (caller.user,)),
+        (match.tag, view.steering.tags),
+    )
+    return all(wanted is None or set(wanted) & set(has) for wanted, has in given)
+
+
+def _unknown_model(base: Decision, policy: Policy) -> Decision:
+    names = ", ".join(policy.requestable()[:NAMES_SHOWN_MAX])
+    return replace(
+        base,
+        code="invalid_request",
+        message=f"There is no model of that name here. Ask for one of: {names}.",
+        param="model",
+    )
+
+
+# ── the chain ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _choose(
+    policy: Policy,
+    view: RequestView,
+    counts: TokenCounts,
+    caller: Caller,
+    learned: Mapping[str, LearnedOutput],
+    base: Decision,
+    start: str,
+    named: bool,
+    capped: bool,
+) -> Decision:
+    """Return `base` with the chain walked from `start`: candidates, winner, cap or refusal."""
+    category = policy.routing.categories[base.category]
+    cap = category.output_tokens_max if capped and view.output_max is None else None
+    if view.embeds:
+        cap = None
+    candidates = [
+        _candidate(
+            policy, view, counts, caller, learned, base, policy.groups.groups[name], category, cap,
+            respect_name=named and name == start,
+        )
+        for name in policy.groups.chain(start)
+    ]  # fmt: skip
+    if not named:
+        candidates = _by_priorities(policy, category, candidates)
+    kept = [candidate for candidate in candidates if candidate.kept]
+    if named and kept and kept[0].group != start:
+        kept = []  # A group that was named is served or refused, never silently replaced.
+    warnings = list(base.warnings)
+    if named:
+        warnings += _mismatch(policy, base, start)
+    chosen = replace(base, candidates=tuple(candidates), warnings=tuple(warnings))
+    if not kept:
+        return _refused(chosen, start)
+    limits = [c.cost.output_tokens_max // max(1, view.choices) for c in kept if c.cost is not None]
+    return replace(
+        chosen,
+        group=kept[0].group,
+        fallbacks=tuple(candidate.group for candidate in kept[1:]),
+        output_tokens_cap=min(limits) if cap is not None and limits else None,
+    )
+
+
+def _candidate(
+    policy: Policy,
+    view: RequestView,
+    counts: TokenCounts,
+    caller: Caller,
+    learned: Mapping[str, LearnedOutput],
+    base: Decision,
+    group: Group,
+    category: Category,
+    cap: int | None,
+    respect_name: bool,
+) -> Candidate:
+    facts = policy.facts(group.name)
+    prices = group.prices
+    cost = None
+    if not isinstance(prices, UnknownPrice):
+        cost = cost_on(policy.routing, view, counts, base.task_type, group, prices, cap, learned)
+    budgets = matched(policy.budgets, budget_facts(base, view, caller), group.name)
+    judged = Judged(
+        group=group,
+        facts=facts,
+        view=view,
+        category=category,
+        cost=cost,
+        cap=per_request_cap(policy.budgets, budgets),
+        allowed_groups=caller.allowed_groups,
+        respect_name=respect_name,
+    )
+    failed = tuple(drops(judged))
+    return Candidate(
+        group=group.name,
+        provider=group.provider,
+        kept=not failed,
+        drops=failed,
+        cost=cost,
+        latency_ms=expected_latency_ms(facts, cost),
+    )
+
+
+def budget_facts(decision: Decision, view: RequestView, caller: Caller) -> BudgetFacts:
+    """Return what a request's budgets are found by."""
+    return BudgetFacts(
+        category=decision.category,
+        task_type=decision.task_type,
+        key=caller.key_name,
+        team=caller.team,
+        user=caller.user,
+        claimed_user=view.steering.user,
+        tags=view.steering.tags,
+    )
+
+
+def _by_priorities(
+    policy: Policy, category: Category, candidates: list[Candidate]
+) -> list[Candidate]:
+    """Return the candidates in the order of the policy's weights, where it asks for that.
+
+    Each measure is put on a scale from 0 to 1 among the candidates that were kept, the best one
+    being 1; an unknown figure counts as 0. Ties keep the chain's order.
+    """
+    weights = category.priorities
+    if weights.order == "chain":
+        return candidates
+    kept = [c for c in candidates if c.kept and c.cost is not None]
+    if not kept:
+        return candidates
+    floor = category.constraints.quality
+    scores: dict[str, float] = {}
+    cheapest = min(c.cost.estimate_nano_usd for c in kept if c.cost is not None)
+    fastest = min((c.latency_ms for c in kept if c.latency_ms is not None), default=0)
+    quality = {c.group: _score(policy, c.group, floor.benchmark if floor else None) for c in kept}
+    best = max(quality.values())
+    for c in kept:
+        assert c.cost is not None
+        scores[c.group] = (
+            weights.quality * (quality[c.group] / best if best else 0.0)
+            + weights.cost
+            * (cheapest / c.cost.estimate_nano_usd if c.cost.estimate_nano_usd else 1)
+            + weights.speed * (fastest / c.latency_ms if c.latency_ms else 0.0)
+        )
+    ordered = sorted(kept, key=lambda c: -scores[c.group])
+    return [*ordered, *(c for c in candidates if not c.kept)]
+
+
+def _score(policy: Policy, group: str, benchmark: str | None) -> float:
+    """Return a group's score on a benchmark, or on its first one where no floor names any."""
+    facts = policy.facts(group)
+    if facts is None or not facts.benchmarks:
+        return 0.0
+    known = facts.benchmarks.get(benchmark) if benchmark else next(iter(facts.benchmarks.values()))
+    return known.score if known is not None else 0.0
+
+
+def _mismatch(policy: Policy, base: Decision, group: str) -> list[str]:
+    """Return the warning that a named group and the task type do not go together."""
+    facts = policy.facts(group)
+    if facts is None or base.task_type == UNCLASSIFIED:
+        return []
+    task = policy.routing.task(base.task_type)
+    if facts.tier.rank < task.tier.rank:
+        return [
+            f"model_below_task: {base.task_type} needs the tier {task.tier.value}, "
+            f"{group} is {facts.tier.value}"
+        ]
+    if facts.tier.rank > task.tier.rank:
+        return [
+            f"model_above_task: {base.task_type} needs the tier {task.tier.value}, "
+            f"{group} is {facts.tier.value}"
+        ]
+    return []
+
+
+def _refused(decision: Decision, start: str) -> Decision:
+    """Return the decision as a refusal, with the code that its candidates' reasons add up to."""
+    failed = [{drop.constraint for drop in c.drops} for c in decision.candidates]
+    if failed and any(reasons and reasons <= {"per_request_cap", "cost"} for reasons in failed):
+        code = "per_call_cap_exceeded"
+        message = "The request could cost more than one request may."
+    elif failed and all("price" in reasons for reasons in failed):
+        code = "unknown_price"
+        message = "No price is known for any model that could serve this request."
+    else:
+        code = "no_feasible_model"
+        message = "No model meets the constraints of this request."
+    named = [c for c in decision.candidates if c.group == start and not c.kept]
+    if code == "no_feasible_model" and named and "price" in failed[0] and start == named[0].group:
+        code, message = "unknown_price", "No price is known for the model that was asked for."
+    reasons = " | ".join(f"{c.group}: {c.reason}" for c in decision.candidates if not c.kept)
+    return replace(decision, code=code, message=f"{message} {reasons}".strip())
+
+
+# ── shadow ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _in_shadow(
+    policy: Policy,
+    view: RequestView,
+    counts: TokenCounts,
+    caller: Caller,
+    learned: Mapping[str, LearnedOutput],
+    base: Decision,
+    enforced: Decision,
+    requested: str,
+) -> Decision:
+    """Return what is really done in shadow mode, with what enforcement would have done beside it.
+
+    `auto` goes to `shadow_default`, any other name to its own group, with LiteLLM's own fallbacks
+    and no cap. The candidates shown are enforcement's.
+    """
+    served = policy.routing.shadow_default if requested == AUTO else requested
+    plain = _choose(policy, view, counts, caller, learned, base, served, named=True, capped=False)
+    winner = enforced.candidate(enforced.group) if enforced.group else None
+    would = Would(
+        group=enforced.group,
+        code=enforced.code,
+        estimate_nano_usd=winner.cost.estimate_nano_usd if winner and winner.cost else 0,
+    )
+    extra = tuple(
+        c for c in plain.candidates if all(c.group != known.group for known in enforced.candidates)
+    )
+    return replace(
+        enforced,
+        candidates=enforced.candidates + extra,
+        group=served,
+        fallbacks=(),
+        output_tokens_cap=None,
+        code=None,
+        message=None,
+        would=would,
+    )

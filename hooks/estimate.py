@@ -1,0 +1,121 @@
+"""What a request will probably cost on a group, and the most that it can. Pure.
+
+The likely cost uses the likely input (Farebox's count times the provider's usual factor) and the
+learned output length. The most uses a bound of the input (margin, tools, images at their bound), the
+output cap, and the dearest rate that can apply. The difference is why a hold is larger than a cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from budgets.ledger import LearnedOutput
+from budgets.prices import Price, TokenUsage
+from hooks.groups import Group
+from hooks.request import RequestView
+from hooks.routing import RoutingFile
+from hooks.tokens import TokenCounts
+
+OUTPUT_TOKENS_LEAST = 16
+"""LiteLLM raises a smaller maximum to this where it sends through the Responses API."""
+
+OUTPUT_TOKENS_UNKNOWN = 128_000
+"""Bound of an answer where neither the caller, the policy nor the model's facts give one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """Tokens and nanodollars of one request on one group."""
+
+    input_tokens: int
+    input_tokens_max: int
+    output_tokens: int
+    output_tokens_max: int
+    estimate_nano_usd: int
+    hold_nano_usd: int
+
+
+def expected_output(
+    routing: RoutingFile,
+    view: RequestView,
+    task_type: str,
+    group: str | None,
+    learned: Mapping[str, LearnedOutput],
+) -> int:
+    """Return the output tokens to expect for one choice, before any cap.
+
+    The caller's word counts first, then what was learned for the pair, then the policy's seed.
+    Without a group only the seed counts, so that a request's category does not drift.
+    """
+    if view.embeds:
+        return 0
+    if view.steering.expected_output_tokens is not None:
+        return view.steering.expected_output_tokens
+    seeds = routing.task(task_type).expected_output_tokens
+    if group is None:
+        return seeds["default"]
+    known = learned.get(f"{task_type}|{group}")
+    if known is not None and known.count >= routing.estimates.count_min:
+        return max(1, round(known.mean_tokens))
+    return seeds.get(group, seeds["default"])
+
+
+def cost_on(
+    routing: RoutingFile,
+    view: RequestView,
+    counts: TokenCounts,
+    task_type: str,
+    group: Group,
+    prices: tuple[Price, ...],
+    output_cap: int | None,
+    learned: Mapping[str, LearnedOutput],
+) -> CostEstimate:
+    """Return the estimate for a group whose prices are known.
+
+    `output_cap` is the policy's cap, for requests that set no maximum of their own; None where
+    nothing caps them but the model.
+    """
+    name = group.primary or group.name
+    facts = routing.models.get(name)
+    margin = routing.margin(name, group.provider)
+    image_max = margin.image_tokens_max
+    if image_max is None:
+        image_max = routing.requests.image_tokens_max
+    likely_in = math.ceil(counts.input * margin.estimate_factor) + counts.images * (image_max // 4)
+    bound_in = (
+        math.ceil(counts.input * margin.bound_factor)
+        + margin.bound_extra_tokens
+        + (margin.tools_extra_tokens if counts.tools else 0)
+        + counts.images * image_max
+    )
+    model_max = facts.output_tokens_max if facts and facts.output_tokens_max else None
+    model_max = model_max or group.output_tokens_max
+    bound_out = output_bound(view, output_cap, model_max)
+    likely_out = min(expected_output(routing, view, task_type, name, learned), bound_out)
+    likely_out *= view.choices
+    bound_out *= view.choices
+    return CostEstimate(
+        input_tokens=likely_in,
+        input_tokens_max=bound_in,
+        output_tokens=likely_out,
+        output_tokens_max=bound_out,
+        estimate_nano_usd=max(
+            price.cost(TokenUsage(likely_in, likely_out), view.images) for price in prices
+        ),
+        hold_nano_usd=max(price.worst_cost(bound_in, bound_out, view.images) for price in prices),
+    )
+
+
+def output_bound(view: RequestView, output_cap: int | None, model_max: int | None) -> int:
+    """Return the most output tokens that one choice can have."""
+    if view.embeds:
+        return 0
+    if view.output_max is not None:
+        # The caller's own maximum reaches the provider; one beyond the model's is refused there.
+        least = OUTPUT_TOKENS_LEAST if view.call_type in ("anthropic_messages", "aresponses") else 1
+        return max(view.output_max, least)
+    if output_cap is not None:
+        return min(output_cap, model_max) if model_max else output_cap
+    return model_max or OUTPUT_TOKENS_UNKNOWN

@@ -1,0 +1,565 @@
+"""The life of a request up to its sending: read, decide, hold. The only place where they meet.
+
+    read_request ─► decide (pure) ─► the cap for one request ─► hold (one Lua call) ─► Admission
+          │             │                      │                    │
+          └─────────────┴──────────────────────┴────────────────────┴──► Refused
+
+Whatever the way out, the ledger gets a line: the hold's, or a refusal event with the decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+import structlog
+
+from budgets import totals
+from budgets.ledger import (
+    BudgetHold,
+    ClockSkew,
+    Held,
+    HoldRequest,
+    LedgerUnavailable,
+    Level,
+    RefusalRecord,
+)
+from budgets.ledger import Refused as LedgerRefused
+from budgets.matching import holds, matched
+from budgets.open_requests import OpenRequest, Terms
+from budgets.period import period_at
+from budgets.prices import Price, Rates, UnknownPrice
+from budgets.runtime import Runtime
+from hooks import fields, headers, tokens, words
+from hooks.decide import Caller, Candidate, Decision, budget_facts, decide
+from hooks.policy import Policy
+from hooks.refusals import Code, Refusal
+from hooks.request import GOVERNED, InvalidRequest, RequestView, read_request
+from hooks.routing import Mode
+from hooks.worker import Worker
+
+log = structlog.get_logger("farebox.governor")
+
+UNBOUNDED = {
+    "files": "files are read by the provider, at a cost that can't be known beforehand",
+    "audio": "audio can't be bounded yet",
+    "stored_context": "the provider adds a history whose size can't be known beforehand",
+    "background": "it runs on after the answer, so its cost can't be settled with the request",
+    "several_models": "one request can't be sent to several models",
+    "server_tools": "the provider runs tools itself, at a cost that can't be bounded",
+}
+"""Why each kind of content is refused unless the policy allows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request as the adapter hands it over. `sent` are the field names of the client's body."""
+
+    data: dict[str, Any]
+    call_type: str
+    sent: frozenset[str]
+    headers: Mapping[str, str]
+    key_name: str | None
+    team: str | None
+    user: str | None
+    role: str
+    allowed_groups: tuple[str, ...]
+
+    @property
+    def requested_model(self) -> str:
+        """The model as the client named it, for entries; empty where it is no text."""
+        model = self.data.get("model")
+        return model[:200] if isinstance(model, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What to send: the group, the fallbacks after it, the cap to set (None: leave it alone)."""
+
+    request_id: str
+    mode: Mode
+    group: str
+    fallbacks: tuple[str, ...]
+    output_tokens_cap: int | None
+    headers: dict[str, str]
+
+
+class Refused(Exception):
+    """The request is not sent. `facts` is what was known of it, for its trace."""
+
+    def __init__(
+        self, refusal: Refusal, request_id: str, decision_id: str, facts: dict[str, Any]
+    ) -> None:
+        super().__init__(refusal.code.value)
+        self.refusal = refusal
+        self.request_id = request_id
+        self.decision_id = decision_id
+        self.facts = facts
+
+
+LEDGER_RETRY_MS = 1_000
+HOLD_LATENCY_MS = 10_000
+"""How long a request is assumed to take where the model's speed is not known."""
+
+_FREE = Price(Rates(0, 0, 0, 0, 0, 0))
+
+
+@dataclass(slots=True)
+class _Case:
+    """One request while it is being decided. `time_ms` is this worker's clock, put right by the
+    store's where the two disagree about a period."""
+
+    incoming: Incoming
+    policy: Policy
+    request_id: str
+    decision_id: str
+    time_ms: int
+    caller: Caller
+    view: RequestView | None = None
+    decision: Decision | None = None
+    stripped: tuple[str, ...] = ()
+
+    @property
+    def mode(self) -> Mode:
+        """The mode in force for this request, as far as it is known."""
+        return self.decision.mode if self.decision is not None else self.policy.routing.mode
+
+    def facts(self) -> dict[str, Any]:
+        """Return an entry's fields as far as they are known; never text of the request."""
+        view, decision = self.view, self.decision
+        facts: dict[str, Any] = {
+            "v": 1,
+            "request_id": self.request_id,
+            "decision_id": self.decision_id,
+            "mode": self.mode.value,
+            "status": "open",
+            "requested_model": self.incoming.requested_model,
+            "call_type": self.incoming.call_type,
+            "key_name": self.caller.key_name,
+            "team": self.caller.team,
+        }
+        if view is not None:
+            facts |= {
+                "stream": view.stream,
+                "user": self.caller.user or view.steering.user,
+                "session": view.steering.session_id,
+                "tags": list(view.steering.tags),
+            }
+        if decision is not None:
+            facts |= {
+                "category": decision.category,
+                "task_type": decision.task_type,
+                "tier": decision.tier,
+                "consequence": decision.consequence,
+                "group": decision.group,
+                "dropped": [{"group": c.group, "reason": c.reason} for c in decision.dropped],
+            }
+            if decision.would is not None:
+                would = decision.would
+                facts["would"] = {
+                    "group": would.group,
+                    "code": would.code,
+                    "estimate_nano_usd": would.estimate_nano_usd,
+                }
+        return facts
+
+
+class Governor:
+    """Admits requests against the policy in force. One a worker."""
+
+    def __init__(self, worker: Worker, clock_ms: Callable[[], int]) -> None:
+        self._worker = worker
+        self._clock_ms = clock_ms
+
+    async def admit(self, incoming: Incoming) -> Admission:
+        """Return what to send.
+
+        Raises:
+            Refused: the request is not to be sent; the refusal is in the ledger already.
+        """
+        case = _Case(
+            incoming=incoming,
+            policy=self._worker.policy,
+            request_id=uuid.uuid4().hex,
+            decision_id=uuid.uuid4().hex,
+            time_ms=self._clock_ms(),
+            caller=Caller(incoming.key_name, incoming.team, incoming.user, incoming.allowed_groups),
+        )
+        await self._read(case)
+        assert case.view is not None
+        counts = (
+            await asyncio.to_thread(tokens.count_request, case.view)
+            if tokens.belongs_in_thread(case.view)
+            else tokens.count_request(case.view)
+        )
+        decision = decide(
+            case.policy, case.view, counts, case.caller, self._worker.learned, case.decision_id
+        )
+        case.decision = replace(decision, stripped=case.stripped)
+        if decision.code is not None:
+            await self._refuse(
+                case,
+                Code(decision.code),
+                decision.message or decision.code,
+                {"candidates": [_shown(c) for c in decision.candidates]},
+                param=decision.param,
+            )
+        return await self._hold(case)
+
+    # ── read ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _read(self, case: _Case) -> None:
+        incoming, requests = case.incoming, case.policy.routing.requests
+        kind = incoming.call_type
+        if kind not in GOVERNED or kind not in requests.call_types:
+            await self._refuse(
+                case,
+                Code.UNSUPPORTED_REQUEST,
+                f"Requests of the kind {kind} are not governed yet, so they are not served.",
+                {"kind": kind},
+            )
+        try:
+            case.view = read_request(incoming.data, kind, incoming.headers)
+        except InvalidRequest as error:
+            await self._refuse(case, Code.INVALID_REQUEST, str(error), {}, param=error.param)
+        for unbounded in case.view.unbounded:
+            if not requests.allow_unbounded.get(unbounded):
+                await self._refuse(
+                    case,
+                    Code.UNSUPPORTED_REQUEST,
+                    f"Not served: {UNBOUNDED.get(unbounded, unbounded)}.",
+                    {"kind": unbounded},
+                )
+        if self._mode_hint(case) is Mode.ENFORCE:
+            case.stripped = fields.strip(incoming.data, incoming.sent, kind, requests.allow_fields)
+
+    def _mode_hint(self, case: _Case) -> Mode:
+        return case.policy.routing.mode
+
+    # ── hold ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _hold(self, case: _Case) -> Admission:
+        decision, view = case.decision, case.view
+        assert decision is not None and view is not None and decision.group is not None
+        runtime = self._worker.runtime
+        if runtime is None or not runtime.available:
+            await self._unavailable(case)
+        terms = self._terms(case)
+        first = terms[decision.group]
+        facts = case.facts() | {
+            "estimate_nano_usd": first.estimate_nano_usd,
+            "hold_nano_usd": first.hold_nano_usd,
+            "marks": self._marks(decision.group, first),
+        }
+        try:
+            held, terms = await self._ask(case, runtime, terms, facts)
+        except LedgerUnavailable as error:
+            runtime.lost(error)
+            await self._unavailable(case)
+        if isinstance(held, LedgerRefused):
+            await self._refuse_budget(case, held)
+        if held.would_refuse and decision.mode is Mode.SHADOW:
+            facts["would"] = {"group": None, "code": held.would_refuse, "estimate_nano_usd": 0}
+        return self._admitted(case, runtime, held, terms, facts)
+
+    async def _ask(
+        self, case: _Case, runtime: Runtime, terms: dict[str, Terms], facts: dict[str, Any]
+    ) -> tuple[Held | LedgerRefused, dict[str, Terms]]:
+        """Hold in one call; in a second one where a period turned between our clock and Redis's."""
+        decision = case.decision
+        assert decision is not None and decision.group is not None
+        candidate = decision.candidate(decision.group)
+        latency_ms = (candidate.latency_ms if candidate else None) or HOLD_LATENCY_MS
+        for last_try in (False, True):
+            first = terms[decision.group]
+            request = HoldRequest(
+                hold_id=case.request_id,
+                amount_nano_usd=first.hold_nano_usd,
+                budgets=first.budgets,
+                lease_ms=case.policy.budgets.lease_ms,
+                expected_end_ms_in=latency_ms,
+                facts=_json(facts),
+                decision_id=case.decision_id,
+                decision=decision.to_json(),
+                stats_period=self._stats_period(case),
+            )
+            try:
+                return await runtime.ledger.hold(request), terms
+            except ClockSkew as skew:
+                if last_try:
+                    raise LedgerUnavailable("the period turned twice during one request") from skew
+                case.time_ms = skew.now_ms
+                terms = self._terms(case)
+        raise AssertionError("the loop returns or raises")
+
+    def _admitted(
+        self,
+        case: _Case,
+        runtime: Runtime,
+        held: Held,
+        terms: dict[str, Terms],
+        facts: dict[str, Any],
+    ) -> Admission:
+        decision, view = case.decision, case.view
+        assert decision is not None and view is not None and decision.group is not None
+        first = terms[decision.group]
+        warnings = [*decision.warnings, *_passed(held)]
+        if case.stripped:
+            warnings.append(f"fields_ignored: {', '.join(case.stripped[:10])}")
+        simulated = self._is_simulated(decision.group)
+        response_headers = headers.build(
+            mode=decision.mode.value,
+            decision_id=case.decision_id,
+            category=decision.category,
+            task_type=decision.task_type,
+            group=decision.group,
+            estimate_nano_usd=first.estimate_nano_usd,
+            remaining_nano_usd=min((s.remaining_nano_usd for s in held.states), default=None),
+            simulated=simulated,
+            warnings=warnings,
+            output_tokens_cap=decision.output_tokens_cap,
+        )
+        runtime.requests.add(
+            OpenRequest(
+                request_id=case.request_id,
+                decision_id=case.decision_id,
+                facts=facts,
+                terms=terms,
+                group=decision.group,
+                held_nano_usd=first.hold_nano_usd,
+                held_groups=[decision.group],
+                headers=response_headers,
+                stream=view.stream,
+                output_tokens_cap=decision.output_tokens_cap,
+            )
+        )
+        runtime.leases.add(case.request_id)
+        return Admission(
+            request_id=case.request_id,
+            mode=decision.mode,
+            group=decision.group,
+            fallbacks=decision.fallbacks,
+            output_tokens_cap=decision.output_tokens_cap,
+            headers=response_headers,
+        )
+
+    def _terms(self, case: _Case) -> dict[str, Terms]:
+        """Return what each group that may serve would cost, with its budgets at `time_ms`.
+
+        A category's group, which only shadow mode sends to, has the terms of its base group.
+        """
+        decision = case.decision
+        assert decision is not None and decision.group is not None
+        terms = {c.group: self._terms_of(case, c.group, c) for c in decision.candidates}
+        for name in (decision.group, *decision.fallbacks):
+            if name not in terms:
+                group = case.policy.groups.groups[name]
+                base = decision.candidate(group.primary) if group.primary else None
+                terms[name] = self._terms_of(case, name, base)
+        return terms
+
+    def _terms_of(self, case: _Case, name: str, candidate: Candidate | None) -> Terms:
+        decision, view = case.decision, case.view
+        assert decision is not None and view is not None
+        group = case.policy.groups.groups[name]
+        prices = group.prices
+        cost = candidate.cost if candidate is not None else None
+        hold = cost.hold_nano_usd if cost is not None else 0
+        budgets = matched(case.policy.budgets, budget_facts(decision, view, case.caller), name)
+        amounts = holds(case.policy.budgets, budgets, hold, case.time_ms)
+        if decision.mode is Mode.SHADOW:
+            amounts = tuple(replace(amount, enforced=False) for amount in amounts)
+        return Terms(
+            group=name,
+            price=_FREE if isinstance(prices, UnknownPrice) else prices[0],
+            input_tokens=cost.input_tokens if cost is not None else decision.input_tokens,
+            output_tokens_expected=cost.output_tokens if cost is not None else 0,
+            estimate_nano_usd=cost.estimate_nano_usd if cost is not None else 0,
+            hold_nano_usd=hold,
+            budgets=amounts,
+        )
+
+    def _marks(self, group: str, terms: Terms) -> list[str]:
+        marks = ["simulated"] if self._is_simulated(group) else []
+        if terms.price is _FREE:
+            marks.append("unknown_price")
+        return marks
+
+    def _is_simulated(self, group: str) -> bool:
+        return group in self._worker.simulated
+
+    def _stats_period(self, case: _Case) -> str:
+        return period_at("month", case.policy.budgets.time_zone, case.time_ms).id
+
+    # ── refuse ───────────────────────────────────────────────────────────────────────────────────
+
+    async def _refuse_budget(self, case: _Case, refused: LedgerRefused) -> NoReturn:
+        detail = words.budget_detail(refused, case.policy.budgets.time_zone)
+        await self._refuse(
+            case,
+            Code(refused.code),
+            words.budget_message(refused, detail),
+            detail | {"next_step": words.budget_next_step(refused, detail)},
+            retry_after_ms=refused.retry_after_ms,
+            remaining_nano_usd=min(
+                (state.remaining_nano_usd for state in refused.states),
+                default=refused.state.remaining_nano_usd,
+            ),
+        )
+
+    async def _unavailable(self, case: _Case) -> NoReturn:
+        await self._refuse(
+            case,
+            Code.LEDGER_UNAVAILABLE,
+            "The ledger cannot be reached, so nothing is sent: no request may pass unaccounted.",
+            {"next_step": "Retry; the proxy looks for the ledger by itself."},
+            retry_after_ms=LEDGER_RETRY_MS,
+        )
+
+    async def _refuse(
+        self,
+        case: _Case,
+        code: Code,
+        message: str,
+        detail: Mapping[str, Any],
+        *,
+        param: str | None = None,
+        retry_after_ms: int | None = None,
+        remaining_nano_usd: int | None = None,
+    ) -> NoReturn:
+        """Record the refusal and raise it. In the books a refusal is an event, not an entry."""
+        decision = case.decision
+        facts = case.facts() | {"code": code.value, "status": "refused"}
+        candidate = decision.candidate(decision.group) if decision and decision.group else None
+        estimate = candidate.cost.estimate_nano_usd if candidate and candidate.cost else None
+        if estimate is not None:
+            facts["estimate_nano_usd"] = estimate
+        runtime = self._worker.runtime
+        if runtime is not None and runtime.available:
+            record = RefusalRecord(
+                decision_id=case.decision_id,
+                code=code.value,
+                body=_json(facts),
+                decision=decision.to_json() if decision else _json(facts),
+                stats_period=self._stats_period(case),
+                counters=totals.of_refusal(code.value, decision.category if decision else None),
+            )
+            try:
+                await runtime.ledger.refuse(record)
+            except LedgerUnavailable as error:
+                runtime.lost(error)
+        log.info(
+            "request_refused",
+            code=code.value,
+            decision_id=case.decision_id,
+            category=facts.get("category"),
+            key_name=case.caller.key_name,
+        )
+        raise Refused(
+            Refusal(
+                code=code,
+                message=message,
+                detail={"decision_id": case.decision_id, **detail},
+                retry_after_ms=retry_after_ms,
+                param=param,
+                headers=headers.build(
+                    mode=case.mode.value,
+                    decision_id=case.decision_id,
+                    category=decision.category if decision else None,
+                    task_type=decision.task_type if decision else None,
+                    group=decision.group if decision else None,
+                    estimate_nano_usd=estimate,
+                    remaining_nano_usd=remaining_nano_usd,
+                ),
+            ),
+            case.request_id,
+            case.decision_id,
+            facts,
+        )
+
+    # ── while the request is on its way ──────────────────────────────────────────────────────────
+
+    async def may_fall_back(self, request_id: str, group: str) -> bool:
+        """Say whether the request may go to a fallback, after topping up its hold where needed.
+
+        False skips that target alone. The reason stands in the entry.
+
+        Raises:
+            LedgerUnavailable: the hold could not be raised.
+        """
+        runtime = self._worker.runtime
+        request = runtime.requests.get(request_id) if runtime is not None else None
+        if runtime is None or request is None:
+            return True
+        terms = request.terms.get(group)
+        if terms is None:
+            request.skipped.append(f"{group}: not in the chain of this request")
+            return bool(request.facts["mode"] == Mode.SHADOW.value)
+        used = request.ended_cost_nano_usd()
+        needed = used + terms.hold_nano_usd
+        new = {b.budget for b in terms.budgets} - {
+            b.budget for g in request.held_groups for b in request.terms[g].budgets
+        }
+        if needed > request.held_nano_usd or new:
+            budgets = tuple(
+                BudgetHold(b.budget, b.rule, b.period, used + b.amount_nano_usd, b.enforced)
+                for b in terms.budgets
+            )
+            held = await runtime.ledger.top_up(request_id, needed, budgets)
+            if isinstance(held, LedgerRefused):
+                request.skipped.append(f"{group}: {held.code} of budget {held.state.budget}")
+                return False
+            if held is None:
+                request.skipped.append(f"{group}: the hold has ended")
+                return False
+            request.held_nano_usd = max(needed, request.held_nano_usd)
+        if group not in request.held_groups:
+            request.held_groups.append(group)
+        return True
+
+    def answer_headers(
+        self, request_id: str, known: dict[str, str], response: object, at_length: bool
+    ) -> dict[str, str]:
+        """Return the headers of an answer: what was decided, with what has happened since."""
+        runtime = self._worker.runtime
+        request = runtime.requests.recent(request_id) if runtime is not None else None
+        if request is None:
+            return known
+        if response is not None and not request.finished:
+            request.answer_started = True
+            if request.stream:
+                request.stream_object = response
+        if request.attempts:
+            serving = request.attempts[-1].group
+            known[headers.MODEL] = headers.clean(serving)
+            if self._is_simulated(serving):
+                known[headers.SIMULATED] = "true"
+        if at_length and request.output_tokens_cap is not None:
+            request.capped = True
+            note = f"output_capped: at {request.output_tokens_cap} tokens; set max_tokens for more"
+            earlier = known.get(headers.WARNING)
+            known[headers.WARNING] = headers.clean(f"{earlier}; {note}" if earlier else note)
+        return known
+
+
+def _passed(held: Held) -> list[str]:
+    """Return a warning for each budget that has passed a threshold worth a word to the client."""
+    told = (Level.WARNING, Level.CRITICAL, Level.EMERGENCY)
+    warnings = []
+    for state in held.states:
+        passed = [level for level in told if level in state.claimed]
+        if passed:
+            warnings.append(f"threshold_{passed[-1].value}: budget {state.budget}")
+    return warnings
+
+
+def _shown(candidate: Candidate) -> dict[str, Any]:
+    return {"group": candidate.group, "kept": candidate.kept, "reason": candidate.reason}
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
