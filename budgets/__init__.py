@@ -1,1 +1,1 @@
-"""The money: limits, holds, entries and the Redis that keeps them. Knows neither LiteLLM nor HTTP."""
+"""The money: limits, holds, entries and the Redis that keeps them. No LiteLLM, no HTTP."""

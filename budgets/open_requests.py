@@ -89,7 +89,7 @@ class OpenRequest:
     failing: asyncio.Event | None = None
 
     def begin_attempt(self, group: str) -> Attempt:
-        """Note that a send to `group` begins; a nested call of the same send is the same attempt."""
+        """Note that a send to `group` begins. An attempt that is still open is returned as it is."""
         if self.attempts and self.attempts[-1].status == "open":
             return self.attempts[-1]
         attempt = Attempt(group, time.monotonic_ns())

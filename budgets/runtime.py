@@ -154,7 +154,12 @@ async def _logged(work: Awaitable[None]) -> None:
 
 _current: Runtime | None = None
 
-trace_counts: Callable[[], tuple[int, int]] = lambda: (0, 0)
+
+def _no_traces() -> tuple[int, int]:
+    return (0, 0)
+
+
+trace_counts: Callable[[], tuple[int, int]] = _no_traces
 """Traces sent and lost in this process, for its status; the tracing side replaces it."""
 
 

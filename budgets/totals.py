@@ -1,8 +1,8 @@
 """The running totals of a period: which counters a request's end adds to. Pure.
 
 They exist so that a status page needs one read and no walk over the entries. Names are
-`subject:value:measure`; measures are `requests`, `actual_nano`, and, for answers whose estimate can
-be judged (complete, sent, not from a cache), `judged`, `judged_actual_nano`, `judged_estimate_nano`.
+`subject:value:measure`. Measures are `requests` and `actual_nano`, and for answers whose estimate
+can be judged (complete, sent, not from a cache) `judged` with its two sums.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Deciding: policy, request and snapshot in, decision out. Pure, so that any decision can be redone.
+"""Deciding: policy, request and snapshot in, decision out. Pure, so any decision can be redone.
 
     task type  ─►  category  ─►  the chain, each group kept or dropped with reasons  ─►  winner
     (who says)     (the larger of size and floor)
@@ -127,7 +127,7 @@ def decide(
     learned: Mapping[str, LearnedOutput],
     decision_id: str,
 ) -> Decision:
-    """Decide one request. Nothing is raised for a request that was read: a refusal is a decision."""
+    """Decide one request. Nothing is raised: a refusal is a decision too."""
     routing = policy.routing
     task_type, source, why, warnings = _task_type(policy, view, caller)
     task = routing.task(task_type)
@@ -145,7 +145,7 @@ def decide(
         requested = AUTO
     asked_category = requested if requested in routing.categories else None
     if asked_category is not None:
-        # A category that was asked for by its name counts like a size; the task's floor still holds.
+        # A category asked for by its name counts like a size; the task's floor still holds.
         category = routing.larger(asked_category, task.floor)
         if category != asked_category:
             warnings.append(
@@ -379,17 +379,11 @@ def _mismatch(policy: Policy, base: Decision, group: str) -> list[str]:
     if facts is None or base.task_type == UNCLASSIFIED:
         return []
     task = policy.routing.task(base.task_type)
-    if facts.tier.rank < task.tier.rank:
-        return [
-            f"model_below_task: {base.task_type} needs the tier {task.tier.value}, "
-            f"{group} is {facts.tier.value}"
-        ]
-    if facts.tier.rank > task.tier.rank:
-        return [
-            f"model_above_task: {base.task_type} needs the tier {task.tier.value}, "
-            f"{group} is {facts.tier.value}"
-        ]
-    return []
+    if facts.tier.rank == task.tier.rank:
+        return []
+    side = "below" if facts.tier.rank < task.tier.rank else "above"
+    needs = f"{base.task_type} needs the tier {task.tier.value}"
+    return [f"model_{side}_task: {needs}, {group} is {facts.tier.value}"]
 
 
 def _refused(decision: Decision, start: str) -> Decision:

@@ -1,8 +1,8 @@
 """What a request will probably cost on a group, and the most that it can. Pure.
 
 The likely cost uses the likely input (Farebox's count times the provider's usual factor) and the
-learned output length. The most uses a bound of the input (margin, tools, images at their bound), the
-output cap, and the dearest rate that can apply. The difference is why a hold is larger than a cost.
+learned output length. The most uses a bound of the input (margin, tools, images at their bound),
+the output cap, and the dearest rate that can apply. So a hold is larger than a cost.
 """
 
 from __future__ import annotations

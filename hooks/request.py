@@ -1,7 +1,7 @@
 """One normalised view of a request, whichever of the five governed call types it came as.
 
-`read_request` takes the body as LiteLLM's pre-call hook has it and trusts nothing in it: whatever is
-wrong ends in `InvalidRequest`, whose message is safe to show (it never repeats the prompt). Reading
+`read_request` takes the body as LiteLLM's pre-call hook has it and trusts nothing in it: whatever
+is wrong ends in `InvalidRequest`, whose message is safe to show (it never repeats the prompt). Reading
 is a single walk with stated bounds on depth, parts and characters. Every string that is not known
 to be something else counts as text: counting too much is safe, too little is not.
 """
@@ -327,7 +327,7 @@ def _only_tool_results(message: Mapping[str, Any]) -> bool:
 
 
 def _prompts(walk: _Walk, value: object, param: str) -> tuple[int, int]:
-    """Take in a prompt: text, texts, token numbers, or lists of those; return prompts and tokens."""
+    """Take in a prompt (text, texts, token numbers or lists of those); count prompts, tokens."""
     if isinstance(value, str):
         walk.add(value)
         return 1, 0

@@ -88,11 +88,9 @@ def _steps(decision: Mapping[str, Any]) -> Iterator[tuple[str, Text | str]]:
         source = SOURCES.get(str(get("task_source")), str(get("task_source") or "?"))
         yield "Task type", f"{get('task_type')}, {source}: {get('task_why') or '–'}"
         yield "Needs", f"tier {get('tier')}, consequence {get('consequence')}, floor {get('floor')}"
-        yield (
-            "Size",
-            f"{_whole(get('input_tokens')):,} tokens in, "
-            f"{_whole(get('expected_output_tokens')):,} expected out: {get('category_by_tokens')}",
-        )
+        expected_out = _whole(get("expected_output_tokens"))
+        size = f"{_whole(get('input_tokens')):,} tokens in, {expected_out:,} expected out"
+        yield "Size", f"{size}: {get('category_by_tokens')}"
         yield (
             "Category",
             Text.assemble(
@@ -104,13 +102,11 @@ def _steps(decision: Mapping[str, Any]) -> Iterator[tuple[str, Text | str]]:
     if isinstance(costs, Mapping) and not get("code"):
         expected, most = costs.get("estimate_nano_usd"), costs.get("hold_nano_usd")
         yield "Cost", f"{cost(expected)} expected, {cost(most)} at most (the hold)"
-        yield (
-            "Tokens there",
-            f"{_whole(costs.get('input_tokens')):,} in (at most "
-            f"{_whole(costs.get('input_tokens_max')):,}), "
-            f"{_whole(costs.get('output_tokens')):,} out (at most "
-            f"{_whole(costs.get('output_tokens_max')):,})",
-        )
+        tokens_in, tokens_in_max = costs.get("input_tokens"), costs.get("input_tokens_max")
+        tokens_out, tokens_out_max = costs.get("output_tokens"), costs.get("output_tokens_max")
+        there = f"{_whole(tokens_in):,} in (at most {_whole(tokens_in_max):,}), "
+        there += f"{_whole(tokens_out):,} out (at most {_whole(tokens_out_max):,})"
+        yield "Tokens there", there
     fallbacks = _names(get("fallbacks"))
     if fallbacks:
         yield "Fallbacks", ", ".join(fallbacks)

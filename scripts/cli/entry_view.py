@@ -131,8 +131,8 @@ def _text(value: object) -> str | None:
 
 
 REFUSAL_FIELDS = (
-    "category", "task_type", "requested_model", "group", "key_name", "team", "user", "session", "mode",
-    "decision_id",
+    "category", "task_type", "requested_model", "group", "key_name", "team", "user", "session",
+    "mode", "decision_id",
 )  # fmt: skip
 
 

@@ -187,9 +187,7 @@ class ProxyProcess:
     def post(self, path: str, body: Any, key: str = MASTER_KEY, **options: Any) -> httpx.Response:
         """POST JSON with a key."""
         headers = {"Authorization": f"Bearer {key}", **options.pop("headers", {})}
-        return httpx.post(
-            self.base_url + path, json=body, headers=headers, timeout=60, **options
-        )
+        return httpx.post(self.base_url + path, json=body, headers=headers, timeout=60, **options)
 
     def chat(
         self, text: str, model: str = "auto", key: str = MASTER_KEY, **fields: Any

@@ -53,9 +53,7 @@ def test_a_refused_connection_was_not_sent() -> None:
 
 
 def test_a_time_out_while_waiting_may_have_been_billed() -> None:
-    chain = chained(
-        timeout(), openai.APITimeoutError(request=REQUEST), httpx.ReadTimeout("slow")
-    )
+    chain = chained(timeout(), openai.APITimeoutError(request=REQUEST), httpx.ReadTimeout("slow"))
     assert fate_of(chain) is Fate.MAYBE_BILLED
 
 
