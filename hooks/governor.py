@@ -10,7 +10,6 @@ Whatever the way out, the ledger gets a line: the hold's, or a refusal event wit
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +19,6 @@ import structlog
 
 from budgets import totals
 from budgets.ledger import (
-    BudgetHold,
     ClockSkew,
     Held,
     HoldRequest,
@@ -29,17 +27,16 @@ from budgets.ledger import (
     RefusalRecord,
 )
 from budgets.ledger import Refused as LedgerRefused
-from budgets.matching import holds, matched
 from budgets.open_requests import OpenRequest, Terms
 from budgets.period import period_at
-from budgets.prices import Price, Rates, UnknownPrice
 from budgets.runtime import Runtime
 from hooks import fields, headers, tokens, words
-from hooks.decide import Caller, Candidate, Decision, budget_facts, decide
-from hooks.policy import Policy
+from hooks.case import Case, Incoming, compact_json
+from hooks.decide import Caller, Candidate, decide
 from hooks.refusals import Code, Refusal
-from hooks.request import GOVERNED, InvalidRequest, RequestView, read_request
+from hooks.request import GOVERNED, InvalidRequest, read_request
 from hooks.routing import Mode
+from hooks.terms import UNPRICED, terms_of_all
 from hooks.worker import Worker
 
 log = structlog.get_logger("farebox.governor")
@@ -53,27 +50,6 @@ UNBOUNDED = {
     "server_tools": "the provider runs tools itself, at a cost that can't be bounded",
 }
 """Why each kind of content is refused unless the policy allows it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A request as the adapter hands it over. `sent` are the field names of the client's body."""
-
-    data: dict[str, Any]
-    call_type: str
-    sent: frozenset[str]
-    headers: Mapping[str, str]
-    key_name: str | None
-    team: str | None
-    user: str | None
-    role: str
-    allowed_groups: tuple[str, ...]
-
-    @property
-    def requested_model(self) -> str:
-        """The model as the client named it, for entries; empty where it is no text."""
-        model = self.data.get("model")
-        return model[:200] if isinstance(model, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,68 +81,6 @@ LEDGER_RETRY_MS = 1_000
 HOLD_LATENCY_MS = 10_000
 """How long a request is assumed to take where the model's speed is not known."""
 
-_FREE = Price(Rates(0, 0, 0, 0, 0, 0))
-
-
-@dataclass(slots=True)
-class _Case:
-    """One request while it is being decided. `time_ms` is this worker's clock, put right by the
-    store's where the two disagree about a period."""
-
-    incoming: Incoming
-    policy: Policy
-    request_id: str
-    decision_id: str
-    time_ms: int
-    caller: Caller
-    view: RequestView | None = None
-    decision: Decision | None = None
-    stripped: tuple[str, ...] = ()
-
-    @property
-    def mode(self) -> Mode:
-        """The mode in force for this request, as far as it is known."""
-        return self.decision.mode if self.decision is not None else self.policy.routing.mode
-
-    def facts(self) -> dict[str, Any]:
-        """Return an entry's fields as far as they are known; never text of the request."""
-        view, decision = self.view, self.decision
-        facts: dict[str, Any] = {
-            "v": 1,
-            "request_id": self.request_id,
-            "decision_id": self.decision_id,
-            "mode": self.mode.value,
-            "status": "open",
-            "requested_model": self.incoming.requested_model,
-            "call_type": self.incoming.call_type,
-            "key_name": self.caller.key_name,
-            "team": self.caller.team,
-        }
-        if view is not None:
-            facts |= {
-                "stream": view.stream,
-                "user": self.caller.user or view.steering.user,
-                "session": view.steering.session_id,
-                "tags": list(view.steering.tags),
-            }
-        if decision is not None:
-            facts |= {
-                "category": decision.category,
-                "task_type": decision.task_type,
-                "tier": decision.tier,
-                "consequence": decision.consequence,
-                "group": decision.group,
-                "dropped": [{"group": c.group, "reason": c.reason} for c in decision.dropped],
-            }
-            if decision.would is not None:
-                would = decision.would
-                facts["would"] = {
-                    "group": would.group,
-                    "code": would.code,
-                    "estimate_nano_usd": would.estimate_nano_usd,
-                }
-        return facts
-
 
 class Governor:
     """Admits requests against the policy in force. One a worker."""
@@ -181,7 +95,7 @@ class Governor:
         Raises:
             Refused: the request is not to be sent; the refusal is in the ledger already.
         """
-        case = _Case(
+        case = Case(
             incoming=incoming,
             policy=self._worker.policy,
             request_id=uuid.uuid4().hex,
@@ -212,7 +126,7 @@ class Governor:
 
     # ── read ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def _read(self, case: _Case) -> None:
+    async def _read(self, case: Case) -> None:
         incoming, requests = case.incoming, case.policy.routing.requests
         kind = incoming.call_type
         if kind not in GOVERNED or kind not in requests.call_types:
@@ -234,21 +148,18 @@ class Governor:
                     f"Not served: {UNBOUNDED.get(unbounded, unbounded)}.",
                     {"kind": unbounded},
                 )
-        if self._mode_hint(case) is Mode.ENFORCE:
+        if case.mode is Mode.ENFORCE:
             case.stripped = fields.strip(incoming.data, incoming.sent, kind, requests.allow_fields)
-
-    def _mode_hint(self, case: _Case) -> Mode:
-        return case.policy.routing.mode
 
     # ── hold ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def _hold(self, case: _Case) -> Admission:
+    async def _hold(self, case: Case) -> Admission:
         decision, view = case.decision, case.view
         assert decision is not None and view is not None and decision.group is not None
         runtime = self._worker.runtime
         if runtime is None or not runtime.available:
             await self._unavailable(case)
-        terms = self._terms(case)
+        terms = terms_of_all(case)
         first = terms[decision.group]
         facts = case.facts() | {
             "estimate_nano_usd": first.estimate_nano_usd,
@@ -267,9 +178,9 @@ class Governor:
         return self._admitted(case, runtime, held, terms, facts)
 
     async def _ask(
-        self, case: _Case, runtime: Runtime, terms: dict[str, Terms], facts: dict[str, Any]
+        self, case: Case, runtime: Runtime, terms: dict[str, Terms], facts: dict[str, Any]
     ) -> tuple[Held | LedgerRefused, dict[str, Terms]]:
-        """Hold in one call; in a second one where a period turned between our clock and Redis's."""
+        """Hold in one call; in two where a period turned between our clock and Redis's."""
         decision = case.decision
         assert decision is not None and decision.group is not None
         candidate = decision.candidate(decision.group)
@@ -282,7 +193,7 @@ class Governor:
                 budgets=first.budgets,
                 lease_ms=case.policy.budgets.lease_ms,
                 expected_end_ms_in=latency_ms,
-                facts=_json(facts),
+                facts=compact_json(facts),
                 decision_id=case.decision_id,
                 decision=decision.to_json(),
                 stats_period=self._stats_period(case),
@@ -293,12 +204,12 @@ class Governor:
                 if last_try:
                     raise LedgerUnavailable("the period turned twice during one request") from skew
                 case.time_ms = skew.now_ms
-                terms = self._terms(case)
+                terms = terms_of_all(case)
         raise AssertionError("the loop returns or raises")
 
     def _admitted(
         self,
-        case: _Case,
+        case: Case,
         runtime: Runtime,
         held: Held,
         terms: dict[str, Terms],
@@ -310,7 +221,7 @@ class Governor:
         warnings = [*decision.warnings, *_passed(held)]
         if case.stripped:
             warnings.append(f"fields_ignored: {', '.join(case.stripped[:10])}")
-        simulated = self._is_simulated(decision.group)
+        simulated = decision.group in self._worker.simulated
         response_headers = headers.build(
             mode=decision.mode.value,
             decision_id=case.decision_id,
@@ -347,57 +258,18 @@ class Governor:
             headers=response_headers,
         )
 
-    def _terms(self, case: _Case) -> dict[str, Terms]:
-        """Return what each group that may serve would cost, with its budgets at `time_ms`.
-
-        A category's group, which only shadow mode sends to, has the terms of its base group.
-        """
-        decision = case.decision
-        assert decision is not None and decision.group is not None
-        terms = {c.group: self._terms_of(case, c.group, c) for c in decision.candidates}
-        for name in (decision.group, *decision.fallbacks):
-            if name not in terms:
-                group = case.policy.groups.groups[name]
-                base = decision.candidate(group.primary) if group.primary else None
-                terms[name] = self._terms_of(case, name, base)
-        return terms
-
-    def _terms_of(self, case: _Case, name: str, candidate: Candidate | None) -> Terms:
-        decision, view = case.decision, case.view
-        assert decision is not None and view is not None
-        group = case.policy.groups.groups[name]
-        prices = group.prices
-        cost = candidate.cost if candidate is not None else None
-        hold = cost.hold_nano_usd if cost is not None else 0
-        budgets = matched(case.policy.budgets, budget_facts(decision, view, case.caller), name)
-        amounts = holds(case.policy.budgets, budgets, hold, case.time_ms)
-        if decision.mode is Mode.SHADOW:
-            amounts = tuple(replace(amount, enforced=False) for amount in amounts)
-        return Terms(
-            group=name,
-            price=_FREE if isinstance(prices, UnknownPrice) else prices[0],
-            input_tokens=cost.input_tokens if cost is not None else decision.input_tokens,
-            output_tokens_expected=cost.output_tokens if cost is not None else 0,
-            estimate_nano_usd=cost.estimate_nano_usd if cost is not None else 0,
-            hold_nano_usd=hold,
-            budgets=amounts,
-        )
-
     def _marks(self, group: str, terms: Terms) -> list[str]:
-        marks = ["simulated"] if self._is_simulated(group) else []
-        if terms.price is _FREE:
+        marks = ["simulated"] if group in self._worker.simulated else []
+        if terms.price is UNPRICED:
             marks.append("unknown_price")
         return marks
 
-    def _is_simulated(self, group: str) -> bool:
-        return group in self._worker.simulated
-
-    def _stats_period(self, case: _Case) -> str:
+    def _stats_period(self, case: Case) -> str:
         return period_at("month", case.policy.budgets.time_zone, case.time_ms).id
 
     # ── refuse ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _refuse_budget(self, case: _Case, refused: LedgerRefused) -> NoReturn:
+    async def _refuse_budget(self, case: Case, refused: LedgerRefused) -> NoReturn:
         detail = words.budget_detail(refused, case.policy.budgets.time_zone)
         await self._refuse(
             case,
@@ -411,7 +283,7 @@ class Governor:
             ),
         )
 
-    async def _unavailable(self, case: _Case) -> NoReturn:
+    async def _unavailable(self, case: Case) -> NoReturn:
         await self._refuse(
             case,
             Code.LEDGER_UNAVAILABLE,
@@ -422,7 +294,7 @@ class Governor:
 
     async def _refuse(
         self,
-        case: _Case,
+        case: Case,
         code: Code,
         message: str,
         detail: Mapping[str, Any],
@@ -443,8 +315,8 @@ class Governor:
             record = RefusalRecord(
                 decision_id=case.decision_id,
                 code=code.value,
-                body=_json(facts),
-                decision=decision.to_json() if decision else _json(facts),
+                body=compact_json(facts),
+                decision=decision.to_json() if decision else compact_json(facts),
                 stats_period=self._stats_period(case),
                 counters=totals.of_refusal(code.value, decision.category if decision else None),
             )
@@ -481,70 +353,6 @@ class Governor:
             facts,
         )
 
-    # ── while the request is on its way ──────────────────────────────────────────────────────────
-
-    async def may_fall_back(self, request_id: str, group: str) -> bool:
-        """Say whether the request may go to a fallback, after topping up its hold where needed.
-
-        False skips that target alone. The reason stands in the entry.
-
-        Raises:
-            LedgerUnavailable: the hold could not be raised.
-        """
-        runtime = self._worker.runtime
-        request = runtime.requests.get(request_id) if runtime is not None else None
-        if runtime is None or request is None:
-            return True
-        terms = request.terms.get(group)
-        if terms is None:
-            request.skipped.append(f"{group}: not in the chain of this request")
-            return bool(request.facts["mode"] == Mode.SHADOW.value)
-        used = request.ended_cost_nano_usd()
-        needed = used + terms.hold_nano_usd
-        new = {b.budget for b in terms.budgets} - {
-            b.budget for g in request.held_groups for b in request.terms[g].budgets
-        }
-        if needed > request.held_nano_usd or new:
-            budgets = tuple(
-                BudgetHold(b.budget, b.rule, b.period, used + b.amount_nano_usd, b.enforced)
-                for b in terms.budgets
-            )
-            held = await runtime.ledger.top_up(request_id, needed, budgets)
-            if isinstance(held, LedgerRefused):
-                request.skipped.append(f"{group}: {held.code} of budget {held.state.budget}")
-                return False
-            if held is None:
-                request.skipped.append(f"{group}: the hold has ended")
-                return False
-            request.held_nano_usd = max(needed, request.held_nano_usd)
-        if group not in request.held_groups:
-            request.held_groups.append(group)
-        return True
-
-    def answer_headers(
-        self, request_id: str, known: dict[str, str], response: object, at_length: bool
-    ) -> dict[str, str]:
-        """Return the headers of an answer: what was decided, with what has happened since."""
-        runtime = self._worker.runtime
-        request = runtime.requests.recent(request_id) if runtime is not None else None
-        if request is None:
-            return known
-        if response is not None and not request.finished:
-            request.answer_started = True
-            if request.stream:
-                request.stream_object = response
-        if request.attempts:
-            serving = request.attempts[-1].group
-            known[headers.MODEL] = headers.clean(serving)
-            if self._is_simulated(serving):
-                known[headers.SIMULATED] = "true"
-        if at_length and request.output_tokens_cap is not None:
-            request.capped = True
-            note = f"output_capped: at {request.output_tokens_cap} tokens; set max_tokens for more"
-            earlier = known.get(headers.WARNING)
-            known[headers.WARNING] = headers.clean(f"{earlier}; {note}" if earlier else note)
-        return known
-
 
 def _passed(held: Held) -> list[str]:
     """Return a warning for each budget that has passed a threshold worth a word to the client."""
@@ -559,7 +367,3 @@ def _passed(held: Held) -> list[str]:
 
 def _shown(candidate: Candidate) -> dict[str, Any]:
     return {"group": candidate.group, "kept": candidate.kept, "reason": candidate.reason}
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

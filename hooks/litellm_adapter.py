@@ -22,8 +22,9 @@ from litellm.proxy._types import ProxyException
 
 from budgets import home as homes
 from budgets.ledger import LedgerUnavailable
-from hooks import fields, key_routes, key_runtime, litellm_auth, litellm_router, tokens
-from hooks.governor import Admission, Governor, Incoming, Refused
+from hooks import fields, key_routes, key_runtime, litellm_auth, litellm_router, tokens, underway
+from hooks.case import Incoming
+from hooks.governor import Admission, Governor, Refused
 from hooks.litellm_router import Simulation
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.refusals import Refusal
@@ -189,7 +190,7 @@ class FareboxHook(CustomLogger):
         if mark is None:
             return True
         try:
-            return await self.governor.may_fall_back(str(mark.get("id")), group)
+            return await underway.may_fall_back(self.worker.runtime, str(mark.get("id")), group)
         except LedgerUnavailable:
             return False
 
@@ -205,8 +206,13 @@ class FareboxHook(CustomLogger):
         answering = _answering.get()
         if answering is None:
             return None
-        return self.governor.answer_headers(
-            answering["id"], dict(answering["headers"]), response, _stopped_at_length(response)
+        return underway.answer_headers(
+            self.worker.runtime,
+            self.worker.simulated,
+            answering["id"],
+            dict(answering["headers"]),
+            response,
+            _stopped_at_length(response),
         )
 
 

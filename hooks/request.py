@@ -1,9 +1,9 @@
 """One normalised view of a request, whichever of the five governed call types it came as.
 
 `read_request` takes the body as LiteLLM's pre-call hook has it and trusts nothing in it: whatever
-is wrong ends in `InvalidRequest`, whose message is safe to show (it never repeats the prompt). Reading
-is a single walk with stated bounds on depth, parts and characters. Every string that is not known
-to be something else counts as text: counting too much is safe, too little is not.
+is wrong ends in `InvalidRequest`, whose message is safe to show (it never repeats the prompt).
+Reading is a single walk with stated bounds on depth, parts and characters. Every string that is not
+known to be something else counts as text: counting too much is safe, too little is not.
 """
 
 from __future__ import annotations

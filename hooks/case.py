@@ -1,0 +1,99 @@
+"""One request while it is decided: what came in, what was read of it, and its facts. Pure data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hooks.decide import Caller, Decision
+from hooks.policy import Policy
+from hooks.request import RequestView
+from hooks.routing import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request as the adapter hands it over. `sent` are the field names of the client's body."""
+
+    data: dict[str, Any]
+    call_type: str
+    sent: frozenset[str]
+    headers: Mapping[str, str]
+    key_name: str | None
+    team: str | None
+    user: str | None
+    role: str
+    allowed_groups: tuple[str, ...]
+
+    @property
+    def requested_model(self) -> str:
+        """The model as the client named it, for entries; empty where it is no text."""
+        model = self.data.get("model")
+        return model[:200] if isinstance(model, str) else ""
+
+
+@dataclass(slots=True)
+class Case:
+    """One request while it is being decided. `time_ms` is this worker's clock, put right by the
+    store's where the two disagree about a period."""
+
+    incoming: Incoming
+    policy: Policy
+    request_id: str
+    decision_id: str
+    time_ms: int
+    caller: Caller
+    view: RequestView | None = None
+    decision: Decision | None = None
+    stripped: tuple[str, ...] = ()
+
+    @property
+    def mode(self) -> Mode:
+        """The mode in force for this request, as far as it is known."""
+        return self.decision.mode if self.decision is not None else self.policy.routing.mode
+
+    def facts(self) -> dict[str, Any]:
+        """Return an entry's fields as far as they are known; never text of the request."""
+        view, decision = self.view, self.decision
+        facts: dict[str, Any] = {
+            "v": 1,
+            "request_id": self.request_id,
+            "decision_id": self.decision_id,
+            "mode": self.mode.value,
+            "status": "open",
+            "requested_model": self.incoming.requested_model,
+            "call_type": self.incoming.call_type,
+            "key_name": self.caller.key_name,
+            "team": self.caller.team,
+        }
+        if view is not None:
+            facts |= {
+                "stream": view.stream,
+                "user": self.caller.user or view.steering.user,
+                "session": view.steering.session_id,
+                "tags": list(view.steering.tags),
+            }
+        if decision is not None:
+            facts |= {
+                "category": decision.category,
+                "task_type": decision.task_type,
+                "tier": decision.tier,
+                "consequence": decision.consequence,
+                "group": decision.group,
+                "dropped": [{"group": c.group, "reason": c.reason} for c in decision.dropped],
+            }
+            if decision.would is not None:
+                would = decision.would
+                facts["would"] = {
+                    "group": would.group,
+                    "code": would.code,
+                    "estimate_nano_usd": would.estimate_nano_usd,
+                }
+        return facts
+
+
+def compact_json(value: Mapping[str, Any]) -> str:
+    """Return JSON text without spaces, as the ledger keeps it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

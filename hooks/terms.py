@@ -1,0 +1,53 @@
+"""What a decided request would cost on each group that may serve it, with its budgets. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from budgets.matching import holds, matched
+from budgets.open_requests import Terms
+from budgets.prices import Price, Rates, UnknownPrice
+from hooks.case import Case
+from hooks.decide import Candidate, budget_facts
+from hooks.routing import Mode
+
+UNPRICED = Price(Rates(0, 0, 0, 0, 0, 0))
+"""Stands in for an unknown price in shadow mode, which refuses nothing: LiteLLM's cost counts."""
+
+
+def terms_of_all(case: Case) -> dict[str, Terms]:
+    """Return what each group that may serve would cost, with its budgets at `time_ms`.
+
+    A category's group, which only shadow mode sends to, has the terms of its base group.
+    """
+    decision = case.decision
+    assert decision is not None and decision.group is not None
+    terms = {c.group: _terms_of(case, c.group, c) for c in decision.candidates}
+    for name in (decision.group, *decision.fallbacks):
+        if name not in terms:
+            group = case.policy.groups.groups[name]
+            base = decision.candidate(group.primary) if group.primary else None
+            terms[name] = _terms_of(case, name, base)
+    return terms
+
+
+def _terms_of(case: Case, name: str, candidate: Candidate | None) -> Terms:
+    decision, view = case.decision, case.view
+    assert decision is not None and view is not None
+    group = case.policy.groups.groups[name]
+    prices = group.prices
+    cost = candidate.cost if candidate is not None else None
+    hold = cost.hold_nano_usd if cost is not None else 0
+    budgets = matched(case.policy.budgets, budget_facts(decision, view, case.caller), name)
+    amounts = holds(case.policy.budgets, budgets, hold, case.time_ms)
+    if decision.mode is Mode.SHADOW:
+        amounts = tuple(replace(amount, enforced=False) for amount in amounts)
+    return Terms(
+        group=name,
+        price=UNPRICED if isinstance(prices, UnknownPrice) else prices[0],
+        input_tokens=cost.input_tokens if cost is not None else decision.input_tokens,
+        output_tokens_expected=cost.output_tokens if cost is not None else 0,
+        estimate_nano_usd=cost.estimate_nano_usd if cost is not None else 0,
+        hold_nano_usd=hold,
+        budgets=amounts,
+    )

@@ -1,0 +1,76 @@
+"""A request between its sending and its answer: fallbacks to permit, headers to complete."""
+
+from __future__ import annotations
+
+from budgets.ledger import BudgetHold
+from budgets.ledger import Refused as LedgerRefused
+from budgets.runtime import Runtime
+from hooks import headers
+from hooks.routing import Mode
+
+
+async def may_fall_back(runtime: Runtime | None, request_id: str, group: str) -> bool:
+    """Say whether the request may go to a fallback, after topping up its hold where needed.
+
+    False skips that target alone. The reason stands in the entry.
+
+    Raises:
+        LedgerUnavailable: the hold could not be raised.
+    """
+    request = runtime.requests.get(request_id) if runtime is not None else None
+    if runtime is None or request is None:
+        return True
+    terms = request.terms.get(group)
+    if terms is None:
+        request.skipped.append(f"{group}: not in the chain of this request")
+        return bool(request.facts["mode"] == Mode.SHADOW.value)
+    used = request.ended_cost_nano_usd()
+    needed = used + terms.hold_nano_usd
+    new = {b.budget for b in terms.budgets} - {
+        b.budget for g in request.held_groups for b in request.terms[g].budgets
+    }
+    if needed > request.held_nano_usd or new:
+        budgets = tuple(
+            BudgetHold(b.budget, b.rule, b.period, used + b.amount_nano_usd, b.enforced)
+            for b in terms.budgets
+        )
+        held = await runtime.ledger.top_up(request_id, needed, budgets)
+        if isinstance(held, LedgerRefused):
+            request.skipped.append(f"{group}: {held.code} of budget {held.state.budget}")
+            return False
+        if held is None:
+            request.skipped.append(f"{group}: the hold has ended")
+            return False
+        request.held_nano_usd = max(needed, request.held_nano_usd)
+    if group not in request.held_groups:
+        request.held_groups.append(group)
+    return True
+
+
+def answer_headers(
+    runtime: Runtime | None,
+    simulated: frozenset[str],
+    request_id: str,
+    known: dict[str, str],
+    response: object,
+    at_length: bool,
+) -> dict[str, str]:
+    """Return the headers of an answer: what was decided, with what has happened since."""
+    request = runtime.requests.recent(request_id) if runtime is not None else None
+    if request is None:
+        return known
+    if response is not None and not request.finished:
+        request.answer_started = True
+        if request.stream:
+            request.stream_object = response
+    if request.attempts:
+        serving = request.attempts[-1].group
+        known[headers.MODEL] = headers.clean(serving)
+        if serving in simulated:
+            known[headers.SIMULATED] = "true"
+    if at_length and request.output_tokens_cap is not None:
+        request.capped = True
+        note = f"output_capped: at {request.output_tokens_cap} tokens; set max_tokens for more"
+        earlier = known.get(headers.WARNING)
+        known[headers.WARNING] = headers.clean(f"{earlier}; {note}" if earlier else note)
+    return known
