@@ -65,8 +65,11 @@ def answer_cost(answer: Answer, terms: Terms) -> Cost:
         return Cost(terms.price.cost(TokenUsage(terms.input_tokens, 0)), True)
     own = terms.price.cost(answer.usage)
     theirs = answer.cost_nano_usd
-    if not answer.usage_reported or not theirs or abs(own - theirs) <= NANO_TOLERANCE:
-        return Cost(own, not answer.usage_reported)
+    if not answer.usage_reported:
+        # Without a price of our own (an unbounded kind) LiteLLM's figure is all there is.
+        return Cost(own or theirs or 0, True)
+    if not theirs or abs(own - theirs) <= NANO_TOLERANCE:
+        return Cost(own, False)
     return Cost(theirs, False)
 
 

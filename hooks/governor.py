@@ -30,7 +30,7 @@ from budgets.ledger import Refused as LedgerRefused
 from budgets.open_requests import OpenRequest, Terms
 from budgets.period import period_at
 from budgets.runtime import Runtime
-from hooks import fields, headers, tokens, words
+from hooks import fields, headers, tokens, unbounded, words
 from hooks.case import Case, Incoming, compact_json
 from hooks.decide import Caller, Candidate, decide
 from hooks.refusals import Code, Refusal
@@ -40,16 +40,6 @@ from hooks.terms import UNPRICED, terms_of_all
 from hooks.worker import Worker
 
 log = structlog.get_logger("farebox.governor")
-
-UNBOUNDED = {
-    "files": "files are read by the provider, at a cost that can't be known beforehand",
-    "audio": "audio can't be bounded yet",
-    "stored_context": "the provider adds a history whose size can't be known beforehand",
-    "background": "it runs on after the answer, so its cost can't be settled with the request",
-    "several_models": "one request can't be sent to several models",
-    "server_tools": "the provider runs tools itself, at a cost that can't be bounded",
-}
-"""Why each kind of content is refused unless the policy allows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +93,10 @@ class Governor:
             time_ms=self._clock_ms(),
             caller=Caller(incoming.key_name, incoming.team, incoming.user, incoming.allowed_groups),
         )
+        kind = unbounded.KIND_OF_CALL.get(incoming.call_type)
+        if kind is not None and case.policy.routing.requests.allow_unbounded.get(kind):
+            case.decision = unbounded.decision_of(case, kind)
+            return await self._hold(case)
         await self._read(case)
         assert case.view is not None
         counts = (
@@ -140,13 +134,13 @@ class Governor:
             case.view = read_request(incoming.data, kind, incoming.headers)
         except InvalidRequest as error:
             await self._refuse(case, Code.INVALID_REQUEST, str(error), {}, param=error.param)
-        for unbounded in case.view.unbounded:
-            if not requests.allow_unbounded.get(unbounded):
+        for content in case.view.unbounded:
+            if not requests.allow_unbounded.get(content):
                 await self._refuse(
                     case,
                     Code.UNSUPPORTED_REQUEST,
-                    f"Not served: {UNBOUNDED.get(unbounded, unbounded)}.",
-                    {"kind": unbounded},
+                    f"Not served: {unbounded.REASONS.get(content, content)}.",
+                    {"kind": content},
                 )
         if case.mode is Mode.ENFORCE:
             case.stripped = fields.strip(incoming.data, incoming.sent, kind, requests.allow_fields)
@@ -154,17 +148,17 @@ class Governor:
     # ── hold ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _hold(self, case: Case) -> Admission:
-        decision, view = case.decision, case.view
-        assert decision is not None and view is not None and decision.group is not None
+        decision = case.decision
+        assert decision is not None and decision.group is not None
         runtime = self._worker.runtime
         if runtime is None or not runtime.available:
             await self._unavailable(case)
-        terms = terms_of_all(case)
+        terms = _terms(case, decision)
         first = terms[decision.group]
         facts = case.facts() | {
             "estimate_nano_usd": first.estimate_nano_usd,
             "hold_nano_usd": first.hold_nano_usd,
-            "marks": self._marks(decision.group, first),
+            "marks": self._marks(case, decision.group, first),
         }
         try:
             held, terms = await self._ask(case, runtime, terms, facts)
@@ -204,7 +198,7 @@ class Governor:
                 if last_try:
                     raise LedgerUnavailable("the period turned twice during one request") from skew
                 case.time_ms = skew.now_ms
-                terms = terms_of_all(case)
+                terms = _terms(case, decision)
         raise AssertionError("the loop returns or raises")
 
     def _admitted(
@@ -215,8 +209,8 @@ class Governor:
         terms: dict[str, Terms],
         facts: dict[str, Any],
     ) -> Admission:
-        decision, view = case.decision, case.view
-        assert decision is not None and view is not None and decision.group is not None
+        decision = case.decision
+        assert decision is not None and decision.group is not None
         first = terms[decision.group]
         warnings = [*decision.warnings, *_passed(held)]
         if case.stripped:
@@ -244,7 +238,7 @@ class Governor:
                 held_nano_usd=first.hold_nano_usd,
                 held_groups=[decision.group],
                 headers=response_headers,
-                stream=view.stream,
+                stream=case.view is not None and case.view.stream,
                 output_tokens_cap=decision.output_tokens_cap,
             )
         )
@@ -258,9 +252,11 @@ class Governor:
             headers=response_headers,
         )
 
-    def _marks(self, group: str, terms: Terms) -> list[str]:
+    def _marks(self, case: Case, group: str, terms: Terms) -> list[str]:
         marks = ["simulated"] if group in self._worker.simulated else []
-        if terms.price is UNPRICED:
+        if case.view is None or case.view.unbounded:
+            marks.append("unbounded")
+        elif terms.price is UNPRICED:
             marks.append("unknown_price")
         return marks
 
@@ -352,6 +348,10 @@ class Governor:
             case.decision_id,
             facts,
         )
+
+
+def _terms(case: Case, decision: Decision) -> dict[str, Terms]:
+    return unbounded.terms_of(case, decision) if case.view is None else terms_of_all(case)
 
 
 def _passed(held: Held) -> list[str]:

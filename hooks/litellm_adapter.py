@@ -28,13 +28,14 @@ from hooks.governor import Admission, Governor, Refused
 from hooks.litellm_router import Simulation
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.refusals import Refusal
+from hooks.request import GOVERNED
 from hooks.routing import Mode
 from hooks.worker import Worker
 
 log = structlog.get_logger("farebox.hook")
 
 LITELLM_TESTED = "1.106.2"
-_LITELLM_METADATA_CALLS = frozenset({"aresponses", "anthropic_messages"})
+_LITELLM_METADATA_CALLS = frozenset({"aresponses", "anthropic_messages", "acreate_batch"})
 _OWN_FIELDS = frozenset({"client_side_timeout"})
 """Fields that LiteLLM adds to its copy of the client's body."""
 
@@ -99,6 +100,7 @@ class FareboxHook(CustomLogger):
             policy=policy,
             price_map=litellm.model_cost,
             apply_groups=self._apply_groups,
+            taken=_allow_kinds,
             simulated=self._simulation.groups if self._simulation else frozenset(),
         )
         self.governor = Governor(self.worker, lambda: time.time_ns() // 1_000_000)
@@ -161,6 +163,8 @@ class FareboxHook(CustomLogger):
             if admission.group != incoming.requested_model:
                 data["model"] = admission.group
             return
+        if call_type not in GOVERNED:
+            return
         _keep_own_metadata(data, call_type)
         data["model"] = admission.group
         data["fallbacks"] = list(admission.fallbacks)
@@ -217,6 +221,12 @@ class FareboxHook(CustomLogger):
 
 
 # ── LiteLLM's shapes ─────────────────────────────────────────────────────────────────────────────
+
+
+def _allow_kinds(policy: Policy) -> None:
+    """Let authentication pass the kinds of routes that the policy allows."""
+    kinds = policy.routing.requests.allow_unbounded
+    litellm_auth.allow(frozenset(kind for kind, allowed in kinds.items() if allowed))
 
 
 def _check_version() -> None:

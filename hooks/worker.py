@@ -47,6 +47,7 @@ class Worker:
     policy: Policy
     price_map: PriceMap
     apply_groups: Callable[[Policy], bool]
+    taken: Callable[[Policy], None] = lambda _: None
     simulated: frozenset[str] = frozenset()
     runtime: Runtime | None = None
     learned: Mapping[str, LearnedOutput] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class Worker:
         return self.runtime
 
     async def _start(self) -> None:
+        self.taken(self.policy)
         self._start_digest = self.policy.restart_digest
         self._watch = Watch(_paths(self.policy.paths))
         while self.runtime is None:
@@ -145,6 +147,7 @@ class Worker:
             self._reject((f"LiteLLM does not take these groups: {type(error).__name__}",))
             return
         self.policy = policy
+        self.taken(policy)
         self.policy_loaded_ms = _wall_ms()
         self.errors = ()
         self.needs_restart = (

@@ -27,7 +27,11 @@ def why(decision: Mapping[str, Any]) -> str:
     task_type, category = decision.get("task_type"), decision.get("category")
     if not task_type or not category:
         return ""
-    return f"{task_type}: {_category_reason(decision)}"
+    if decision.get("requested") == category:
+        return f"{task_type}, by its name"
+    if category == decision.get("category_by_tokens"):
+        return f"{task_type}, {_size(decision):,} tokens"
+    return f"{task_type}, its floor"
 
 
 def _category_reason(decision: Mapping[str, Any]) -> str:

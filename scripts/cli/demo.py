@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from budgets import money
 from budgets.home import Home
 from budgets.ledger import LedgerUnavailable
-from budgets.prices import TokenUsage, UnknownPrice
+from budgets.prices import UnknownPrice
 from budgets.yamlfile import ConfigErrors
 from scripts.cli import entry_view
 from scripts.cli.context import OpenLedger, home_of, open_ledger, policy_of
@@ -35,6 +35,7 @@ from scripts.cli.output import (
     clean,
     console,
     cost,
+    dollars,
     notes,
     percent,
     share,
@@ -44,6 +45,7 @@ from scripts.cli.output import (
 )
 
 AT_ONCE = 4
+WIDE_MIN = 110
 SETTLE_TIMEOUT_S = 15.0
 SETTLE_POLL_S = 0.2
 CLOCK_SLACK_MS = 60_000
@@ -189,10 +191,9 @@ def _frontier(home: Home, settled: Settled) -> Frontier | None:
         return None
     total, price = 0, group.prices[0]
     for line in settled.entries.values():
-        tokens_in, tokens_out = line.tokens("input_tokens"), line.tokens("output_tokens")
-        if tokens_in is None or tokens_out is None:
+        if line.usage is None:
             return None
-        total += price.cost(TokenUsage(tokens_in, tokens_out))
+        total += price.cost(line.usage)
     return Frontier(name, total) if settled.entries else None
 
 
@@ -245,31 +246,30 @@ def _total(settled: Settled) -> int:
 
 def _show(outcomes: Sequence[Outcome], settled: Settled, frontier: Frontier | None) -> None:
     out = console()
-    made = table(
-        "Request", "Category", "Why", "Model", "Cost", "Budget left", right=["Cost", "Budget left"]
-    )
+    # Where there is little room the reason stands below the request.
+    is_wide = out.width >= WIDE_MIN
+    columns = ["Request", "Category", "Why", "Model", "Cost", "Budget left"]
+    if not is_wide:
+        columns = ["Request, why", "Category", "Model", "Cost", "Left"]
+    made = table(*columns, right=["Cost", "Budget left", "Left"])
     simulated = 0
     for one in outcomes:
         line = settled.entries.get(one.header("decision") or "")
         simulated += one.header("simulated") == "true"
-        if one.code is not None or one.error is not None:
-            made.add_row(
-                text(one.request.title),
-                text(one.header("category") or "–"),
-                text(one.error or _why(one, settled)),
-                text(one.code or f"status {one.status}", "bold red"),
-                text("refused" if one.code else "failed", "red"),
-                _left(one),
-            )
-            continue
-        made.add_row(
-            text(one.request.title),
-            text(one.header("category") or "–"),
-            text(_why(one, settled)),
-            text(one.header("model") or "–"),
-            cost(line.entry.cost_nano_usd) if line else "–",
-            _left(one),
-        )
+        failed = one.code is not None or one.error is not None
+        reason = one.error or _why(one, settled)
+        model = text(one.header("model") or "–")
+        charged = cost(line.entry.cost_nano_usd) if line else "–"
+        if failed:
+            model = text(one.code or f"status {one.status}", "bold red")
+            charged = "refused" if one.code else "failed"
+        title, category = text(one.request.title), text(one.header("category") or "–")
+        money_cells = [text(charged, "red" if failed else ""), _left(one)]
+        if is_wide:
+            made.add_row(title, category, text(reason), model, *money_cells)
+        else:
+            title.append(f"\n  {clean(reason)}", style="dim")
+            made.add_row(title, category, model, *money_cells)
     out.print(made)
     if settled.note:
         out.print(text(settled.note, "yellow"))
@@ -302,6 +302,6 @@ def _show_total(settled: Settled, frontier: Frontier | None) -> None:
 def _left(outcome: Outcome) -> str:
     remaining = outcome.header("budget-remaining")
     try:
-        return cost(money.from_usd(remaining)) if remaining else "–"
+        return dollars(money.from_usd(remaining)) if remaining else "–"
     except money.AmountError:
         return "–"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from budgets.ledger import LedgerEntry, LedgerEvent
+from budgets.prices import TokenUsage
 from scripts.cli.output import amount, time_iso
 
 TEXT_FIELDS = (
@@ -33,14 +34,15 @@ TEXT_FIELDS = (
     "mode",
     "decision_id",
 )
-TOKEN_FIELDS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-)
+TOKEN_FIELDS = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "cache_read_tokens": "cached_read",
+    "cache_write_tokens": "cache_write",
+    "reasoning_tokens": "reasoning",
+}
+"""An export's names of the token counts, and those of an entry's body. Input is without the tokens
+that a cache gave or took; output includes the reasoning ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,25 @@ class EntryView:
         return found if isinstance(found, int) and not isinstance(found, bool) else None
 
     def tokens(self, name: str) -> int | None:
-        """Return a count of tokens."""
+        """Return a count of tokens, by its name in an export."""
         counted = self.body.get("tokens")
-        found = counted.get(name) if isinstance(counted, Mapping) else None
+        found = counted.get(TOKEN_FIELDS[name]) if isinstance(counted, Mapping) else None
         return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """Return the tokens as a price takes them; None where they are not known."""
+        counts = {name: self.tokens(name) for name in TOKEN_FIELDS}
+        if counts["input_tokens"] is None or counts["output_tokens"] is None:
+            return None
+        read, write = counts["cache_read_tokens"] or 0, counts["cache_write_tokens"] or 0
+        return TokenUsage(
+            input_tokens=counts["input_tokens"] + read + write,
+            output_tokens=counts["output_tokens"],
+            cache_read_tokens=read,
+            cache_write_tokens=write,
+            reasoning_tokens=counts["reasoning_tokens"] or 0,
+        )
 
     @property
     def marks(self) -> tuple[str, ...]:

@@ -159,7 +159,7 @@ class Request:
             "group": self.group,
             "serving_group": self.group,
             "serving_model": f"provider/{self.group}",
-            "tokens": {"input_tokens": 100, "output_tokens": 50},
+            "tokens": {"input": 100, "output": 50},
             "estimate_nano_usd": self.cost if self.estimate is None else self.estimate,
             "status": "ok",
             "mode": "shadow" if self.would else "enforce",
