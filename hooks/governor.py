@@ -32,7 +32,7 @@ from budgets.period import period_at
 from budgets.runtime import Runtime
 from hooks import fields, headers, tokens, unbounded, words
 from hooks.case import Case, Incoming, compact_json
-from hooks.decide import Caller, Candidate, decide
+from hooks.decide import Caller, Candidate, Decision, decide
 from hooks.refusals import Code, Refusal
 from hooks.request import GOVERNED, InvalidRequest, read_request
 from hooks.routing import Mode
