@@ -1,9 +1,9 @@
 """Requests whose cost has no upper bound beforehand: refused, or let through by the policy's word.
 
 Two sorts. A governed call can hold something that can't be bounded (a file, a tool that the
-provider runs): it is decided and held like any other, and marked. And there are whole kinds of calls that
-Farebox cannot read (images, batches, …): they are held with nothing, charged to every budget that
-does not depend on a category or task type, from LiteLLM's own cost, and marked.
+provider runs): it is decided and held like any other, and marked. And there are whole kinds of
+calls that Farebox cannot read (images, batches, …): they are held with nothing, charged to every
+budget that does not depend on a category or task type, from LiteLLM's own cost, and marked.
 """
 
 from __future__ import annotations
