@@ -66,6 +66,9 @@ def check_settlement(settlement: Settlement) -> None:
     for sample in settlement.samples:
         _name("sample key", sample.key)
         _amount("output tokens", sample.output_tokens)
+        _amount("seed tokens", sample.seed_tokens or 0)
+        if not 0 < sample.rate <= 1:
+            raise ValueError(f"the rate of learning is above 0 and at most 1, not {sample.rate}")
     if len({sample.key for sample in settlement.samples}) != len(settlement.samples):
         raise ValueError("a settlement has one output sample for each key")
 

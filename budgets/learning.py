@@ -1,7 +1,7 @@
 """How output lengths are learned: one observation after the other, nothing kept but four numbers.
 
-- The mean is exponentially weighted with rate 0.1. It starts at the first observation: a seed is
-  the policy's affair and is used until there is one.
+- The mean is exponentially weighted, with rate 0.1 unless the policy says otherwise. It starts at
+  the policy's seed, or at the first observation where there is none.
 - The 95 % quantile is a stochastic approximation (Robbins and Monro, 1951): an observation above
   it moves it up by 0.95 of a step, one below moves it down by 0.05 of a step, so that it rests
   where one in twenty is above. The step is the exponentially weighted mean absolute deviation
@@ -30,14 +30,18 @@ class Learning:
     quantile95: float
 
 
-def observe(known: Learning | None, tokens: int) -> Learning:
+def observe(
+    known: Learning | None, tokens: int, seed_tokens: int | None = None, rate: float = RATE
+) -> Learning:
     """Return what is known after one more observation."""
     if known is None:
-        return Learning(1, float(tokens), 0.0, float(tokens))
+        start = tokens if seed_tokens is None else seed_tokens
+        mean = start + rate * (tokens - start)
+        return Learning(1, float(mean), float(abs(tokens - start)), float(tokens))
     count = known.count + 1
     deviation_rate = max(RATE, 1 / (count - 1))
     deviation = known.deviation + deviation_rate * (abs(tokens - known.mean) - known.deviation)
-    mean = known.mean + RATE * (tokens - known.mean)
+    mean = known.mean + rate * (tokens - known.mean)
     step = deviation * max(RATE, 1 / math.sqrt(count))
     quantile = known.quantile95
     if tokens > quantile:

@@ -242,10 +242,16 @@ class SettleStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutputSample:
-    """One observation for the learned output length of a (task type, group) pair."""
+    """One observation for the learned output length of a (task type, group) pair.
+
+    A pair's first observation moves the mean from `seed_tokens` (the policy's first guess; None: the
+    observation itself) towards it by `rate`, as every later one does from where the mean stands.
+    """
 
     key: str
     output_tokens: int
+    seed_tokens: int | None = None
+    rate: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,9 @@ class MemoryLedger(Books):
         if result.status in (SettleStatus.SETTLED, SettleStatus.CORRECTED):
             for sample in settlement.samples:
                 known = self._learned.get(sample.key)
-                self._learned[sample.key] = observe(known, sample.output_tokens)
+                self._learned[sample.key] = observe(
+                    known, sample.output_tokens, sample.seed_tokens, sample.rate
+                )
         return result
 
     async def void(self, hold_id: str, body: str, counters: Mapping[str, int]) -> Settled:

@@ -27,6 +27,7 @@ class Terms:
     """What this request costs on one group: its price, the local counts, the hold it would need.
 
     `budgets` are all budgets that a send to this group is charged to, with the amounts of its hold.
+    `output_tokens_seed` is the policy's first guess for one choice, for learning.
     """
 
     group: str
@@ -36,6 +37,7 @@ class Terms:
     estimate_nano_usd: int
     hold_nano_usd: int
     budgets: tuple[BudgetHold, ...]
+    output_tokens_seed: int | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class OpenRequest:
     headers: dict[str, str]
     stream: bool
     output_tokens_cap: int | None
+    choices: int = 1
+    learning_rate: float = 0.1
     started_ns: int = field(default_factory=time.monotonic_ns)
     attempts: list[Attempt] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)

@@ -58,6 +58,15 @@ def pair_args(pairs: Mapping[str, int]) -> Args:
     return [part for pair in pairs.items() for part in pair]
 
 
+def sample_args(samples: Sequence[OutputSample]) -> Args:
+    """Return key, output tokens, seed (empty for none) and rate of each sample."""
+    args: Args = []
+    for sample in samples:
+        seed = "" if sample.seed_tokens is None else sample.seed_tokens
+        args += [sample.key, sample.output_tokens, seed, repr(sample.rate)]
+    return args
+
+
 def held(hold_id: str, reply: Sequence[Any]) -> Held:
     """Return the `Held` of a reply `held, time, repeated, would_refuse, states, events`."""
     _, time_ms, repeated, would_refuse, states, events = reply

@@ -139,7 +139,6 @@ class RedisLedger:
 
     async def settle(self, settlement: Settlement) -> Settled:
         check_settlement(settlement)
-        samples = {sample.key: sample.output_tokens for sample in settlement.samples}
         reply = await self._run(
             "settle",
             settlement.hold_id,
@@ -149,7 +148,7 @@ class RedisLedger:
             len(settlement.counters),
             *codec.pair_args(settlement.charges),
             *codec.pair_args(settlement.counters),
-            *codec.pair_args(samples),
+            *codec.sample_args(settlement.samples),
         )
         return codec.settled(reply)
 

@@ -160,7 +160,14 @@ def close(
         samples: tuple[OutputSample, ...] = ()
         if judged and usage is not None and answer is not None and answer.usage_reported:
             key = f"{request.facts['task_type']}|{serving}"
-            samples = (OutputSample(key, usage.output_tokens),)
+            samples = (
+                OutputSample(
+                    key,
+                    round(usage.output_tokens / request.choices),
+                    request.terms[serving or request.group].output_tokens_seed,
+                    request.learning_rate,
+                ),
+            )
         settlement = Settlement(
             hold_id=request.request_id,
             cost_nano_usd=cost,

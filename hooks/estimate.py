@@ -57,7 +57,7 @@ def expected_output(
     if group is None:
         return seeds["default"]
     known = learned.get(f"{task_type}|{group}")
-    if known is not None and known.count >= routing.estimates.count_min:
+    if known is not None:
         return max(1, round(known.mean_tokens))
     return seeds.get(group, seeds["default"])
 

@@ -240,6 +240,8 @@ class Governor:
                 headers=response_headers,
                 stream=case.view is not None and case.view.stream,
                 output_tokens_cap=decision.output_tokens_cap,
+                choices=case.view.choices if case.view is not None else 1,
+                learning_rate=case.policy.routing.estimates.learning_rate,
             )
         )
         runtime.leases.add(case.request_id)

@@ -251,7 +251,6 @@ class Estimates(Strict):
     """How the output length is learned: an exponentially weighted mean of this rate."""
 
     learning_rate: Fraction = 0.1
-    count_min: int = Field(default=1, ge=1)
 
 
 class VendorTiers(Strict):

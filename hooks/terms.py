@@ -50,4 +50,10 @@ def _terms_of(case: Case, name: str, candidate: Candidate | None) -> Terms:
         estimate_nano_usd=cost.estimate_nano_usd if cost is not None else 0,
         hold_nano_usd=hold,
         budgets=amounts,
+        output_tokens_seed=_seed(case, decision.task_type, group.primary or name),
     )
+
+
+def _seed(case: Case, task_type: str, group: str) -> int:
+    seeds = case.policy.routing.task(task_type).expected_output_tokens
+    return seeds.get(group, seeds["default"])

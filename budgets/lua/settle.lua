@@ -1,6 +1,7 @@
 -- Charge a hold with what its request really cost, once.
 -- ARGV: 2 hold id, 3 cost, 4 body, 5 number of charges, 6 number of counters, then the charges
--- (budget, amount), the counters (name, increment) and the samples (key, output tokens).
+-- (budget, amount), the counters (name, increment) and the samples (key, output tokens, seed or
+-- '', rate).
 local now = now_ms()
 local charge_of, counters = {}, {}
 local at = 7
@@ -22,16 +23,17 @@ if reply[1] ~= 'settled' and reply[1] ~= 'corrected' then return reply end
 
 -- Learned output lengths; `budgets/learning.py` is the same arithmetic, with its reasons.
 local learned = P .. 'learned'
-for i = at, #ARGV, 2 do
+for i = at, #ARGV, 4 do
   local key, tokens = ARGV[i], tonumber(ARGV[i + 1])
+  local seed, rate = tonumber(ARGV[i + 2]) or tokens, tonumber(ARGV[i + 3])
   local old = redis.call('HMGET', learned,
     'n:' .. key, 'mean:' .. key, 'deviation:' .. key, 'quantile95:' .. key)
   local n = tonumber(old[1] or 0) + 1
-  local mean, deviation, quantile = tokens, 0, tokens
+  local mean, deviation, quantile = seed + rate * (tokens - seed), math.abs(tokens - seed), tokens
   if n > 1 then
     mean, deviation, quantile = tonumber(old[2]), tonumber(old[3]), tonumber(old[4])
     deviation = deviation + math.max(0.1, 1 / (n - 1)) * (math.abs(tokens - mean) - deviation)
-    mean = mean + 0.1 * (tokens - mean)
+    mean = mean + rate * (tokens - mean)
     local step = deviation * math.max(0.1, 1 / math.sqrt(n))
     if tokens > quantile then
       quantile = quantile + step * 0.95

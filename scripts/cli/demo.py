@@ -11,10 +11,11 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
 from budgets import money
 from budgets.home import Home
@@ -24,8 +25,7 @@ from budgets.yamlfile import ConfigErrors
 from scripts.cli import entry_view
 from scripts.cli.context import OpenLedger, home_of, open_ledger, policy_of
 from scripts.cli.decision_view import why
-from scripts.cli.demo_client import DemoClient, Outcome
-from scripts.cli.demo_requests import FALLBACK_REFUSAL, REQUESTS, DemoRequest, Dialect
+from scripts.cli.demo_requests import FALLBACK_REFUSAL, REQUESTS, DemoRequest, Dialect, Outcome
 from scripts.cli.entry_view import EntryView
 from scripts.cli.errors import ExitCode, Problem, command
 from scripts.cli.http import PROXY_DEFAULT, KeyFileOption, ProxyOption, proxy_of
@@ -43,6 +43,9 @@ from scripts.cli.output import (
     text,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from scripts.cli.demo_client import DemoClient
 
 AT_ONCE = 4
 WIDE_MIN = 110
@@ -84,6 +87,9 @@ def demo(
 
     Example: farebox demo --proxy http://127.0.0.1:4000
     """
+    # Here and not above: the SDKs take a second to import, and no other command needs them.
+    from scripts.cli.demo_client import DemoClient
+
     home = home_of(config)
     target = proxy_of(proxy, key_file, home)
     client = DemoClient(target)
@@ -264,11 +270,11 @@ def _show(outcomes: Sequence[Outcome], settled: Settled, frontier: Frontier | No
             model = text(one.code or f"status {one.status}", "bold red")
             charged = "refused" if one.code else "failed"
         title, category = text(one.request.title), text(one.header("category") or "–")
-        money_cells = [text(charged, "red" if failed else ""), _left(one)]
+        money_cells: list[Text | str] = [text(charged, "red" if failed else ""), _left(one)]
         if is_wide:
             made.add_row(title, category, text(reason), model, *money_cells)
         else:
-            title.append(f"\n  {clean(reason)}", style="dim")
+            title.append("\n" + clean(reason).replace(", ", "\n"), style="dim")
             made.add_row(title, category, model, *money_cells)
     out.print(made)
     if settled.note:

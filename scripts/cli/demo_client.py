@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import openai
 
-from scripts.cli.demo_requests import DemoRequest, Dialect
+from scripts.cli.demo_requests import DemoRequest, Dialect, Outcome
 from scripts.cli.errors import Problem
 from scripts.cli.http import Proxy, unreachable
 
 TIMEOUT_S = 180.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a request came to. `headers` have lower-case names; `code` is set where it was refused,
-    `error` where it failed.
-    """
-
-    request: DemoRequest
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    code: str | None = None
-    error: str | None = None
-
-    def header(self, name: str) -> str | None:
-        """Return one of the `x-farebox-*` headers."""
-        return self.headers.get(f"x-farebox-{name}")
-
-    @property
-    def is_as_expected(self) -> bool:
-        """Whether it was answered, or refused where it had to be; shadow mode refuses nothing."""
-        if self.request.expects_refusal and self.header("mode") != "shadow":
-            return self.code is not None
-        return self.status == 200
 
 
 class DemoClient:

@@ -6,6 +6,7 @@ they are there for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -38,6 +39,30 @@ class DemoRequest:
     output_tokens_max: int | None = None
     wants_json: bool = False
     expects_refusal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a request came to. `headers` have lower-case names; `code` is set where it was refused,
+    `error` where it failed.
+    """
+
+    request: DemoRequest
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    code: str | None = None
+    error: str | None = None
+
+    def header(self, name: str) -> str | None:
+        """Return one of the `x-farebox-*` headers."""
+        return self.headers.get(f"x-farebox-{name}")
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether it was answered, or refused where it had to be; shadow mode refuses nothing."""
+        if self.request.expects_refusal and self.header("mode") != "shadow":
+            return self.code is not None
+        return self.status == 200
 
 
 _CONFIG = "\n".join(

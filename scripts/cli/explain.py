@@ -134,7 +134,7 @@ def explain(
     that it can cost. Nothing is sent, and nothing is held. Exit code 1 if it would be refused, or
     was.
 
-    Example: farebox explain "Security review of this login handler" --max-tokens 2000
+    Example: farebox explain "Security review of this login handler"
     """
     if sum(one is not None for one in (prompt, file, decision)) != 1:
         raise wrong_usage(

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from hooks.access import Role
 from scripts.cli.context import home_of
-from scripts.cli.errors import command
-from scripts.cli.http import PROXY_DEFAULT, KeyFileOption, ProxyOption, call, proxy_of
+from scripts.cli.errors import command, wrong_usage
+from scripts.cli.http import PROXY_DEFAULT, KeyFileOption, Proxy, ProxyOption, call, proxy_of
 from scripts.cli.options import AsJson, Config, duration_s, moment_ms
 from scripts.cli.output import console, facts, table, text, time_iso, time_text, write_json
 
@@ -125,7 +125,7 @@ def rotate(
     """
     body = {"grace_s": 0 if grace is None else duration_s(grace, "--grace")}
     target = proxy_of(proxy, key_file, home_of(config))
-    _show_new(call(target, "POST", f"{ROUTE}/{quote(key, safe='')}/rotate", body), as_json)
+    _show_new(call(target, "POST", f"{_route_of(target, key)}/rotate", body), as_json)
 
 
 @app.command()
@@ -142,7 +142,7 @@ def revoke(
     Example: farebox keys revoke alice
     """
     target = proxy_of(proxy, key_file, home_of(config))
-    ended = call(target, "DELETE", f"{ROUTE}/{quote(key, safe='')}").get("key", {})
+    ended = call(target, "DELETE", _route_of(target, key)).get("key", {})
     if as_json:
         write_json({"key": _as_dict(ended)})
         return
@@ -150,6 +150,17 @@ def revoke(
         text(f"{ended.get('name')} ({ended.get('id')}) is revoked.", "green"),
         text("It stops working in every worker within two seconds."),
     )
+
+
+def _route_of(target: Proxy, key: str) -> str:
+    """Return the route of one key. A name with a slash fits into no path: its id is looked up."""
+    if "/" in key or key in (".", ".."):
+        named = [it for it in call(target, "GET", ROUTE).get("keys", []) if it.get("name") == key]
+        live = [it for it in named if it.get("state") == "live"]
+        if not live:
+            raise wrong_usage("No live key has this name.", "See: farebox keys list")
+        key = str(max(live, key=lambda it: (it.get("revoked_ms") is None, it["created_ms"]))["id"])
+    return f"{ROUTE}/{quote(key, safe='')}"
 
 
 def _show_new(answer: Mapping[str, Any], as_json: bool) -> None:

@@ -151,7 +151,7 @@ class _Lines:
             box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=self._with_header,
             header_style="bold",
         )  # fmt: skip
-        widths = {"Time": 14, "Kind": 12, "Category": 12, "Task type": 12, "Group": 13}
+        widths = {"Time": 14, "Kind": 12, "Category": 12, "Task type": 10, "Group": 15}
         if wide:
             widths |= {"In": 7, "Out": 6, "Caller": 12}
         widths["Cost"] = 11

@@ -246,6 +246,7 @@ def served(application: Any) -> Iterator[str]:
     server = uvicorn.Server(config)
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # From here on a connection waits for the server instead of failing.
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
