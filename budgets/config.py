@@ -118,7 +118,6 @@ class BudgetsFile(Strict):
     """The whole of `budgets.yaml`."""
 
     version: Literal[1]
-    ledger: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     time_zone: str
     budgets: dict[str, Budget] = Field(max_length=BUDGETS_MAX)
     thresholds: Thresholds = Thresholds()

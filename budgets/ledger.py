@@ -244,8 +244,8 @@ class SettleStatus(StrEnum):
 class OutputSample:
     """One observation for the learned output length of a (task type, group) pair.
 
-    A pair's first observation moves the mean from `seed_tokens` (the policy's first guess; None: the
-    observation itself) towards it by `rate`, as every later one does from where the mean stands.
+    A pair's first observation moves the mean from `seed_tokens` (the policy's first guess; None:
+    the observation itself) towards it by `rate`, as every later one does from where it stands.
     """
 
     key: str

@@ -93,7 +93,7 @@ class OpenRequest:
     failing: asyncio.Event | None = None
 
     def begin_attempt(self, group: str) -> Attempt:
-        """Note that a send to `group` begins. An attempt that is still open is returned as it is."""
+        """Note that a send to `group` begins. One that is still open is returned instead."""
         if self.attempts and self.attempts[-1].status == "open":
             return self.attempts[-1]
         attempt = Attempt(group, time.monotonic_ns())

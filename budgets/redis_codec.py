@@ -18,6 +18,7 @@ from budgets.ledger import (
     LedgerEntry,
     LedgerEvent,
     Level,
+    OutputSample,
     PublishedPolicy,
     PublishedRule,
     Refused,

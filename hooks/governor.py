@@ -33,6 +33,7 @@ from budgets.runtime import Runtime
 from hooks import fields, headers, tokens, unbounded, words
 from hooks.case import Case, Incoming, compact_json
 from hooks.decide import Caller, Candidate, Decision, decide
+from hooks.metrics import ADMITTED, REFUSED
 from hooks.refusals import Code, Refusal
 from hooks.request import GOVERNED, InvalidRequest, read_request
 from hooks.routing import Mode
@@ -245,6 +246,7 @@ class Governor:
             )
         )
         runtime.leases.add(case.request_id)
+        ADMITTED.labels(decision.category).inc()
         return Admission(
             request_id=case.request_id,
             mode=decision.mode,
@@ -304,6 +306,7 @@ class Governor:
         """Record the refusal and raise it. In the books a refusal is an event, not an entry."""
         decision = case.decision
         facts = case.facts() | {"code": code.value, "status": "refused"}
+        facts["refusal"] = {"message": message, **detail}
         candidate = decision.candidate(decision.group) if decision and decision.group else None
         estimate = candidate.cost.estimate_nano_usd if candidate and candidate.cost else None
         if estimate is not None:
@@ -322,6 +325,7 @@ class Governor:
                 await runtime.ledger.refuse(record)
             except LedgerUnavailable as error:
                 runtime.lost(error)
+        REFUSED.labels(code.value).inc()
         log.info(
             "request_refused",
             code=code.value,

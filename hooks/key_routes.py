@@ -73,7 +73,7 @@ def build_router(
         ordered = sorted(records.values(), key=lambda record: (record.name, record.created_ms))
         return {"keys": [summary(record, now_ms()) for record in ordered]}
 
-    @router.post("/{id_or_name}/rotate", status_code=201)
+    @router.post("/{id_or_name:path}/rotate", status_code=201)
     async def rotate(
         id_or_name: str, response: Response, body: RotateKey | None = None, person: Person = admin
     ) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def build_router(
         )
         return _once(made, now_ms(), response)
 
-    @router.delete("/{id_or_name}")
+    @router.delete("/{id_or_name:path}")
     async def revoke(id_or_name: str, person: Person = admin) -> dict[str, Any]:
         with _clean():
             record = await (await store()).revoke(id_or_name)

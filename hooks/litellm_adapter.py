@@ -22,7 +22,16 @@ from litellm.proxy._types import ProxyException
 
 from budgets import home as homes
 from budgets.ledger import LedgerUnavailable
-from hooks import fields, key_routes, key_runtime, litellm_auth, litellm_router, tokens, underway
+from hooks import (
+    fields,
+    key_routes,
+    key_runtime,
+    litellm_auth,
+    litellm_router,
+    metrics_route,
+    tokens,
+    underway,
+)
 from hooks.case import Incoming
 from hooks.governor import Admission, Governor, Refused
 from hooks.litellm_router import Simulation
@@ -30,11 +39,11 @@ from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.refusals import Refusal
 from hooks.request import GOVERNED
 from hooks.routing import Mode
+from hooks.tested import LITELLM_TESTED
 from hooks.worker import Worker
 
 log = structlog.get_logger("farebox.hook")
 
-LITELLM_TESTED = "1.106.2"
 _LITELLM_METADATA_CALLS = frozenset({"aresponses", "anthropic_messages", "acreate_batch"})
 _OWN_FIELDS = frozenset({"client_side_timeout"})
 """Fields that LiteLLM adds to its copy of the client's body."""
@@ -255,9 +264,9 @@ def _mount_routes() -> None:
     global _mounted
     if not _mounted:
         _mounted = True
-        proxy_server.app.include_router(
-            key_routes.build_router(key_runtime.store, litellm_auth.doorkeeper)
-        )
+        door = litellm_auth.doorkeeper
+        proxy_server.app.include_router(key_routes.build_router(key_runtime.store, door))
+        proxy_server.app.include_router(metrics_route.build_router(door))
 
 
 def _mark(data: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -7,9 +7,12 @@ quadratic time on a hostile text without a break; each cut adds one token at the
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hooks.request import RequestView
@@ -49,14 +52,23 @@ class TokenCounts:
 def _encoding() -> tiktoken.Encoding:
     """Return the tokenizer; it loads from files that LiteLLM carries, never from the network."""
     with _LOADING:
-        # Imported for its side effect alone: it points tiktoken's cache at LiteLLM's own files.
-        import litellm.litellm_core_utils.default_encoding as bundled
         import tiktoken
 
-        try:
-            return tiktoken.get_encoding("o200k_base")
-        except Exception:  # No such file and no network: any error of the download.
-            return bundled.encoding
+        carried = _carried_files()
+        if carried is not None:
+            # As LiteLLM does itself when it is imported.
+            os.environ["TIKTOKEN_CACHE_DIR"] = str(carried)
+        return tiktoken.get_encoding("o200k_base")
+
+
+def _carried_files() -> Path | None:
+    """Return the folder of LiteLLM's own tokenizer files, found without importing LiteLLM."""
+    spec = find_spec("litellm")
+    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
+        folder = Path(place) / "litellm_core_utils" / "tokenizers"
+        if folder.is_dir():
+            return folder
+    return None
 
 
 def warm_up() -> None:

@@ -28,6 +28,7 @@ from budgets.runtime import Runtime
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
 from hooks.groups import PriceMap
+from hooks.metrics import POLICY_RELOADS
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.watch import Watch
 
@@ -147,6 +148,7 @@ class Worker:
             self._reject((f"LiteLLM does not take these groups: {type(error).__name__}",))
             return
         self.policy = policy
+        POLICY_RELOADS.labels("taken").inc()
         self.taken(policy)
         self.policy_loaded_ms = _wall_ms()
         self.errors = ()
@@ -164,6 +166,7 @@ class Worker:
 
     def _reject(self, problems: tuple[str, ...]) -> None:
         self.errors = problems
+        POLICY_RELOADS.labels("rejected").inc()
         log.error("policy_rejected", kept=self.policy.revision, problems=list(problems[:20]))
 
     # ── what is looked at beside the requests ────────────────────────────────────────────────────

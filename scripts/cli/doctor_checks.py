@@ -30,12 +30,12 @@ from budgets.home import PACK, Home
 from budgets.ledger import LedgerUnavailable
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors, Severity
+from hooks.tested import LITELLM_TESTED
 from scripts.cli.context import open_ledger, policy_of
 from scripts.cli.http import is_loopback
 from scripts.serving.providers import ConfigFileError, KeyState, read_groups
 
 PYTHON_MIN, PYTHON_END = (3, 11), (3, 14)
-LITELLM_TESTED = "1.106.2"
 LITELLM_COMPROMISED = {
     "1.82.7": "carried a credential stealer",
     "1.82.8": "carried a credential stealer",

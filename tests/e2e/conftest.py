@@ -60,7 +60,7 @@ def money_pack(folder: Path, simulator: SimulatorProcess) -> Pack:
     with pack.edit_litellm() as config:
         config["model_list"] += [
             _group("embedder", "openai/text-embedding-3-small", base_url),
-            _group("writer", "text-completion-openai/gpt-3.5-turbo-instruct", base_url),
+            _group("writer", "gpt-3.5-turbo-instruct", base_url),
             _group("thinker", "openai/o3-mini", base_url),
             # With a fallback of another provider and price.
             _group("first", "openai/gpt-4o-mini", base_url),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.stack import Account, Line, Stack
+from tests.support.stack import Account, Stack
 
 _numbers = itertools.count()
 

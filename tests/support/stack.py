@@ -251,9 +251,7 @@ class Stack:
             assert len(lines) == entries, [line.body for line in lines]
             assert self.books.verify() == ()
             self._check_total(lines)
-            return Account(
-                lines, self.simulator.calls(since), self.books.refusals(refused_after)
-            )
+            return Account(lines, self.simulator.calls(since), self.books.refusals(refused_after))
 
         yield account
 

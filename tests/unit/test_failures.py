@@ -1,6 +1,8 @@
-"""What a failed attempt may have cost, for the exception chains that LiteLLM 1.106 really raises."""
+"""What a failed attempt may have cost, for exception chains as LiteLLM 1.106 raises them."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import aiohttp
 import httpx
@@ -15,7 +17,7 @@ REQUEST = httpx.Request("POST", "http://127.0.0.1/v1/chat/completions")
 
 def chained(*exceptions: BaseException) -> BaseException:
     """Return the first exception, each caused by the next."""
-    for outer, inner in zip(exceptions, exceptions[1:], strict=False):
+    for outer, inner in pairwise(exceptions):
         outer.__cause__ = inner
     return exceptions[0]
 

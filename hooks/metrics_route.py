@@ -1,0 +1,21 @@
+"""`GET /farebox/metrics`: the counters, for a viewer's key (Prometheus sends it as a bearer token)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from hooks import metrics
+from hooks.access import Role
+from hooks.guard import CleanRoute, Doorkeeper, Person, require
+
+
+def build_router(doorkeeper: Doorkeeper) -> APIRouter:
+    """Return the route; `doorkeeper` tells who asks."""
+    router = APIRouter(route_class=CleanRoute, include_in_schema=False)
+
+    @router.get("/farebox/metrics")
+    async def read(person: Person = Depends(require(Role.VIEWER, doorkeeper))) -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
