@@ -1,4 +1,4 @@
-"""`GET /farebox/metrics`: the counters, for a viewer's key (Prometheus sends it as a bearer token)."""
+"""`GET /farebox/metrics`: the counters, for a viewer's key (as a bearer token)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ def build_router(doorkeeper: Doorkeeper) -> APIRouter:
     """Return the route; `doorkeeper` tells who asks."""
     router = APIRouter(route_class=CleanRoute, include_in_schema=False)
 
+    viewer = Depends(require(Role.VIEWER, doorkeeper))
+
     @router.get("/farebox/metrics")
-    async def read(person: Person = Depends(require(Role.VIEWER, doorkeeper))) -> Response:
+    async def read(person: Person = viewer) -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return router
