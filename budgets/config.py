@@ -44,7 +44,7 @@ NanoUsd = Annotated[
 
 
 def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str | int | float) else value
 
 
 Values = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]

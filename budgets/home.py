@@ -48,6 +48,11 @@ class Home:
         """Return the folder of log files."""
         return self.folder / "logs"
 
+    @property
+    def proxy_url(self) -> Path:
+        """Return the file in which `serve` notes where its proxy listens."""
+        return self.folder / "proxy_url"
+
     def make(self) -> Path:
         """Create the state folder if it is missing, readable for its owner only; return it."""
         make_private(self.folder)

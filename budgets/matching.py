@@ -81,7 +81,8 @@ class MatchedBudget:
 
 def counter_name(rule: str, value: str) -> str:
     """Return the counter of one value of a rule with `each`."""
-    encoded = quote(value, safe="-_.@")
+    # A plain `~` would let a caller spell the name of a counter whose value was cut.
+    encoded = quote(value, safe="-_.@", errors="surrogatepass").replace("~", "%7E")
     if len(encoded) > VALUE_LENGTH_MAX:
         digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:24]
         encoded = f"{encoded[: VALUE_LENGTH_MAX - 25]}~{digest}"

@@ -39,8 +39,8 @@ def litellm_findings(file: YamlFile, groups: Groups) -> Iterator[Finding]:
         _section(file.data, "litellm_settings"),
         _section(file.data, "general_settings"),
     )
-    given = settings.get("callbacks") or []
-    callbacks = [given] if isinstance(given, str) else list(given)
+    given = settings.get("callbacks")
+    callbacks = given if isinstance(given, list) else [given]
     for wanted in (PRE_CALL, CALLBACK):
         if wanted not in callbacks:
             yield file.finding(
@@ -53,6 +53,13 @@ def litellm_findings(file: YamlFile, groups: Groups) -> Iterator[Finding]:
             ("litellm_settings", "global_disable_no_log_param"),
             "is not set: a caller's `no-log` would hide a request from the ledger",
             "set it to true",
+        )
+    if general.get("custom_auth") and general.get("custom_auth_run_common_checks") is not True:
+        yield file.finding(
+            ("general_settings", "custom_auth"),
+            "every key would be served LiteLLM's admin routes",
+            "set custom_auth_run_common_checks: true beside it",
+            Severity.WARNING,
         )
     if general.get("background_health_checks"):
         yield file.finding(

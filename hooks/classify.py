@@ -26,8 +26,16 @@ TEXT_TAIL_MAX = 2_000
 PREFIX_LENGTH = 4
 """How much of a word is indexed to find the phrases whose word is left open at its end."""
 
-_SPACES = str.maketrans({chr(i): " " for i in range(128) if not chr(i).isalnum()})
-"""Everything in ASCII that is not a letter or digit, to cut words at."""
+_SPACES = str.maketrans(
+    {
+        chr(i): " "
+        for block in (range(0x0180), range(0x2000, 0x2070), range(0x3000, 0x3040))
+        for i in block
+        if not chr(i).isalnum()
+    }
+)
+"""What is not a letter or digit in the Latin blocks and among general punctuation (typographic
+quotes and dashes, wide spaces): words are cut there."""
 
 
 class PhraseError(ValueError):
@@ -89,7 +97,8 @@ def compile_phrase(phrase: str) -> Phrase:
             if closed or len(piece) >= PREFIX_LENGTH:
                 anchors.append((closed, len(piece), piece))
         if parts:
-            parts.append(r"(?:\W+\w+){0,6}?\W+" if gap else r"\s+")
+            # “Root-cause” and “root_cause” are written as often as “root cause”.
+            parts.append(r"(?:\W+\w+){0,6}?\W+" if gap else r"[\s_-]+")
         gap = False
         parts.append(re.escape(word))
         if word[0].isalnum():

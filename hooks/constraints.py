@@ -132,16 +132,18 @@ def _providers(case: Judged) -> Iterator[Drop]:
 def _context(case: Judged, cost: CostEstimate) -> Iterator[Drop]:
     window = case.facts.context_tokens if case.facts is not None else None
     window = window or case.group.context_tokens
-    if window is None:
-        return
+    if window is None or case.view.prompts > 1:
+        return  # Each of several prompts has a window of its own: the provider judges for itself.
     room = int(window * case.category.constraints.context_guard)
     # The likely size must leave the guard's part free; the largest answer must fit at all.
-    largest = cost.input_tokens + cost.output_tokens_max // max(1, case.view.choices)
-    fits = cost.input_tokens + cost.output_tokens <= room and largest <= window
+    # Each of several answers (`n`) has the window to itself.
+    likely_out = cost.output_tokens // max(1, case.view.choices)
+    most_out = cost.output_tokens_max // max(1, case.view.choices)
+    fits = cost.input_tokens + likely_out <= room and cost.input_tokens + most_out <= window
     if not fits:
         yield Drop(
             "context",
-            f"{cost.input_tokens} tokens in, {cost.output_tokens} to {cost.output_tokens_max} out",
+            f"{cost.input_tokens} tokens in, {likely_out} to {most_out} out",
             f"{room} of {window} (guard {case.category.constraints.context_guard:.0%})",
         )
 

@@ -138,7 +138,8 @@ def decide(
     if view.output_max is not None:
         expected = min(expected, view.output_max)
     expected *= view.choices
-    by_tokens = routing.category_of(counts.input + expected)
+    images = counts.images * routing.requests.image_tokens_usual
+    by_tokens = routing.category_of(counts.input + images + expected)
     category = routing.larger(by_tokens, task.floor)
     requested = policy.groups.aliases.get(view.model, view.model)
     if view.model == AUTO:

@@ -230,7 +230,7 @@ def _count(value: object) -> int | None:
         return None
     try:
         return int(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -253,6 +253,15 @@ def _fallbacks(
             if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
                 findings.append(
                     file.finding(place, "must be a list such as `- FAST: [claude-haiku]`")
+                )
+                continue
+            if source in fallbacks:
+                findings.append(
+                    file.finding(
+                        place,
+                        f"`{source}` has two chains; LiteLLM would take the first",
+                        "make one list of the two",
+                    )
                 )
                 continue
             fallbacks[source] = tuple(targets)

@@ -8,8 +8,7 @@ known to be something else counts as text: counting too much is safe, too little
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +32,20 @@ _FILE_TYPES = frozenset({"file", "input_file", "document", "container_upload"})
 _NOT_TEXT = frozenset({"type", "role", "id", "tool_call_id", "tool_use_id", "call_id", "status"})
 """Keys whose strings are markers; LiteLLM and the providers count a token or none for them."""
 
+_MARKER_CHARS_MAX = 128
+"""A longer string under such a key is no marker, and counts as text."""
+
+_OPAQUE = frozenset({"input", "arguments", "parameters", "input_schema", "schema"})
+"""Keys whose object is any JSON: the provider sees its text, whatever its keys are called."""
+
 _CLIENT_TOOLS = frozenset({"function", "custom", "local_shell", "shell", "apply_patch"})
+_SERVER_TOOL_KEYS = frozenset(
+    {
+        "googlesearch", "googlesearchretrieval", "enterprisewebsearch", "urlcontext",
+        "codeexecution", "googlemaps", "filesearch",
+    }
+)  # fmt: skip
+"""Gemini's own tools are keys: LiteLLM drops a `type` beside them. Folded, without underscores."""
 _CLIENT_TOOL_PREFIXES = ("bash_", "text_editor_", "computer_", "memory_", "computer")
 _STEERING = (
     "task_type",
@@ -75,9 +87,10 @@ class RequestView:
     """What deciding needs of a request.
 
     `texts` is all text, system text and tools included; `prompt_token_ids` counts input that came
-    as token numbers. `output_max` is the caller's own maximum for one choice. `choices` is how many
-    answers are asked for: `n` times the number of prompts. `unbounded` names kinds of content whose
-    cost has no upper bound beforehand.
+    as token numbers. `prompts` is above 1 where one request brings several inputs that have nothing
+    to do with each other (text completion, embeddings). `output_max` is the caller's own maximum
+    for one choice. `choices` is how many answers are asked for: `n` times the number of prompts.
+    `unbounded` names kinds of content whose cost has no upper bound beforehand.
     """
 
     call_type: str
@@ -89,6 +102,7 @@ class RequestView:
     prompt_token_ids: int
     messages: int
     turns: int
+    prompts: int
     tools: int
     images: int
     files: int
@@ -138,11 +152,31 @@ class _Walk:
         elif isinstance(value, list | tuple):
             for item in value:
                 self.content(item, param, depth + 1)
-        elif value is None or isinstance(value, bool | int | float):
-            if value is not None:
-                self.add(str(value))
-        else:
+        elif isinstance(value, bool | int | float):
+            self.add(_digits(value, param))
+        elif value is not None:
             raise InvalidRequest(f"`{param}` holds something that is not JSON.", param)
+
+    def opaque(self, value: object, param: str, depth: int = 0) -> None:
+        """Take in JSON that the provider is shown as it is: every key and string is text."""
+        if not isinstance(value, Mapping | list | tuple):
+            self.content(value, param, depth)
+            return
+        self._parts += 1
+        if self._parts > PARTS_MAX:
+            raise InvalidRequest(f"`{param}` has more than {PARTS_MAX:,} parts.", param)
+        if depth > DEPTH_MAX:
+            raise InvalidRequest(f"`{param}` is nested more than {DEPTH_MAX} levels deep.", param)
+        if not isinstance(value, Mapping):
+            for item in value:
+                self.opaque(item, param, depth + 1)
+            return
+        if not all(isinstance(key, str) for key in value):
+            raise InvalidRequest(f"`{param}` has a key that is not text.", param)
+        # Braces, quotes and keys take tokens as well.
+        self.add("{}" + " ".join(f'"{key}":' for key in value))
+        for inner in value.values():
+            self.opaque(inner, param, depth + 1)
 
     def _part(self, part: Mapping[Any, Any], param: str, depth: int) -> None:
         kind = part.get("type")
@@ -162,7 +196,11 @@ class _Walk:
                 raise InvalidRequest(f"`{param}` has a key that is not text.", param)
             if key == "image_url":
                 self.images += 1
-            elif key not in _NOT_TEXT or not isinstance(value, str):
+            elif key in _OPAQUE and isinstance(value, Mapping):
+                self.opaque(value, param, depth + 1)
+            elif not (
+                key in _NOT_TEXT and isinstance(value, str) and len(value) <= _MARKER_CHARS_MAX
+            ):
                 self.content(value, param, depth + 1)
 
 
@@ -189,6 +227,8 @@ def read_request(
     model = model.strip()
     if len(model) > MODEL_CHARS_MAX:
         raise InvalidRequest(f"`model` is longer than {MODEL_CHARS_MAX} characters.", "model")
+    if not model.isprintable():
+        raise InvalidRequest("`model` has characters that no name has.", "model")
 
     walk = _Walk()
     unbounded: list[str] = []
@@ -213,6 +253,8 @@ def read_request(
                 listed = _list(data, "input")
                 messages = len(listed)
                 turns = _messages(walk, listed, "input", system, user)
+                if any(_is_reference(item) for item in listed):
+                    unbounded.append("stored_context")
         case "atext_completion":
             prompts, token_ids = _prompts(walk, data.get("prompt"), "prompt")
             user, messages, turns = list(walk.texts[-1:]), 1, 1
@@ -220,7 +262,7 @@ def read_request(
         case _:
             if data.get("input") is None:
                 raise InvalidRequest("`input` is missing.", "input")
-            _, token_ids = _prompts(walk, data.get("input"), "input")
+            prompts, token_ids = _prompts(walk, data.get("input"), "input")
             user, messages, turns = list(walk.texts[-1:]), 1, 1
 
     tools = _tools(walk, data, unbounded)
@@ -258,6 +300,7 @@ def read_request(
         prompt_token_ids=token_ids,
         messages=messages,
         turns=turns,
+        prompts=prompts,
         tools=tools,
         images=walk.images,
         files=walk.files,
@@ -269,6 +312,14 @@ def read_request(
         unbounded=tuple(dict.fromkeys(unbounded)),
         steering=_steering(data, headers or {}, metadata),
     )
+
+
+def _digits(value: float, param: str) -> str:
+    try:
+        return str(value)
+    except ValueError:
+        # Python writes no whole number of more than 4,300 digits.
+        raise InvalidRequest(f"`{param}` holds a number that is too long.", param) from None
 
 
 def _list(data: Mapping[str, Any], param: str) -> list[Any]:
@@ -359,30 +410,27 @@ def _tools(walk: _Walk, data: Mapping[str, Any], unbounded: list[str]) -> int:
             if not isinstance(tool, Mapping):
                 raise InvalidRequest(f"Each entry of `{param}` must be an object.", param)
             count += 1
-            walk.content(tool, param)
-            try:
-                # Braces, quotes and keys count as well; only the sizes of the values did so far.
-                walk.add("{}" * max(1, len(tool)) + " ".join(_keys(tool)))
-            except RecursionError:
-                raise InvalidRequest(f"`{param}` is nested too deeply.", param) from None
+            walk.opaque(tool, param)
             if param == "tools" and not _runs_at_client(tool):
                 unbounded.append("server_tools")
     return count
 
 
-def _keys(value: object) -> Iterator[str]:
-    """Yield every key in a nested value."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield f'"{key}":'
-            yield from _keys(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _keys(inner)
+def _is_reference(item: object) -> bool:
+    """Whether an item of the Responses API only names one that the provider has stored."""
+    if not isinstance(item, Mapping) or "id" not in item:
+        return False
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and "content" not in item)
 
 
 def _runs_at_client(tool: Mapping[str, Any]) -> bool:
+    if any(str(key).replace("_", "").lower() in _SERVER_TOOL_KEYS for key in tool):
+        return False
     kind = tool.get("type")
+    place = tool.get("environment")
+    if kind == "shell" and isinstance(place, Mapping) and place.get("type") != "local":
+        return False  # A container of the provider's, which costs by itself.
     if kind is None:
         # Anthropic's own shape has a name and no type; Gemini's server tools have neither.
         return isinstance(tool.get("name"), str) or "function" in tool
@@ -403,13 +451,10 @@ def _wants_schema(walk: _Walk, data: Mapping[str, Any]) -> bool:
     )
     wanted = False
     for place in places:
-        if isinstance(place, Mapping) and place.get("type") == "json_schema":
-            walk.content(place, "response_format")
-            try:
-                walk.add(json.dumps(list(_keys(place))))
-            except RecursionError:
-                raise InvalidRequest("The JSON schema is nested too deeply.") from None
-            wanted = True
+        if isinstance(place, Mapping):
+            walk.opaque(place, "response_format")
+            # Gemini's own spelling stands beside `type: json_object`.
+            wanted = wanted or place.get("type") == "json_schema" or "response_schema" in place
     return wanted
 
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from budgets.config import NanoUsd, Values
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
@@ -237,7 +237,11 @@ class ModelFacts(Strict):
 
 
 class Requests(Strict):
-    """Which requests are governed, and what they may hold."""
+    """Which requests are governed, and what they may hold.
+
+    An image counts as `image_tokens_usual` where a request's size is measured for its category; the
+    figures of `InputMargin` are for money.
+    """
 
     call_types: Names = (
         "acompletion", "atext_completion", "aembedding", "aresponses", "anthropic_messages",
@@ -245,6 +249,7 @@ class Requests(Strict):
     allow_unbounded: dict[str, bool] = Field(default_factory=dict)
     allow_fields: Names = ()
     image_tokens_max: int = Field(default=10_000, ge=0)
+    image_tokens_usual: int = Field(default=1_000, ge=0)
 
 
 class Estimates(Strict):
@@ -277,9 +282,10 @@ class RoutingFile(Strict):
     requests: Requests = Requests()
     vendor_tiers: dict[str, VendorTiers] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _rising(self) -> RoutingFile:
-        sizes = [(name, c.tokens_max) for name, c in self.categories.items()]
+    @field_validator("categories")
+    @classmethod
+    def _rising(cls, value: dict[str, Category]) -> dict[str, Category]:
+        sizes = [(name, c.tokens_max) for name, c in value.items()]
         for (name, size), (after, larger) in pairwise(sizes):
             if size is None or (larger is not None and larger <= size):
                 raise ValueError(
@@ -290,7 +296,7 @@ class RoutingFile(Strict):
                 f"the last category, {sizes[-1][0]}, must have `tokens_max: null`, "
                 "or larger requests would belong nowhere"
             )
-        return self
+        return value
 
     @cached_property
     def category_ranks(self) -> Mapping[str, int]:

@@ -91,8 +91,9 @@ def count_text(text: str) -> int:
 def count_request(view: RequestView) -> TokenCounts:
     """Return the token counts of a request: all text with system and tools, frames, images."""
     if len(view.texts) > 8:
-        # Joined, many short texts take one call; the line break stands for each one's end.
-        text = count_text("\n".join(view.texts))
+        # Joined, many short texts take one call; the line break stands for each one's end. Blank
+        # texts would melt into one token that way: each takes one at the least.
+        text = max(count_text("\n".join(view.texts)), len(view.texts))
     else:
         text = sum(count_text(part) for part in view.texts)
     frame = 0

@@ -28,7 +28,7 @@ from scripts.cli.decision_view import why
 from scripts.cli.demo_requests import FALLBACK_REFUSAL, REQUESTS, DemoRequest, Dialect, Outcome
 from scripts.cli.entry_view import EntryView
 from scripts.cli.errors import ExitCode, Problem, command
-from scripts.cli.http import PROXY_DEFAULT, KeyFileOption, ProxyOption, proxy_of
+from scripts.cli.http import KeyFileOption, ProxyOption, proxy_of
 from scripts.cli.options import AsJson, Config
 from scripts.cli.output import (
     amount,
@@ -73,7 +73,7 @@ class Frontier:
 
 @command
 def demo(
-    proxy: ProxyOption = PROXY_DEFAULT,
+    proxy: ProxyOption = None,
     key_file: KeyFileOption = None,
     config: Config = None,
     as_json: AsJson = False,

@@ -14,7 +14,7 @@ from scripts.cli import doctor_checks as checks
 from scripts.cli.context import environment, home_of
 from scripts.cli.doctor_checks import Result, State
 from scripts.cli.errors import ExitCode, Problem, command
-from scripts.cli.http import PROXY_DEFAULT, KeyFileOption, ProxyOption, check_url, find_key
+from scripts.cli.http import KeyFileOption, ProxyOption, check_url, default_url, find_key
 from scripts.cli.options import AsJson, Config
 from scripts.cli.output import clean, console, table, text, write_json
 
@@ -23,7 +23,7 @@ STYLES = {State.OK: "green", State.WARN: "yellow", State.FAIL: "bold red"}
 
 @command
 def doctor(
-    proxy: ProxyOption = PROXY_DEFAULT,
+    proxy: ProxyOption = None,
     key_file: KeyFileOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="A warning falls short, too.")] = False,
     config: Config = None,
@@ -36,8 +36,8 @@ def doctor(
 
     Example: farebox doctor --json
     """
-    url = check_url(proxy)
     home = home_of(config)
+    url = check_url(proxy or default_url(home))
     try:
         key: str | None = find_key(url, key_file, home)
     except Problem:

@@ -23,12 +23,12 @@ TIMEOUT_S = 30.0
 START = "Start one with ./scripts/serve, or name another with --proxy or FAREBOX_PROXY."
 
 ProxyOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--proxy",
         envvar="FAREBOX_PROXY",
         metavar="URL",
-        help="The running proxy.",
+        help="The running proxy. Default: the one that ./scripts/serve started here.",
     ),
 ]
 KeyFileOption = Annotated[
@@ -55,13 +55,13 @@ class Proxy:
         return is_loopback(self.url)
 
 
-def proxy_of(url: str, key_file: Path | None, home: Home) -> Proxy:
+def proxy_of(url: str | None, key_file: Path | None, home: Home) -> Proxy:
     """Check the address and find the key.
 
     The master key is found by itself for a proxy on this machine only: nobody who types a wrong
     address shall have sent it there.
     """
-    address = check_url(url)
+    address = check_url(url or default_url(home))
     key = find_key(address, key_file, home)
     if urlsplit(address).scheme == "http" and not is_loopback(address):
         notes().print(
@@ -69,6 +69,15 @@ def proxy_of(url: str, key_file: Path | None, home: Home) -> Proxy:
             soft_wrap=True,
         )
     return Proxy(address, key)
+
+
+def default_url(home: Home) -> str:
+    """Return where `./scripts/serve` says that its proxy listens, else the usual address."""
+    try:
+        noted = home.proxy_url.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        noted = ""
+    return noted if is_loopback(noted) else PROXY_DEFAULT
 
 
 def check_url(url: str) -> str:

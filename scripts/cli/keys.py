@@ -17,7 +17,7 @@ from rich.text import Text
 from hooks.access import Role
 from scripts.cli.context import home_of
 from scripts.cli.errors import command, wrong_usage
-from scripts.cli.http import PROXY_DEFAULT, KeyFileOption, Proxy, ProxyOption, call, proxy_of
+from scripts.cli.http import KeyFileOption, Proxy, ProxyOption, call, proxy_of
 from scripts.cli.options import AsJson, Config, duration_s, moment_ms
 from scripts.cli.output import console, facts, table, text, time_iso, time_text, write_json
 
@@ -48,7 +48,7 @@ def create(
             metavar="WHEN", help="When it ends: 30d, 12h, or a date (UTC). Default: never."
         ),
     ] = None,
-    proxy: ProxyOption = PROXY_DEFAULT,
+    proxy: ProxyOption = None,
     key_file: KeyFileOption = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -72,7 +72,7 @@ def list_keys(
     everything: Annotated[
         bool, typer.Option("--all", help="Also those that expired or were revoked.")
     ] = False,
-    proxy: ProxyOption = PROXY_DEFAULT,
+    proxy: ProxyOption = None,
     key_file: KeyFileOption = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -114,7 +114,7 @@ def rotate(
     grace: Annotated[
         str | None, typer.Option(metavar="TIME", help="How long the old key still works: 1h, 2d.")
     ] = None,
-    proxy: ProxyOption = PROXY_DEFAULT,
+    proxy: ProxyOption = None,
     key_file: KeyFileOption = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -132,7 +132,7 @@ def rotate(
 @command
 def revoke(
     key: Annotated[str, typer.Argument(metavar="NAME|ID", help="The key to end.")],
-    proxy: ProxyOption = PROXY_DEFAULT,
+    proxy: ProxyOption = None,
     key_file: KeyFileOption = None,
     config: Config = None,
     as_json: AsJson = False,

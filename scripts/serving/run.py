@@ -116,6 +116,9 @@ def _serve(options: Options, console: Console, errors: Console, stop: Stop) -> i
         proxy.wait_ready(options.host, port, stop.asked.is_set)
         if not stop.asked.is_set():
             start_page = _start_page(options, home, port, redis, groups, simulated, environ, proxy)
+            proxy_url = home.proxy_url
+            proxy_url.write_text(start_page.url + "\n", encoding="utf-8")
+            parts.callback(proxy_url.unlink, missing_ok=True)
             page.show(console, start_page)
         return _watch(proxy, home, options, console, errors, stop)
 
