@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -19,7 +19,7 @@ from budgets import embedded
 from budgets.connection import AsyncClient, check_server, connect
 from budgets.home import Home
 from budgets.inflight import InFlight
-from budgets.ledger import Ledger, LedgerUnavailable, Settled, Settlement
+from budgets.ledger import Ledger, LedgerUnavailable, Settled, Settlement, ThresholdEvent
 from budgets.open_requests import OpenRequest, OpenRequests
 from budgets.redis_store import RedisLedger
 from budgets.sweeper import Sweeper
@@ -98,16 +98,7 @@ class Runtime:
             self.lost(error)
             self.spawn(self._repeat(request.request_id, call))
             return None
-        for event in settled.events:
-            log.warning(
-                "threshold_reached",
-                level=event.level.value,
-                percent=event.percent,
-                budget=event.budget,
-                period=event.period_id,
-                spent_nano_usd=event.spent_nano_usd,
-                limit_nano_usd=event.limit_nano_usd,
-            )
+        announce(settled.events)
         return settled
 
     async def _repeat(self, request_id: str, call: Callable[[], Awaitable[Settled]]) -> None:
@@ -141,6 +132,20 @@ class Runtime:
                 await self.ledger.now_ms()
                 self.available = True
                 log.warning("ledger_back")
+
+
+def announce(events: Iterable[ThresholdEvent]) -> None:
+    """Log the thresholds that a call has claimed; the ledger's event stream has them already."""
+    for event in events:
+        log.warning(
+            "threshold_reached",
+            level=event.level.value,
+            percent=event.percent,
+            budget=event.budget,
+            period=event.period_id,
+            spent_nano_usd=event.spent_nano_usd,
+            limit_nano_usd=event.limit_nano_usd,
+        )
 
 
 async def _logged(work: Awaitable[None]) -> None:

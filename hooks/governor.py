@@ -29,7 +29,7 @@ from budgets.ledger import (
 from budgets.ledger import Refused as LedgerRefused
 from budgets.open_requests import OpenRequest, Terms
 from budgets.period import period_at
-from budgets.runtime import Runtime
+from budgets.runtime import Runtime, announce
 from hooks import fields, headers, tokens, unbounded, words
 from hooks.case import Case, Incoming, compact_json
 from hooks.decide import Caller, Candidate, Decision, decide
@@ -270,6 +270,7 @@ class Governor:
     # ── refuse ───────────────────────────────────────────────────────────────────────────────────
 
     async def _refuse_budget(self, case: Case, refused: LedgerRefused) -> NoReturn:
+        announce(refused.events)
         detail = words.budget_detail(refused, case.policy.budgets.time_zone)
         await self._refuse(
             case,

@@ -22,6 +22,7 @@ from litellm.proxy._types import ProxyException
 
 from budgets import home as homes
 from budgets.ledger import LedgerUnavailable
+from budgets.yamlfile import ConfigErrors
 from hooks import (
     fields,
     key_routes,
@@ -101,9 +102,7 @@ class FareboxHook(CustomLogger):
         _check_version()
         self._simulation = Simulation.from_environment(os.environ)
         home = homes.resolve(config=_config_path())
-        policy = load_policy(
-            PolicyPaths(home.config, home.routing, home.budgets), litellm.model_cost
-        )
+        policy = _load_or_exit(PolicyPaths(home.config, home.routing, home.budgets))
         self.worker = Worker(
             home=home,
             policy=policy,
@@ -230,6 +229,18 @@ class FareboxHook(CustomLogger):
 
 
 # ── LiteLLM's shapes ─────────────────────────────────────────────────────────────────────────────
+
+
+def _load_or_exit(paths: PolicyPaths) -> Policy:
+    """Return the policy; a proxy whose policy cannot be used must not start."""
+    try:
+        return load_policy(paths, litellm.model_cost)
+    except ConfigErrors as problems:
+        lines = "\n".join(f"  {finding}" for finding in problems.findings)
+        raise SystemExit(
+            f"Farebox cannot start: the configuration has mistakes.\n{lines}\n"
+            "Mend them and start again. `farebox check` shows the same, with hints."
+        ) from None
 
 
 def _allow_kinds(policy: Policy) -> None:

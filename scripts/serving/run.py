@@ -32,12 +32,15 @@ from budgets.connection import (
     redacted,
 )
 from budgets.home import Home, HomeError, make_private, master_key, resolve
+from budgets.yamlfile import ConfigErrors
+from scripts.cli.context import policy_of
 from scripts.serving import page
 from scripts.serving.options import Options
 from scripts.serving.providers import ConfigFileError, Group, KeyState, read_groups
 from scripts.serving.proxy import Proxy, ProxyError, free_port, reachable_host
 from scripts.simulator.process import SimulatorError, SimulatorProcess
 
+HOOK = "hooks.pre_call.hook"
 WATCH_S = 0.2
 REDIS_WATCH_ROUNDS = 5
 WORKER_HEALTHCHECK_TIMEOUT_S = 60
@@ -91,6 +94,7 @@ def _serve(options: Options, console: Console, errors: Console, stop: Stop) -> i
     # The file may name the Redis, too.
     home = replace(home, redis_url=environ.get("REDIS_URL") or None)
     groups = read_groups(home.config, environ)
+    _check_policy(home)
     simulated = tuple(group.name for group in groups if group.state is KeyState.MISSING)
     if options.live and simulated:
         errors.print(page.missing_keys(groups), style="red", markup=False, soft_wrap=True)
@@ -121,6 +125,23 @@ def _serve(options: Options, console: Console, errors: Console, stop: Stop) -> i
             parts.callback(proxy_url.unlink, missing_ok=True)
             page.show(console, start_page)
         return _watch(proxy, home, options, console, errors, stop)
+
+
+def _check_policy(home: Home) -> None:
+    """Say what is wrong in the three files before a proxy starts and stumbles over it.
+
+    A configuration without Farebox's hook is LiteLLM's affair alone.
+    """
+    if HOOK not in home.config.read_text(encoding="utf-8"):
+        return
+    try:
+        policy_of(home)
+    except ConfigErrors as problems:
+        lines = "\n".join(f"  {finding}" for finding in problems.findings)
+        raise ConfigFileError(
+            f"The configuration has mistakes; nothing was started.\n{lines}\n"
+            "Mend them and start again. `farebox check` shows the same, with hints."
+        ) from None
 
 
 def _watch(

@@ -35,7 +35,7 @@ def redis_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="fb") as folder:
         command = [redis_server_binary(), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--dir", folder, "--save", "", "--appendonly", "no"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=open("/tmp/farebox-brief/m/redis.log","w"), stderr=subprocess.STDOUT)
         url = f"redis://127.0.0.1:{port}/0"
         try:
             wait_until(lambda: _answers(url), what="Redis answers")
