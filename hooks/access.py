@@ -265,7 +265,9 @@ _INSTEAD = {
 
 def _unsupported(kind: str) -> Denial:
     instead = _INSTEAD.get(
-        kind, f"The owner of routing.yaml can allow it by adding `{kind}` to the allowed routes."
+        kind,
+        f"The owner of routing.yaml can allow it with `{kind}: true` under "
+        "`requests.allow_unbounded`.",
     )
     return Denial(
         422,

@@ -76,7 +76,9 @@ def drops(case: Judged) -> Iterator[Drop]:
 
 
 def _capabilities(case: Judged) -> Iterator[Drop]:
-    needed = set(case.view.needs) | set(case.category.constraints.capabilities)
+    needed = case.view.needs.union(case.category.constraints.capabilities)
+    if not needed:
+        return
     has = case.group.capabilities
     if case.facts is not None and case.facts.capabilities is not None:
         has = frozenset(case.facts.capabilities)

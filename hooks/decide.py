@@ -9,12 +9,12 @@ A decision says all of that about itself. It has no prompt in it, only counts an
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from budgets.ledger import LearnedOutput
-from budgets.matching import BudgetFacts, matched, per_request_cap
+from budgets.matching import BudgetFacts, Cap, matched, per_request_cap
 from budgets.prices import UnknownPrice
 from hooks.constraints import Drop, Judged, drops, expected_latency_ms
 from hooks.estimate import CostEstimate, cost_on, expected_output
@@ -29,7 +29,10 @@ NAMES_SHOWN_MAX = 30
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as authentication found it. `allowed_groups` empty allows all."""
+    """Who asks, as authentication found it.
+
+    `allowed_groups` empty allows all. A category's name among them allows that category's chain.
+    """
 
     key_name: str | None = None
     team: str | None = None
@@ -109,14 +112,31 @@ class Decision:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the decision as data for JSON."""
-        data = asdict(self)
-        for shown, candidate in zip(data["candidates"], self.candidates, strict=True):
-            shown["reason"] = candidate.reason
+        # `asdict` copies every value deeply, which is most of what a decision costs: only what has
+        # dataclasses in it is taken apart, and `json` reads the rest as it is.
+        data: dict[str, Any] = {name: getattr(self, name) for name in _DECISION_FIELDS}
+        data["candidates"] = [_candidate_as_dict(candidate) for candidate in self.candidates]
+        data["would"] = asdict(self.would) if self.would is not None else None
         return data
 
     def to_json(self) -> str:
         """Return the decision as compact JSON text; `explain` reads it back."""
         return json.dumps(self.as_dict(), separators=(",", ":"), ensure_ascii=False)
+
+
+_DECISION_FIELDS = tuple(it.name for it in fields(Decision))
+_CANDIDATE_FIELDS = tuple(it.name for it in fields(Candidate))
+_COST_FIELDS = tuple(it.name for it in fields(CostEstimate))
+
+
+def _candidate_as_dict(candidate: Candidate) -> dict[str, Any]:
+    data: dict[str, Any] = {name: getattr(candidate, name) for name in _CANDIDATE_FIELDS}
+    data["drops"] = [asdict(drop) for drop in candidate.drops]
+    cost = candidate.cost
+    if cost is not None:
+        data["cost"] = {name: getattr(cost, name) for name in _COST_FIELDS}
+    data["reason"] = candidate.reason
+    return data
 
 
 def decide(
@@ -254,10 +274,11 @@ def _choose(
     cap = category.output_tokens_max if capped and view.output_max is None else None
     if view.embeds:
         cap = None
+    caps = _caps(policy, budget_facts(base, view, caller))
     candidates = [
         _candidate(
             policy, view, counts, caller, learned, base, policy.groups.groups[name], category, cap,
-            respect_name=named and name == start,
+            caps(name), respect_name=named and name == start,
         )
         for name in policy.groups.chain(start)
     ]  # fmt: skip
@@ -269,12 +290,14 @@ def _choose(
     warnings = list(base.warnings)
     if named:
         warnings += _mismatch(policy, base, start)
-    chosen = replace(base, candidates=tuple(candidates), warnings=tuple(warnings))
     if not kept:
+        chosen = replace(base, candidates=tuple(candidates), warnings=tuple(warnings))
         return _refused(chosen, start)
     limits = [c.cost.output_tokens_max // max(1, view.choices) for c in kept if c.cost is not None]
     return replace(
-        chosen,
+        base,
+        candidates=tuple(candidates),
+        warnings=tuple(warnings),
         group=kept[0].group,
         fallbacks=tuple(candidate.group for candidate in kept[1:]),
         output_tokens_cap=min(limits) if cap is not None and limits else None,
@@ -290,23 +313,25 @@ def _candidate(
     base: Decision,
     group: Group,
     category: Category,
-    cap: int | None,
+    output_cap: int | None,
+    cap: Cap | None,
     respect_name: bool,
 ) -> Candidate:
     facts = policy.facts(group.name)
     prices = group.prices
     cost = None
     if not isinstance(prices, UnknownPrice):
-        cost = cost_on(policy.routing, view, counts, base.task_type, group, prices, cap, learned)
-    budgets = matched(policy.budgets, budget_facts(base, view, caller), group.name)
+        cost = cost_on(
+            policy.routing, view, counts, base.task_type, group, prices, output_cap, learned
+        )
     judged = Judged(
         group=group,
         facts=facts,
         view=view,
         category=category,
         cost=cost,
-        cap=per_request_cap(policy.budgets, budgets),
-        allowed_groups=caller.allowed_groups,
+        cap=cap,
+        allowed_groups=_allowed(policy, base, caller),
         respect_name=respect_name,
     )
     failed = tuple(drops(judged))
@@ -318,6 +343,38 @@ def _candidate(
         cost=cost,
         latency_ms=expected_latency_ms(facts, cost),
     )
+
+
+def _caps(policy: Policy, facts: BudgetFacts) -> Callable[[str], Cap | None]:
+    """Return what gives a group's cap for one request: the budgets are matched as rarely as can be.
+
+    Only a budget that names models, or has a counter for each, can make one group's differ.
+    """
+
+    def cap_of(group: str) -> Cap | None:
+        return per_request_cap(policy.budgets, matched(policy.budgets, facts, group))
+
+    by_model = any(
+        budget.each == "model" or budget.match.model is not None
+        for budget in policy.budgets.budgets.values()
+    )
+    if by_model:
+        return cap_of
+    for_all = cap_of("")
+    return lambda _: for_all
+
+
+def _allowed(policy: Policy, base: Decision, caller: Caller) -> tuple[str, ...]:
+    """Return the groups that the key allows, empty for all.
+
+    A key for a category may use the category's chain, if it asks for the category or for `auto`: a
+    group that it names itself must be among the groups that the key names.
+    """
+    asked = policy.groups.aliases.get(base.requested, base.requested)
+    by_category = base.requested == AUTO or asked in policy.routing.categories
+    if by_category and base.category in caller.allowed_groups:
+        return ()
+    return caller.allowed_groups
 
 
 def budget_facts(decision: Decision, view: RequestView, caller: Caller) -> BudgetFacts:

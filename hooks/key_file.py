@@ -3,7 +3,7 @@
     keys:
       - id: ci_runner_1
         name: ci
-        salt: 5f0c…            # as printed by `farebox keys create --hashed`
+        salt: 5f0c…            # 16 random bytes in hexadecimal
         hash: 9a31…            # sha256 of salt + secret, hexadecimal
         role: caller           # caller, viewer, approver or admin
         team: platform

@@ -1,0 +1,217 @@
+"""Every command of the README and of the how-to pages works, and shows what the page promises.
+
+One proxy serves all pages. Before each page the policy's files are as the repository has them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import Block, blocks_of
+from tests.docs.walk import ROOT, Walk
+
+README = ROOT / "README.md"
+HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+DOCUMENTS = sorted([README, *(ROOT / "docs").rglob("*.md")])
+# A start and some thirty commands: under a minute on two cores, and bounded on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
+LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
+
+
+# ── what the pages promise ───────────────────────────────────────────────────────────────────────
+
+
+def _status_line(printed: str) -> str:
+    return printed.splitlines()[0]
+
+
+def _body(printed: str) -> dict[str, object]:
+    found = json.loads(printed.replace("\r\n", "\n").partition("\n\n")[2])
+    assert isinstance(found, dict)
+    return found
+
+
+def _curl(printed: str) -> None:
+    assert " 200 " in _status_line(printed)
+    assert "x-farebox-category: FAST" in printed
+    assert "x-farebox-task-type: config_edit_formatting" in printed
+    assert "x-farebox-model: gemini-flash" in printed
+    assert "x-farebox-simulated: true" in printed
+    assert _body(printed)["choices"]
+
+
+def _sdk(printed: str) -> None:
+    for line in (
+        "x-farebox-task-type: security_review",
+        "x-farebox-category: HIGH_COMPLEX",
+        "x-farebox-model: claude-opus",
+        "x-farebox-estimated-cost: 0.024",
+        "x-farebox-budget-remaining: 49.",
+        "x-farebox-decision: ",
+        "x-farebox-mode: enforce",
+        "x-farebox-simulated: true",
+    ):
+        assert line in printed, printed
+
+
+def _status(printed: str) -> None:
+    """The two requests so far: one in FAST, one in HIGH_COMPLEX."""
+    for category, requests in (("FAST", 1), ("HIGH_COMPLEX", 1), ("all", 2)):
+        assert re.search(rf"^ {category} +{requests} ", printed, re.M), printed
+
+
+def _explain(printed: str) -> None:
+    assert "goes to claude-sonnet" in printed
+    assert "summarization" in printed
+    assert re.search(r"gpt-4o-mini +dropped +.*quality: needs", printed), printed
+
+
+def _refused(printed: str) -> None:
+    assert " 402 " in _status_line(printed)
+    assert "x-farebox-code: budget_exceeded" in printed
+    error = _body(printed)["error"]
+    assert isinstance(error, dict)
+    assert error["code"] == "budget_exceeded"
+    detail = error["farebox"]
+    assert (detail["budget"], detail["limit"], detail["held"]) == ("FAST", "0.0001", "0")
+    assert float(detail["spent"]) > 0
+    assert float(detail["requested"]) > 0
+    assert detail["resets_at"] and detail["next_step"]
+
+
+def _tail(printed: str) -> None:
+    assert "settled" in printed
+    assert "refused" in printed and "budget_exceeded" in printed
+
+
+def _verify(printed: str) -> None:
+    assert "The ledger agrees with itself." in printed
+
+
+def _anthropic(printed: str) -> None:
+    assert printed.splitlines()[-1] == "gemini-flash lookup_retrieval"
+
+
+def _demo(printed: str) -> None:
+    for word in ("FAST", "NORMAL", "COMPLEX", "HIGH_COMPLEX", "budget_exceeded", "Total $"):
+        assert word in printed
+
+
+def _has(*words: str) -> Callable[[str], None]:
+    def check(printed: str) -> None:
+        for word in words:
+            assert word in printed, printed
+
+    return check
+
+
+def _shadow(printed: str) -> None:
+    assert re.search(r"Would have rerouted +1 request", printed), printed
+    assert "gemini-flash" in printed
+
+
+def _exported(printed: str) -> None:
+    assert re.search(r"Wrote \d+ entries", printed), printed
+
+
+CHECKS: Mapping[str, Callable[[str], None]] = {
+    "curl": _curl,
+    "sdk": _sdk,
+    "status": _status,
+    "explain": _explain,
+    "refused": _refused,
+    "tail": _tail,
+    "verify": _verify,
+    "anthropic": _anthropic,
+    "demo": _demo,
+    "valid": _has("The configuration is valid."),
+    "team-budgets": _has("team-a", "$20.00", "each-user", "$5.00"),
+    "task-type": _has("incident_report", "post-incident", "claude-sonnet"),
+    "named-task-type": _has("documentation claude-sonnet"),
+    "new-model": _has("“gpt-4o” goes to gpt-4o."),
+    "new-limit": _has("$60.00 a month"),
+    "shadow": _shadow,
+    "keys": _has("bob", "revoked"),
+    "exported": _exported,
+}
+
+
+# ── the walk ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _runnable(page: Path) -> list[Block]:
+    return [block for block in blocks_of(page, ROOT) if block.verb != "not run"]
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    """A reader whose proxy runs, started by the README's own command."""
+    reader = Walk(tmp_path_factory.mktemp("docs"))
+    try:
+        (serving,) = (block for block in _runnable(README) if block.rest == "serve")
+        reader.start(serving)
+        yield reader
+    finally:
+        printed = reader.stop()
+        assert "Stopped." in printed
+
+
+def test_the_printed_curl_line_is_the_readmes(walk: Walk) -> None:
+    (line,) = (line.strip() for line in walk.page.splitlines() if line.startswith("  curl "))
+    (curl,) = (block for block in _runnable(README) if block.rest == "curl")
+    shown = curl.text.strip().replace("4000", str(walk.port))
+    key_file = walk.root / ".farebox" / "master_key"
+    assert re.sub(r"\$\(cat [^)]+\)", "$(cat .farebox/master_key)", line) == shown
+    assert str(key_file.name) in line
+
+
+def test_the_readme_does_what_it_says(walk: Walk) -> None:
+    for block in _runnable(README):
+        if block.rest != "serve":
+            _follow(walk, block)
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
+def test_a_how_to_page_does_what_it_says(walk: Walk, page: Path) -> None:
+    blocks = _runnable(page)
+    if not blocks:
+        pytest.skip("every block of the page says why it is not run")
+    walk.restore()
+    walk.shell(". .venv/bin/activate")
+    for block in blocks:
+        _follow(walk, block)
+    walk.restore()
+
+
+def _follow(walk: Walk, block: Block) -> None:
+    try:
+        printed = walk.run(block)
+        if block.verb == "run" and (check := CHECKS.get(block.rest)) is not None:
+            check(printed)
+    except AssertionError as error:
+        raise AssertionError(f"{block}: {error}") from error
+
+
+# ── the pages themselves ─────────────────────────────────────────────────────────────────────────
+
+
+def test_every_check_has_its_block() -> None:
+    named = {block.rest for page in [README, *HOW_TO] for block in _runnable(page)}
+    assert not set(CHECKS) - named
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for link in LINK.finditer(page.read_text(encoding="utf-8")):
+        target = (page.parent / link["target"]).resolve() if link["target"] else page
+        assert target.exists(), f"{page.name}: {link['target']}"
+        if link["anchor"]:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.M)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert link["anchor"] in anchors, f"{page.name}: {link[0]}"
