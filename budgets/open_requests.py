@@ -66,7 +66,7 @@ class OpenRequest:
 
     `facts` are the entry's fields that are known beforehand. `stream_object` is LiteLLM's stream,
     kept to see whether the provider reported usage. `failing` is awaited while a stream that died
-    waits for its partial count.
+    waits for its partial count; `watch` is the time by which the end must have come.
     """
 
     request_id: str
@@ -91,6 +91,7 @@ class OpenRequest:
     finished: bool = False
     stream_object: object = None
     failing: asyncio.Event | None = None
+    watch: asyncio.TimerHandle | None = None
 
     def begin_attempt(self, group: str) -> Attempt:
         """Note that a send to `group` begins. One that is still open is returned instead."""

@@ -117,6 +117,8 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     if not close:
         folded = {name.casefold(): name for name in known}
         close = [folded[word.casefold()]] if word.casefold() in folded else []
+        part_of = [name for name in known if word and word.casefold() in name.casefold()]
+        close = close or (part_of if len(part_of) == 1 else [])
     if close:
         return f"did you mean `{close[0]}`?"
     if not known:

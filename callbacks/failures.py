@@ -32,6 +32,8 @@ _CUT_OFF = frozenset(
 _STATUS = frozenset({"HTTPStatusError", "APIStatusError", "HTTPException"})
 _UNREADABLE = frozenset({"KeyError", "JSONDecodeError", "ValidationError", "IndexError"})
 """An answer came and could not be read, such as one without the usage that LiteLLM expects."""
+_UNREADABLE_TEXT = "Error converting to valid response block"
+"""What LiteLLM says of an answer of Gemini's that it could not read, with a status of its own."""
 
 
 class Fate(Enum):
@@ -39,6 +41,8 @@ class Fate(Enum):
 
     NOT_SENT = "not_sent"
     REFUSED = "refused"
+    UNREADABLE = "unreadable"
+    """A whole answer came, which was billed, and LiteLLM could not read it."""
     MAYBE_BILLED = "maybe_billed"
 
 
@@ -68,14 +72,16 @@ def fate_of(exception: BaseException) -> Fate:
                 return Fate.REFUSED
             if names & _CUT_OFF:
                 return Fate.NOT_SENT if _reaches(current, _NOT_SENT) else Fate.MAYBE_BILLED
-        unreadable = unreadable or bool(names & _UNREADABLE)
+        unreadable = unreadable or bool(names & _UNREADABLE) or _UNREADABLE_TEXT in str(current)
         code = getattr(current, "status_code", None)
         if status is None and isinstance(code, int):
             status = code
         current = current.__cause__ or current.__context__
     if status is None:
         return Fate.NOT_SENT
-    if unreadable or status < 400 or status >= 500:
+    if unreadable:
+        return Fate.UNREADABLE
+    if status < 400 or status >= 500:
         return Fate.MAYBE_BILLED
     return Fate.REFUSED
 

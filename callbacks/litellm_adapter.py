@@ -17,23 +17,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-import litellm
 import structlog
 from litellm.integrations.custom_logger import CustomLogger
 
-from budgets import money, runtime
+from budgets import runtime
 from budgets.ledger import LedgerUnavailable
-from budgets.open_requests import OpenRequest
-from budgets.prices import TokenUsage
+from budgets.open_requests import Attempt, OpenRequest
+from callbacks import litellm_answers as answers
 from callbacks import tracing
-from callbacks.closing import Answer, Ending, answer_cost, close, lost_answer_cost, terms_of
+from callbacks.closing import Ending, answer_cost, close, lost_answer_cost, terms_of
 from callbacks.failures import Fate, fate_of
-from callbacks.usage import as_mapping, read_usage, response_text
+from callbacks.usage import as_mapping
 
 log = structlog.get_logger("farebox.accounting")
+
+UNLOGGED_GRACE_S = 10.0
+"""How long an answer may go unlogged before it is charged by what it says itself."""
 
 PARTIAL_COST_GRACE_S = 2.0
 """How long a dead stream waits for LiteLLM's partial count before it is charged by our own."""
@@ -95,6 +97,8 @@ class FareboxCallback(CustomLogger):
                 attempt.end("not_sent")
             case Fate.REFUSED:
                 attempt.end("refused")
+            case Fate.UNREADABLE:
+                _end_lost(request, attempt.error, answers.unread_output_tokens(request_data))
             case Fate.MAYBE_BILLED:
                 _end_lost(request, error=attempt.error)
 
@@ -106,12 +110,12 @@ class FareboxCallback(CustomLogger):
         if request is None or request.finished:
             return
         payload = as_mapping(kwargs.get("standard_logging_object"))
-        answer = _answer(request, kwargs, response_obj, payload)
+        answer = answers.read_answer(request, kwargs, response_obj, payload)
         attempt = request.open_attempt() or request.begin_attempt(
             str(payload.get("model_group") or request.group)
         )
         cost = answer_cost(answer, terms_of(request, attempt))
-        left = "ClientDisconnected" in str(payload.get("error_str") or "")
+        left = answers.client_left(kwargs, payload)
         attempt.end("cut_off" if left else "ok", cost.nano_usd, estimated=cost.estimated or left)
         await _finish(
             request,
@@ -127,13 +131,30 @@ class FareboxCallback(CustomLogger):
         if request is None or request.finished:
             return
         attempt = request.open_attempt()
-        partial = _nano(kwargs.get("response_cost"))
-        if attempt is None or not partial:
+        if attempt is None:
             return
-        attempt.error = type(kwargs.get("exception")).__name__
-        attempt.end("cut_off", partial, estimated=True)
-        if request.failing is not None:
-            request.failing.set()
+        error = type(kwargs.get("exception")).__name__
+        partial = answers.nano(kwargs.get("response_cost"))
+        if partial:
+            attempt.error = error
+            attempt.end("cut_off", partial, estimated=True)
+            if request.failing is not None:
+                request.failing.set()
+        elif request.answer_started:
+            # A stream died whose words LiteLLM did not count. It may go on by a fallback; if not,
+            # nobody else may close it (/v1/messages served through /v1/responses).
+            _watch(request, lambda: _close_dead_stream(request, attempt, error))
+
+    async def async_post_call_success_hook(
+        self, data: dict[str, Any], user_api_key_dict: Any, response: Any
+    ) -> None:
+        """See to it that an answer is charged even if LiteLLM fails to log it.
+
+        It does so for answers of /v1/messages without usage.
+        """
+        request = _request_of(data)
+        if request is not None and not request.finished:
+            _watch(request, lambda: _close_unlogged(request, response))
 
     async def async_post_call_failure_hook(
         self,
@@ -178,12 +199,40 @@ async def _close_failed(
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(request.failing.wait(), PARTIAL_COST_GRACE_S)
     if request.open_attempt() is not None:
-        _end_lost(request, error=error)
+        told = answers.relayed_output_tokens(request) if request.answer_started else None
+        _end_lost(request, error, told)
     await _finish(
         request,
         close(request, status="error", error=error),
         trace=(request_data.get("messages") or request_data.get("input"), None),
     )
+
+
+def _watch(request: OpenRequest, close_it: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Close a request in a while, unless LiteLLM's own event does so before."""
+
+    def due() -> None:
+        worker = runtime.current()
+        if worker is not None and not request.finished and not request.closing:
+            worker.spawn(close_it())
+
+    if request.watch is not None:
+        request.watch.cancel()
+    request.watch = asyncio.get_running_loop().call_later(UNLOGGED_GRACE_S, due)
+
+
+async def _close_unlogged(request: OpenRequest, response: Any) -> None:
+    answer = answers.answer_of_response(request, response)
+    attempt = request.open_attempt() or request.begin_attempt(request.group)
+    cost = answer_cost(answer, terms_of(request, attempt))
+    attempt.end("ok", cost.nano_usd, estimated=cost.estimated)
+    log.warning("answer_not_logged", request_id=request.request_id)
+    await _finish(request, close(request, status="ok", answer=answer), trace=(None, response))
+
+
+async def _close_dead_stream(request: OpenRequest, attempt: Attempt, error: str) -> None:
+    if request.open_attempt() is attempt:
+        await _close_failed(request, error, {})
 
 
 def _end_lost(request: OpenRequest, error: str, output_tokens: int | None = None) -> None:
@@ -226,6 +275,10 @@ async def _finish(request: OpenRequest, ending: Ending, trace: tuple[Any, Any]) 
     if request.finished:
         return
     request.finished = True
+    request.stream_object = None
+    if request.watch is not None:
+        request.watch.cancel()
+        request.watch = None
     worker = runtime.current()
     if worker is None:
         log.error("no_runtime", request_id=request.request_id)
@@ -265,70 +318,5 @@ def _call_name(call_type: Any) -> str:
     return str(getattr(call_type, "value", call_type))
 
 
-def _nano(cost: object) -> int | None:
-    if isinstance(cost, bool) or not isinstance(cost, int | float):
-        return None
-    return money.from_usd(cost)
-
-
 def _content(kwargs: Mapping[str, Any], response: object) -> tuple[Any, Any]:
     return kwargs.get("messages") or kwargs.get("input"), response
-
-
-def _answer(
-    request: OpenRequest, kwargs: Mapping[str, Any], response: Any, payload: Mapping[str, Any]
-) -> Answer:
-    cache_hit = kwargs.get("cache_hit") is True or "api_call_start_time" not in kwargs
-    usage = read_usage(as_mapping(payload.get("metadata")).get("usage_object"))
-    if usage is None:
-        usage = read_usage(as_mapping(response).get("usage"))
-    reported = usage is not None and not _counted_locally(request)
-    if usage is None and not cache_hit:
-        terms = terms_of(request, request.open_attempt())
-        output = litellm.token_counter(model="gpt-4o", text=response_text(response))
-        usage = TokenUsage(terms.input_tokens, output)
-    return Answer(
-        cost_nano_usd=_nano(kwargs.get("response_cost")),
-        usage=usage,
-        usage_reported=reported,
-        cache_hit=cache_hit,
-        serving_model=_serving_model(kwargs, response, payload),
-        provider=_text(kwargs.get("custom_llm_provider")),
-    )
-
-
-def _counted_locally(request: OpenRequest) -> bool:
-    """Say whether a stream ended without a usage report, so that LiteLLM counted its words.
-
-    The wrapper keeps the provider's chunks; one of them carries the usage where it was reported.
-    Streams that are not made of such chunks (Responses, Anthropic) report usage in their events.
-    """
-    chunks = getattr(request.stream_object, "chunks", None)
-    request.stream_object = None
-    if not isinstance(chunks, list) or not chunks:
-        return False
-    return not any(getattr(chunk, "usage", None) is not None for chunk in chunks)
-
-
-def _serving_model(
-    kwargs: Mapping[str, Any], response: object, payload: Mapping[str, Any]
-) -> str | None:
-    """Return the provider's own name of the model, where anything still knows it.
-
-    The answer's `model` has been overwritten with the group's name by now, except after a fallback;
-    the raw text of an answer that was not streamed keeps it. For streams only the name that was
-    asked for is known.
-    """
-    raw = kwargs.get("original_response")
-    if isinstance(raw, str):
-        start = raw.find('"model":')
-        if start >= 0:
-            rest = raw[start + 8 : start + 240].lstrip()
-            if rest.startswith('"'):
-                return rest[1:].split('"', 1)[0][:120] or None
-    named = _text(payload.get("model"))
-    return named.rpartition("/")[2][:120] if named else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

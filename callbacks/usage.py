@@ -85,7 +85,7 @@ def response_text(response: object) -> str:
 _TEXT_KEYS = ("content", "text", "arguments", "name", "reasoning_content", "thinking", "refusal")
 _NESTED_KEYS = (
     "choices", "message", "delta", "content", "output", "tool_calls", "function", "input",
-    "function_call", "summary",
+    "function_call", "summary", "candidates", "parts",
 )  # fmt: skip
 _DEPTH_MAX = 8
 

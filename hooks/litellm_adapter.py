@@ -28,6 +28,7 @@ from hooks import (
     key_routes,
     key_runtime,
     litellm_auth,
+    litellm_mends,
     litellm_router,
     metrics_route,
     tokens,
@@ -100,7 +101,7 @@ class FareboxHook(CustomLogger):
     def __init__(self) -> None:
         super().__init__()
         _check_version()
-        _infer_no_redis()
+        litellm_mends.apply()
         self._simulation = Simulation.from_environment(os.environ)
         home = homes.resolve(config=_config_path())
         policy = _load_or_exit(PolicyPaths(home.config, home.routing, home.budgets))
@@ -259,17 +260,6 @@ def _check_version() -> None:
             f"Farebox is tested with LiteLLM {LITELLM_TESTED}, and {found} is installed. "
             f"Install the locked one: pip install --require-hashes -r requirements.lock"
         )
-
-
-def _infer_no_redis() -> None:
-    """Keep LiteLLM from taking the ledger's Redis for its own counters only because of `REDIS_URL`.
-
-    It would cost every request several round trips, and LiteLLM's counter script runs INCRBYFLOAT,
-    after which a Redis 6.2 that was built with libc's malloc writes past its argument vector and
-    dies. Whoever wants LiteLLM on Redis says so in `general_settings.coordination_redis`. LiteLLM
-    calls this function after it has made the callbacks.
-    """
-    proxy_server._build_redis_usage_cache_from_environment = lambda: None
 
 
 def _config_path() -> Any:

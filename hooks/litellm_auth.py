@@ -14,6 +14,7 @@ custom_auth is set, unless `custom_auth_run_common_checks` is on, so the hand-ov
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -55,6 +56,14 @@ allowed_routes: frozenset[str] = frozenset()
 """The kinds that the current policy allows although they cannot be bounded; see `allow`."""
 
 
+_NUMERIC_HEADERS: Mapping[str, Callable[[str], object]] = {
+    "x-litellm-timeout": float,
+    "x-litellm-stream-timeout": float,
+    "x-litellm-keepalive-seconds": float,
+    "x-litellm-num-retries": int,
+}
+
+
 class AuthRefusal(ProxyException):
     """A refusal whose body keeps Farebox's code (LiteLLM would put the status in its place)."""
 
@@ -92,7 +101,25 @@ async def authenticate(request: Request, api_key: str | None) -> UserAPIKeyAuth 
     denial = _judge(role, request)
     if denial is not None:
         raise _denied(denial)
+    bad = _bad_number(request.headers)
+    if bad is not None:
+        raise AuthRefusal(
+            422, "invalid_request_error", "invalid_request", f"The header {bad} must be a number."
+        )
     return _master() if found is None else _caller(found)
+
+
+def _bad_number(headers: Mapping[str, str]) -> str | None:
+    """Return the name of a header whose number LiteLLM would fail to read, with a 500."""
+    for name, read in _NUMERIC_HEADERS.items():
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            read(value)
+        except ValueError:
+            return name
+    return None
 
 
 def _presented(request: Request, api_key: str | None) -> str:

@@ -3,10 +3,14 @@
 The count is that of OpenAI's o200k tokenizer, for every provider: how others differ is a factor in
 the policy (`providers`). Text is cut into slices before it is encoded, because the tokenizer takes
 quadratic time on a hostile text without a break; each cut adds one token at the most.
+
+The counts of slices are remembered, since a conversation sends its whole past again with every
+turn, and its tools and system text with every request. Only a digest and a number are kept.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from dataclasses import dataclass
@@ -30,7 +34,15 @@ MESSAGE_TOKENS = 4
 
 PRIMING_TOKENS = 3
 
+REMEMBERED_CHARS_MIN = 512
+"""A shorter text is counted about as fast as its count is found again."""
+
+REMEMBERED_MAX = 8_192
+"""How many counts are remembered, in about a megabyte; the oldest is forgotten for a new one."""
+
 _LOADING = threading.Lock()
+_REMEMBERING = threading.Lock()
+_remembered: dict[bytes, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +92,26 @@ def count_text(text: str) -> int:
     """Return the number of tokens of a text."""
     if not text:
         return 0
-    encode = _encoding().encode_ordinary
     if len(text) <= SLICE_CHARS:
-        return len(encode(text))
+        return _count_slice(text)
     return sum(
-        len(encode(text[start : start + SLICE_CHARS])) for start in range(0, len(text), SLICE_CHARS)
+        _count_slice(text[start : start + SLICE_CHARS])
+        for start in range(0, len(text), SLICE_CHARS)
     )
+
+
+def _count_slice(text: str) -> int:
+    if len(text) < REMEMBERED_CHARS_MIN:
+        return len(_encoding().encode_ordinary(text))
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    count = _remembered.get(digest)
+    if count is None:
+        count = len(_encoding().encode_ordinary(text))
+        with _REMEMBERING:  # Long requests are counted in threads.
+            if len(_remembered) >= REMEMBERED_MAX:
+                del _remembered[next(iter(_remembered))]
+            _remembered[digest] = count
+    return count
 
 
 def count_request(view: RequestView) -> TokenCounts:

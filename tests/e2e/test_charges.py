@@ -6,13 +6,20 @@ may be held, and every counter must be what the entries add up to.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
+import anthropic
+import httpx
+import openai
 import pytest
 
-from tests.support.stack import Account, Stack
+from tests.e2e.conftest import UPSTREAM_KEY
+from tests.support.stack import Line, Stack
 
 _numbers = itertools.count()
 
@@ -77,38 +84,41 @@ KINDS = {
 }
 
 
-def _ways() -> list[Any]:
-    ways: list[Any] = []
+WAYS = [
+    pytest.param(ask, group, stream, id=f"{ask.__name__}-{group}-{'stream' if stream else 'whole'}")
     for ask, groups in (
-        (chat, CHAT_GROUPS),
+        (chat, (*CHAT_GROUPS, "thinker")),
         (text_completion, ("writer", "claude-haiku")),
         (responses, CHAT_GROUPS),
         (messages, CHAT_GROUPS),
-    ):
-        for group in groups:
-            for kind, stream in itertools.product(KINDS, (False, True)):
-                if kind == "written" and not group.startswith("claude"):
-                    continue
-                if ask is text_completion and kind != "plain":
-                    continue
-                name = f"{ask.__name__}-{group}-{kind}-{'stream' if stream else 'whole'}"
-                ways.append(pytest.param(ask, group, kind, stream, id=name))
-    return ways
+    )
+    for group in groups
+    for stream in (False, True)
+]
 
 
-@pytest.mark.parametrize(("ask", "group", "kind", "stream"), _ways())
+@pytest.mark.parametrize(("ask", "group", "stream"), WAYS)
 def test_a_reported_usage_is_charged_to_the_nanodollar(
-    stack: Stack, ask: Ask, group: str, kind: str, stream: bool
+    stack: Stack, ask: Ask, group: str, stream: bool
 ) -> None:
-    with stack.accounting() as account:
-        ask(stack, group, prompt(KINDS[kind]), stream=stream)
+    kinds = [name for name in KINDS if name != "written" or group.startswith("claude")]
+    asked_for_usage: dict[str, Any] = {}
+    if ask is text_completion:
+        kinds = ["plain"]
+        if stream:
+            # Without it OpenAI's text completions report no usage in a stream.
+            asked_for_usage = {"stream_options": {"include_usage": True}}
+    with stack.accounting(entries=len(kinds)) as account:
+        for kind in kinds:
+            ask(stack, group, prompt(KINDS[kind]), stream=stream, **asked_for_usage)
         made = account()
-    assert made.charged == made.billed > 0
-    assert_served(made, group)
+    assert [line.cost for line in made.lines] == [call["cost_nano_usd"] for call in made.calls]
+    for line in made.lines:
+        assert line.cost > 0
+        assert_served(line, group)
 
 
-def assert_served(made: Account, group: str) -> None:
-    line = made.only
+def assert_served(line: Line, group: str) -> None:
     assert line.body["status"] == "ok"
     assert line.body["serving_group"] == group
     assert line.body["actual_nano_usd"] == line.cost
@@ -121,7 +131,7 @@ def test_embeddings_are_charged_to_the_nanodollar(stack: Stack) -> None:
         embeddings(stack, "embedder", prompt("prompt_tokens=12345"))
         made = account()
     assert made.charged == made.billed > 0
-    assert_served(made, "embedder")
+    assert_served(made.only, "embedder")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -133,3 +143,329 @@ def test_every_choice_is_charged(stack: Stack, group: str, stream: bool) -> None
     assert made.calls[0]["choices"] == 2
     assert made.charged == made.billed > 0
     assert made.only.body["tokens"]["output"] == 80
+
+
+# ── usage that nobody reported ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("group", CHAT_GROUPS)
+@pytest.mark.parametrize("ask", [chat, messages, responses])
+def test_an_answer_without_usage_is_charged_by_a_local_count(
+    stack: Stack, ask: Ask, group: str, stream: bool
+) -> None:
+    text = prompt("usage=none output_tokens=120", words="Tell me a long story " * 20)
+    with stack.accounting(wait_s=20) as account:
+        # LiteLLM can't read some answers without usage: the client then gets an error. Billed is
+        # billed all the same.
+        with suppress(openai.APIError, anthropic.APIError):
+            ask(stack, group, text, stream=stream)
+        made = account()
+    assert made.billed > 0
+    assert "estimated" in made.only.marks
+    assert_about(made.charged, made.billed)
+
+
+def assert_about(charged: int, billed: int) -> None:
+    """The local count's error: within a third, over several sends within the same."""
+    assert billed * 0.66 <= charged <= billed * 1.5, (charged, billed)
+
+
+def test_a_text_completion_streamed_without_usage_is_charged_by_a_local_count(
+    stack: Stack,
+) -> None:
+    with stack.accounting() as account:
+        text_completion(stack, "writer", prompt("output_tokens=90"), stream=True)
+        made = account()
+    assert "estimated" in made.only.marks
+    assert_about(made.charged, made.billed)
+
+
+# ── clients that leave ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("group", CHAT_GROUPS)
+def test_a_client_that_leaves_a_stream_is_charged_for_what_the_upstream_bills(
+    stack: Stack, group: str
+) -> None:
+    text = prompt("output_tokens=300 token_delay_ms=10", words="Count up slowly " * 30)
+    with stack.accounting() as account:
+        stream = stack.openai().chat.completions.create(
+            model=group, messages=[{"role": "user", "content": text}], stream=True
+        )
+        for number, _ in enumerate(stream):
+            if number == 60:
+                break
+        stream.close()
+        made = account()
+    assert made.calls[0]["ending"] == "client_left"
+    assert made.only.body["status"] == "cancelled"
+    assert "estimated" in made.only.marks
+    assert_about(made.charged, made.billed)
+
+
+@pytest.mark.parametrize("group", ["gpt-4o-mini", "claude-haiku"])
+@pytest.mark.parametrize("ask", [messages, responses])
+def test_a_client_that_leaves_another_endpoints_stream_is_charged_too(
+    stack: Stack, ask: Ask, group: str
+) -> None:
+    text = prompt("output_tokens=300 token_delay_ms=10", words="Count up slowly " * 30)
+    with stack.accounting() as account:
+        if ask is messages:
+            stream: Any = stack.anthropic().messages.create(
+                model=group,
+                max_tokens=400,
+                messages=[{"role": "user", "content": text}],
+                stream=True,
+            )
+        else:
+            stream = stack.openai().responses.create(model=group, input=text, stream=True)
+        for number, _ in enumerate(stream):
+            if number == 60:
+                break
+        stream.close()
+        made = account()
+    assert made.calls[0]["ending"] == "client_left"
+    assert made.only.body["status"] == "cancelled"
+    assert "estimated" in made.only.marks
+    assert_about(made.charged, made.billed)
+
+
+def test_a_client_that_leaves_before_the_answer_is_charged_in_full(stack: Stack) -> None:
+    with stack.accounting() as account:
+        with pytest.raises(openai.APITimeoutError):
+            chat_with(stack.openai(timeout=0.5), "gpt-4o-mini", prompt("delay_ms=1500"))
+        made = account()
+    assert made.charged == made.billed > 0
+    assert made.only.body["status"] in ("ok", "cancelled")
+
+
+def chat_with(client: openai.OpenAI, model: str, text: str, **more: Any) -> Any:
+    return client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": text}], **more
+    )
+
+
+# ── retries and fallbacks ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("ask", [chat, messages, responses])
+def test_a_retry_is_charged_once(stack: Stack, ask: Ask, stream: bool) -> None:
+    stack.simulator.script("gpt-4o-mini", "status=429", "output_tokens=33")
+    with stack.accounting() as account:
+        ask(stack, "gpt-4o-mini", prompt(), stream=stream)
+        made = account()
+    assert [call["status"] for call in made.calls] == [429, 200]
+    assert made.charged == made.billed > 0
+    assert made.only.attempts == [("gpt-4o-mini", "refused"), ("gpt-4o-mini", "ok")]
+    assert made.only.body["status"] == "ok"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("asked", "model", "served"),
+    [
+        ("first", "gpt-4o-mini", "second"),
+        ("first-anthropic", "claude-haiku-4-5", "gpt-4o-mini"),
+    ],
+)
+@pytest.mark.parametrize("ask", [chat, messages, responses])
+def test_a_fallback_is_charged_at_the_price_of_the_group_that_served(
+    stack: Stack, ask: Ask, asked: str, model: str, served: str, stream: bool
+) -> None:
+    stack.simulator.script(model, "status=500", "status=500")
+    asked_for_usage: dict[str, Any] = {}
+    if ask is chat and stream:
+        # LiteLLM asks for a stream's usage by itself only where the first group's provider knows
+        # that option; where it does not, the fallback's usage is not reported.
+        asked_for_usage = {"stream_options": {"include_usage": True}}
+    with stack.accounting() as account:
+        ask(stack, asked, prompt("output_tokens=33"), stream=stream, **asked_for_usage)
+        made = account()
+    assert [call["status"] for call in made.calls] == [500, 500, 200]
+    assert made.charged == made.billed > 0
+    assert "estimated" not in made.only.marks
+    line = made.only
+    assert line.attempts == [(asked, "refused"), (asked, "refused"), (served, "ok")]
+    assert (line.body["group"], line.body["serving_group"]) == (asked, served)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_the_answer_names_the_group_that_served(stack: Stack, stream: bool) -> None:
+    stack.simulator.script("gpt-4o-mini", "status=500", "status=500")
+    with stack.accounting() as account:
+        raw = stack.openai().chat.completions.with_raw_response.create(
+            model="first", messages=[{"role": "user", "content": prompt()}], stream=stream
+        )
+        if stream:
+            for _ in raw.parse():
+                pass
+        account()
+    assert raw.headers["x-farebox-model"] == "second"
+
+
+@pytest.mark.parametrize("ask", [chat, messages, responses, text_completion])
+def test_a_request_whose_every_attempt_fails_costs_nothing(stack: Stack, ask: Ask) -> None:
+    stack.simulator.script("*", *["status=500"] * 8)
+    with stack.accounting() as account:
+        with pytest.raises((openai.InternalServerError, anthropic.InternalServerError)) as failure:
+            ask(stack, "first", prompt())
+        made = account()
+    stack.simulator.reset()
+    assert "simulated error" in str(failure.value)
+    assert made.only.entry.kind == "voided"
+    assert made.charged == made.billed == 0
+    assert made.only.body["status"] == "error"
+    assert {status for _, status in made.only.attempts} == {"refused"}
+    assert {group for group, _ in made.only.attempts} == {"first", "second"}
+
+
+def test_a_failing_embedding_costs_nothing(stack: Stack) -> None:
+    stack.simulator.script("*", *["status=500"] * 8)
+    with stack.accounting() as account:
+        with pytest.raises(openai.InternalServerError):
+            embeddings(stack, "embedder", prompt())
+        made = account()
+    stack.simulator.reset()
+    assert made.only.entry.kind == "voided"
+    assert made.charged == 0
+
+
+# ── upstreams that die, hang or are not there ────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("group", ["gpt-4o-mini", "claude-haiku", "gemini-flash"])
+@pytest.mark.parametrize("ask", [chat, messages, responses])
+def test_a_stream_that_dies_on_the_way_is_charged(stack: Stack, ask: Ask, group: str) -> None:
+    text = prompt(
+        "output_tokens=200 token_delay_ms=5 die_after_tokens=100", words="Count up slowly " * 30
+    )
+    with stack.accounting(wait_s=20) as account:
+        with suppress(openai.APIError, anthropic.APIError, httpx.HTTPError):
+            ask(stack, group, text, stream=True)
+        made = account()
+    assert made.calls[0]["ending"] == "died"
+    assert "estimated" in made.only.marks
+    assert_about(made.charged, made.billed)
+
+
+@pytest.mark.parametrize("ask", [chat, messages, responses])
+def test_a_stream_that_dies_before_its_first_word_falls_back(stack: Stack, ask: Ask) -> None:
+    stack.simulator.script(
+        "gpt-4o-mini", "die_after_tokens=0 output_tokens=200", "die_after_tokens=0"
+    )
+    with stack.accounting() as account:
+        with suppress(openai.APIError, anthropic.APIError, httpx.HTTPError):
+            ask(stack, "first", prompt("output_tokens=100", words="Say it " * 50), stream=True)
+        made = account()
+    stack.simulator.reset()
+    assert_about(made.charged, made.billed)
+
+
+@pytest.mark.parametrize("group", ["hasty", "hasty-anthropic"])
+@pytest.mark.parametrize("ask", [chat, messages, responses])
+def test_a_time_out_is_charged_as_estimated(stack: Stack, ask: Ask, group: str) -> None:
+    with stack.accounting() as account:
+        with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)):
+            ask(stack, group, prompt("hang=1 output_tokens=200"))
+        made = account()
+    assert {call["ending"] for call in made.calls} == {"client_left"}
+    assert made.only.attempts == [(group, "cut_off")] * len(made.calls)
+    assert "estimated" in made.only.marks
+    assert made.charged > 0
+
+
+@pytest.mark.parametrize("ask", [chat, messages, responses])
+def test_a_refused_connection_costs_nothing(stack: Stack, ask: Ask) -> None:
+    with stack.accounting() as account:
+        with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)):
+            ask(stack, "nowhere", prompt())
+        made = account()
+    assert made.only.entry.kind == "voided"
+    assert made.charged == 0
+    assert {status for _, status in made.only.attempts} == {"not_sent"}
+
+
+# ── what a client may try ────────────────────────────────────────────────────────────────────────
+
+
+def test_two_requests_with_one_call_id_are_charged_once_each(stack: Stack) -> None:
+    client = stack.openai()
+
+    def send(_: int) -> None:
+        headers = {"x-litellm-call-id": "the-same-for-both"}
+        chat_with(client, "gpt-4o-mini", prompt("delay_ms=300"), extra_headers=headers)
+
+    with stack.accounting(entries=2) as account:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(send, range(2)))
+        made = account()
+    assert len(made.calls) == 2
+    assert sorted(line.cost for line in made.lines) == sorted(
+        call["cost_nano_usd"] for call in made.calls
+    )
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        {"no-log": True},
+        {"metadata": {"farebox": {"id": "another", "refused": {}}}},
+        {"litellm_metadata": {"farebox": {"id": "another"}}},
+        {"mock_response": "free of charge"},
+        {"fallbacks": ["claude-opus"]},
+        {"num_retries": 5},
+        {"api_key": "sk-of-the-client"},
+    ],
+    ids=lambda trick: next(iter(trick)),
+)
+def test_no_field_of_the_body_escapes_the_ledger(stack: Stack, trick: dict[str, Any]) -> None:
+    headers = {"x-litellm-num-retries": "5", "x-litellm-timeout": "0.001"}
+    with stack.accounting() as account:
+        chat_with(stack.openai(), "gpt-4o-mini", prompt(), extra_body=trick, extra_headers=headers)
+        made = account()
+    assert made.charged == made.billed > 0
+    assert_served(made.only, "gpt-4o-mini")
+    own_key = hashlib.sha256(UPSTREAM_KEY.encode()).hexdigest()
+    assert [call["authorized_with"] for call in made.calls] == [own_key]
+
+
+def test_a_client_cannot_add_retries_or_fallbacks(stack: Stack) -> None:
+    stack.simulator.script("gpt-4o-mini", *["status=500"] * 6)
+    body = {"fallbacks": ["claude-opus"], "num_retries": 5}
+    with stack.accounting() as account:
+        with pytest.raises(openai.InternalServerError):
+            chat_with(
+                stack.openai(),
+                "gpt-4o-mini",
+                prompt(),
+                extra_body=body,
+                extra_headers={"x-litellm-num-retries": "5"},
+            )
+        made = account()
+    stack.simulator.reset()
+    assert [call["model"] for call in made.calls] == ["gpt-4o-mini"] * 2
+    assert made.charged == 0
+
+
+# ── answers from LiteLLM's cache ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("group", ["gpt-4o-mini", "claude-haiku"])
+def test_an_answer_from_the_cache_costs_nothing(
+    caching_stack: Stack, group: str, stream: bool
+) -> None:
+    text = prompt("output_tokens=40")
+    with caching_stack.accounting() as account:
+        chat(caching_stack, group, text, stream=stream)
+        first = account()
+    with caching_stack.accounting() as account:
+        chat(caching_stack, group, text, stream=stream)
+        second = account()
+    assert first.charged == first.billed > 0
+    assert second.calls == []
+    assert second.charged == 0
+    assert "cache_hit" in second.only.marks
+    assert second.only.body["status"] == "ok"

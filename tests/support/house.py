@@ -32,7 +32,6 @@ from tests.support.proxy import MASTER_KEY, Pack, ProxyProcess, free_port, wait_
 from tests.support.stack import Books
 
 LEDGER = "house"
-PERIOD_KINDS = ("month",)
 
 
 class RedisProcess:
@@ -136,15 +135,17 @@ class House(Gate):
         )
 
     def __enter__(self) -> House:
-        self.redis.start()
-        self.langfuse.__enter__()
-        self.proxy.start()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.redis.end)
+            self.redis.start()
+            stack.enter_context(self.langfuse)
+            stack.callback(self.proxy.stop)
+            self.proxy.start()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.proxy.stop()
-        self.langfuse.__exit__()
-        self.redis.end()
+        self._stack.close()
 
     def entry_of(self, response: Any) -> dict[str, Any]:
         """Return the entry of an answered request, by its decision, once it stands."""
@@ -252,7 +253,6 @@ def _pack(folder: Path, base_url: str) -> Pack:
         config["model_list"] += [
             group("embedder", "openai/text-embedding-3-small", base_url),
             group("writer", "gpt-3.5-turbo-instruct", base_url),
-            group("mystery", "openai/nobody-knows-its-price", base_url),
             group("first", "openai/gpt-4o-mini", base_url),
             group("second", "anthropic/claude-sonnet-5-5", base_url),
             group("plain", "openai/gpt-3.5-turbo", base_url),
@@ -281,6 +281,7 @@ class Pair(Gate):
         return ProxyProcess(
             self.pack,
             workers=2,
+            cwd=self.folder,
             environment={"LANGFUSE_HOST": self.nobody.url, "LANGFUSE_BASE_URL": self.nobody.url},
         )
 

@@ -100,8 +100,10 @@ class ProxyProcess:
         workers: int = 1,
         environment: Mapping[str, str] | None = None,
         home: Path | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self.pack = pack
+        self.cwd = cwd or pack.folder
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.workers = workers
@@ -123,6 +125,11 @@ class ProxyProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, wait: bool = True) -> None:
         """Start it, and wait until it serves."""
         command = [
@@ -136,11 +143,14 @@ class ProxyProcess:
             "--num_workers",
             str(self.workers),
         ]
+        if self.workers > 1:
+            # A worker that starts for longer than uvicorn's five seconds would be killed.
+            command += ["--timeout_worker_healthcheck", "120"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 env=self._environment,
-                cwd=self.pack.folder,
+                cwd=self.cwd,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -77,7 +77,17 @@ def test_a_connection_cut_in_the_answer_may_have_been_billed() -> None:
 
 
 def test_an_answer_that_could_not_be_read_was_billed() -> None:
-    assert fate_of(chained(internal(), KeyError("usage"))) is Fate.MAYBE_BILLED
+    assert fate_of(chained(internal(), KeyError("usage"))) is Fate.UNREADABLE
+
+
+def test_an_answer_of_geminis_that_could_not_be_read_was_billed() -> None:
+    """LiteLLM gives it a status of its own, 400, which the provider never sent."""
+    error = litellm.BadRequestError(
+        "GeminiException - Error converting to valid response block=usageMetadata not found",
+        model="m",
+        llm_provider="gemini",
+    )
+    assert fate_of(chained(error, ValueError("usageMetadata not found"))) is Fate.UNREADABLE
 
 
 def test_a_refusal_by_litellm_itself_costs_nothing() -> None:

@@ -31,7 +31,7 @@ class Inner(Strict):
 
 class Outer(Strict):
     name: str
-    things: dict[str, Inner] = {}
+    things: dict[str, Inner] = Field(default_factory=dict)
     listed: tuple[Inner, ...] = ()
 
 
@@ -159,6 +159,7 @@ def test_the_digest_names_the_bytes() -> None:
 
 def test_the_nearest_word_is_suggested_else_a_few_known_ones() -> None:
     assert did_you_mean("fast", ["FAST", "NORMAL"]) == "did you mean `FAST`?"
+    assert did_you_mean("opus", ["claude-opus", "minimax"]) == "did you mean `claude-opus`?"
     assert did_you_mean("zzz", ["b", "a"]) == "known here: a, b"
     assert did_you_mean("zzz", []) == ""
 

@@ -1,0 +1,1 @@
+"""What Farebox costs in time: as ratios, with and without it in one run. See README.md here."""

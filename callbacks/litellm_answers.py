@@ -1,0 +1,162 @@
+"""What an answer says of itself, read from the shapes in which LiteLLM 1.106 hands it over.
+
+Usage, cost, who served it, whether its client stayed; and for answers that LiteLLM could not read
+or lost on the way, what can still be known of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import litellm
+
+from budgets import money
+from budgets.open_requests import OpenRequest, Terms
+from budgets.prices import TokenUsage
+from callbacks.closing import Answer, terms_of
+from callbacks.usage import as_mapping, read_usage, response_text
+
+
+def nano(cost: object) -> int | None:
+    """Return LiteLLM's cost in nanodollars; None where it gives none."""
+    if isinstance(cost, bool) or not isinstance(cost, int | float):
+        return None
+    return money.from_usd(cost)
+
+
+def read_answer(
+    request: OpenRequest, kwargs: Mapping[str, Any], response: Any, payload: Mapping[str, Any]
+) -> Answer:
+    """Return what LiteLLM's success event says of an answer."""
+    cache_hit = kwargs.get("cache_hit") is True or "api_call_start_time" not in kwargs
+    given = as_mapping(payload.get("metadata")).get("usage_object")
+    usage = read_usage(given)
+    if usage is None:
+        given = as_mapping(response).get("usage")
+        usage = read_usage(given)
+    reported = usage is not None and not _counted_by_litellm(request, as_mapping(given))
+    if not cache_hit:
+        usage, whole = completed(usage, terms_of(request, request.open_attempt()), response)
+        reported = reported and whole
+    return Answer(
+        cost_nano_usd=nano(kwargs.get("response_cost")),
+        usage=usage,
+        usage_reported=reported,
+        cache_hit=cache_hit,
+        serving_model=_serving_model(kwargs, response, payload),
+        provider=_text(kwargs.get("custom_llm_provider")),
+    )
+
+
+def answer_of_response(request: OpenRequest, response: Any) -> Answer:
+    """Return what an answer itself says, for one that LiteLLM sent on and could not log."""
+    fields = as_mapping(response)
+    hidden = as_mapping(getattr(response, "_hidden_params", None))
+    usage, whole = completed(
+        read_usage(fields.get("usage")), terms_of(request, request.open_attempt()), response
+    )
+    return Answer(
+        cost_nano_usd=None,
+        usage=usage,
+        usage_reported=whole,
+        cache_hit=hidden.get("cache_hit") is True,
+        serving_model=_text(fields.get("model")),
+        provider=_text(hidden.get("custom_llm_provider")),
+    )
+
+
+def completed(usage: TokenUsage | None, terms: Terms, response: object) -> tuple[TokenUsage, bool]:
+    """Return the usage with a local count in place of what nobody reported, and whether none was.
+
+    Nothing is answered without input: where LiteLLM says 0, no usage was reported, and it counted
+    the words of the answer alone.
+    """
+    if usage is not None and usage.input_tokens > 0:
+        return usage, True
+    output = usage.output_tokens if usage is not None else 0
+    return TokenUsage(terms.input_tokens, output or count_tokens(response_text(response))), False
+
+
+def count_tokens(text: str) -> int:
+    """Return a text's tokens by the count that serves for every provider."""
+    return int(litellm.token_counter(model="gpt-4o", text=text)) if text else 0
+
+
+def unread_output_tokens(request_data: Mapping[str, Any]) -> int | None:
+    """Return the output of an answer that LiteLLM got and could not read; None if it is unknown."""
+    details = getattr(request_data.get("litellm_logging_obj"), "model_call_details", None)
+    raw = as_mapping(details).get("original_response")
+    if not isinstance(raw, str):
+        return None
+    try:
+        answer = json.loads(raw)
+    except ValueError:
+        return None
+    usage = read_usage(as_mapping(answer).get("usage"))
+    if usage is not None and usage.output_tokens:
+        return usage.output_tokens
+    return count_tokens(response_text(answer)) or None
+
+
+def relayed_output_tokens(request: OpenRequest) -> int | None:
+    """Return the tokens of a stream's words that arrived; None where LiteLLM does not say.
+
+    Its streams of Responses can count what they relayed, for clients that leave.
+    """
+    partial = getattr(request.stream_object, "partial_response_on_disconnect", None)
+    if not callable(partial):
+        return None
+    usage = read_usage(as_mapping(getattr(partial(), "response", None)).get("usage"))
+    return usage.output_tokens if usage is not None else None
+
+
+def client_left(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
+    """Say whether the client went away before the end of its stream."""
+    params = as_mapping(kwargs.get("litellm_params"))
+    if as_mapping(params.get("metadata")).get("client_disconnected") is True:
+        return True
+    return as_mapping(payload.get("error_information")).get("error_class") == "ClientDisconnected"
+
+
+def _counted_by_litellm(request: OpenRequest, usage: Mapping[str, Any]) -> bool:
+    """Say whether a stream ended without a usage report, so that LiteLLM counted its words.
+
+    The wrapper keeps the provider's chunks; one of them carries the usage where it was reported.
+    Streams that are not made of such chunks (Responses, Anthropic) report usage in their events:
+    LiteLLM's own count in place of it has no details, which providers always give.
+    """
+    chunks = getattr(request.stream_object, "chunks", None)
+    if isinstance(chunks, list) and chunks:
+        return not any(getattr(chunk, "usage", None) is not None for chunk in chunks)
+    if not request.stream or request.facts["call_type"] not in ("aresponses", "anthropic_messages"):
+        return False
+    details = [
+        name for name, value in usage.items() if "details" in name or "cache" in name if value
+    ]
+    return not details
+
+
+def _serving_model(
+    kwargs: Mapping[str, Any], response: object, payload: Mapping[str, Any]
+) -> str | None:
+    """Return the provider's own name of the model, where anything still knows it.
+
+    The answer's `model` has been overwritten with the group's name by now, except after a fallback;
+    the raw text of an answer that was not streamed keeps it. For streams only the name that was
+    asked for is known.
+    """
+    raw = kwargs.get("original_response")
+    if isinstance(raw, str):
+        start = raw.find('"model":')
+        if start >= 0:
+            rest = raw[start + 8 : start + 240].lstrip()
+            if rest.startswith('"'):
+                return rest[1:].split('"', 1)[0][:120] or None
+    named = _text(payload.get("model"))
+    return named.rpartition("/")[2][:120] if named else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

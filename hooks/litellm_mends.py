@@ -1,0 +1,74 @@
+"""What is put right in LiteLLM 1.106 at start, a function each. Called once a worker.
+
+Only what no setting of LiteLLM's can do is here, and each goes when LiteLLM no longer needs it:
+`tests/e2e/test_hostile.py` fails without them.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from fastapi import Request
+from litellm.proxy import proxy_server
+from litellm.proxy.auth import user_api_key_auth
+from litellm.proxy.db.exception_handler import PrismaDBExceptionHandler
+
+from hooks.litellm_auth import AuthRefusal
+
+
+def apply() -> None:
+    """Put everything right; doing it again changes nothing."""
+    infer_no_redis()
+    suspect_no_database()
+    read_objects_only()
+
+
+def infer_no_redis() -> None:
+    """Keep LiteLLM from taking the ledger's Redis for its own counters only because of `REDIS_URL`.
+
+    It would cost every request several round trips, and LiteLLM's counter script runs INCRBYFLOAT,
+    after which a Redis 6.2 that was built with libc's malloc writes past its argument vector and
+    dies. Whoever wants LiteLLM on Redis says so in `general_settings.coordination_redis`. LiteLLM
+    calls this function after it has made the callbacks.
+    """
+    proxy_server._build_redis_usage_cache_from_environment = lambda: None
+
+
+def suspect_no_database() -> None:
+    """Let LiteLLM's own refusals keep their status where its database client is not installed.
+
+    For every error of its authentication (a body that is no object, a field that it bans) LiteLLM
+    asks whether it is one of the database's, imports `prisma` for that, and without it answers with
+    a bare 500. Without the client there is no database, so the answer is known.
+    """
+    if find_spec("prisma") is not None:
+        return
+    for name in vars(PrismaDBExceptionHandler):
+        if name.startswith("is_"):
+            setattr(PrismaDBExceptionHandler, name, staticmethod(_never))
+
+
+def _never(*_: object, **__: object) -> bool:
+    return False
+
+
+def read_objects_only() -> None:
+    """Refuse a body that is JSON but no object, where LiteLLM would fail with a 500.
+
+    LiteLLM treats the refusal like a body that is no JSON: it finds out who asks, then raises it.
+    """
+    read = vars(user_api_key_auth)["read_request_body"]
+    if hasattr(read, "farebox"):
+        return
+
+    async def read_object(request: Request | None) -> dict[str, Any]:
+        body: object = await read(request=request)
+        if not isinstance(body, dict):
+            raise AuthRefusal(
+                422, "invalid_request_error", "invalid_request", "The body must be a JSON object."
+            )
+        return body
+
+    vars(read_object)["farebox"] = True  # How it is known the second time.
+    vars(user_api_key_auth)["read_request_body"] = read_object
