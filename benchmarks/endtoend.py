@@ -127,7 +127,7 @@ async def _burst(proxy: ProxyProcess, scenario: Scenario) -> Burst:
 
 
 def _runs(pid: int) -> bool:
-    """Say whether a child of ours still runs; one that has ended and was not waited for does not."""
+    """Say whether a child process of ours still runs."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     except ChildProcessError:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -19,7 +20,14 @@ from budgets import embedded
 from budgets.connection import AsyncClient, check_server, connect
 from budgets.home import Home
 from budgets.inflight import InFlight
-from budgets.ledger import Ledger, LedgerUnavailable, Settled, Settlement, ThresholdEvent
+from budgets.ledger import (
+    Ledger,
+    LedgerUnavailable,
+    RefusalRecord,
+    Settled,
+    Settlement,
+    ThresholdEvent,
+)
 from budgets.open_requests import OpenRequest, OpenRequests
 from budgets.redis_store import RedisLedger
 from budgets.sweeper import Sweeper
@@ -28,8 +36,9 @@ log = structlog.get_logger("farebox.ledger")
 
 PROBE_INTERVAL_S = 0.25
 SETTLE_BACKOFF_MAX_S = 5.0
-PENDING_SETTLES_MAX = 100_000
-"""Bound of the settles that wait for the store; beyond it a hold is left to its lease."""
+PENDING_MAX = 20_000
+"""Bound of the writes that wait for the store in memory. Beyond it a hold is left to its lease, and
+a refusal is lost."""
 
 
 @dataclass(slots=True)
@@ -87,6 +96,17 @@ class Runtime:
             request, lambda: self.ledger.void(request.request_id, body, counters)
         )
 
+    async def refuse(self, record: RefusalRecord) -> None:
+        """Record a refusal; while the store is away, as soon as it is back."""
+        call = partial(self.ledger.refuse, record)
+        if self.available:
+            try:
+                await call()
+                return
+            except LedgerUnavailable as error:
+                self.lost(error)
+        self.spawn(self._repeat(record.decision_id, call))
+
     async def _end(
         self, request: OpenRequest, call: Callable[[], Awaitable[Settled]]
     ) -> Settled | None:
@@ -101,9 +121,9 @@ class Runtime:
         announce(settled.events)
         return settled
 
-    async def _repeat(self, request_id: str, call: Callable[[], Awaitable[Settled]]) -> None:
-        if len(self.pending) >= PENDING_SETTLES_MAX:
-            log.error("settle_left_to_lease", request_id=request_id)
+    async def _repeat(self, request_id: str, call: Callable[[], Awaitable[object]]) -> None:
+        if len(self.pending) >= PENDING_MAX:
+            log.error("ledger_write_given_up", request_id=request_id)
             return
         self.pending.add(request_id)
         try:

@@ -313,7 +313,7 @@ class Governor:
         if estimate is not None:
             facts["estimate_nano_usd"] = estimate
         runtime = self._worker.runtime
-        if runtime is not None and runtime.available:
+        if runtime is not None:
             record = RefusalRecord(
                 decision_id=case.decision_id,
                 code=code.value,
@@ -322,10 +322,7 @@ class Governor:
                 stats_period=self._stats_period(case),
                 counters=totals.of_refusal(code.value, decision.category if decision else None),
             )
-            try:
-                await runtime.ledger.refuse(record)
-            except LedgerUnavailable as error:
-                runtime.lost(error)
+            await runtime.refuse(record)
         REFUSED.labels(code.value).inc()
         log.info(
             "request_refused",

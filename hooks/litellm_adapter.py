@@ -314,10 +314,16 @@ def _incoming(data: dict[str, Any], call_type: str, auth: Any) -> Incoming:
         },
         key_name=getattr(auth, "key_alias", None) or getattr(auth, "key_name", None),
         team=getattr(auth, "team_id", None),
-        user=getattr(auth, "user_id", None),
+        user=_user_of(auth),
         role=str(farebox.get("role") or ""),
         allowed_groups=tuple(farebox.get("groups") or ()),
     )
+
+
+def _user_of(auth: Any) -> str | None:
+    """Return the user that a key names; LiteLLM's own name for the master key is nobody's."""
+    user = getattr(auth, "user_id", None)
+    return None if user == proxy_server.litellm_proxy_admin_name else user
 
 
 def _keep_own_metadata(data: dict[str, Any], call_type: str) -> None:
