@@ -138,6 +138,7 @@ async def _measured(
     session: aiohttp.ClientSession, proxy: ProxyProcess, scenario: Scenario
 ) -> Burst:
     base_url = proxy.base_url
+    governed = proxy.pack.folder.name == "farebox"
     bodies = [_body(scenario) for _ in range(scenario.clients * scenario.requests)]
     latencies_ms: list[float] = []
 
@@ -150,6 +151,10 @@ async def _measured(
                 if response.status != 200 or (scenario.stream and "[DONE]" not in text):
                     raise SystemExit(f"{base_url} answered {response.status}: {text[:500]}")
             latencies_ms.append((time.perf_counter() - start) * 1000)
+            if ("x-farebox-decision" in response.headers) != governed:
+                raise SystemExit(
+                    f"{base_url}: the header of a decision should be there: {governed}"
+                )
 
     cpu = cpu_ms(proxy.pid)
     start = time.perf_counter()

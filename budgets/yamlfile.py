@@ -194,7 +194,7 @@ def _check_depth(text: str, name: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEPTH_MAX:
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else 1
                 raise ConfigErrors([Finding(name, line, "", "too large or too deeply nested")])
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1

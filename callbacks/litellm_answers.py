@@ -103,13 +103,21 @@ def unread_output_tokens(request_data: Mapping[str, Any]) -> int | None:
 def relayed_output_tokens(request: OpenRequest) -> int | None:
     """Return the tokens of a stream's words that arrived; None where LiteLLM does not say.
 
-    Its streams of Responses can count what they relayed, for clients that leave.
+    Its streams of Responses can count what they relayed, for clients that leave; the others keep
+    the provider's chunks.
     """
-    partial = getattr(request.stream_object, "partial_response_on_disconnect", None)
-    if not callable(partial):
-        return None
-    usage = read_usage(as_mapping(getattr(partial(), "response", None)).get("usage"))
-    return usage.output_tokens if usage is not None else None
+    stream: Any = request.stream_object
+    partial = getattr(stream, "partial_response_on_disconnect", None)
+    event = partial() if callable(partial) else None
+    if event is not None:
+        usage = read_usage(as_mapping(getattr(event, "response", None)).get("usage"))
+        return usage.output_tokens if usage is not None else None
+    chunks = _provider_chunks(stream)
+    if chunks:
+        return count_tokens("".join(response_text(chunk) for chunk in chunks))
+    # A stream of Responses that keeps what was generated, and has nothing.
+    counts = hasattr(getattr(stream, "_billing_source", stream), "_generated_content")
+    return 0 if counts else None
 
 
 def client_left(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
@@ -120,6 +128,20 @@ def client_left(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
     return as_mapping(payload.get("error_information")).get("error_class") == "ClientDisconnected"
 
 
+_WRAPPED_IN = ("_billing_source", "_source_iterator", "litellm_custom_stream_wrapper")
+_WRAPPERS_MAX = 4
+
+
+def _provider_chunks(stream: object) -> list[Any]:
+    """Return the chunks that the innermost of LiteLLM's stream wrappers has kept, if any."""
+    for _ in range(_WRAPPERS_MAX):
+        chunks = getattr(stream, "chunks", None)
+        if isinstance(chunks, list) and chunks:
+            return chunks
+        stream = next((s for n in _WRAPPED_IN if (s := getattr(stream, n, None)) is not None), None)
+    return []
+
+
 def _counted_by_litellm(request: OpenRequest, usage: Mapping[str, Any]) -> bool:
     """Say whether a stream ended without a usage report, so that LiteLLM counted its words.
 
@@ -127,8 +149,8 @@ def _counted_by_litellm(request: OpenRequest, usage: Mapping[str, Any]) -> bool:
     Streams that are not made of such chunks (Responses, Anthropic) report usage in their events:
     LiteLLM's own count in place of it has no details, which providers always give.
     """
-    chunks = getattr(request.stream_object, "chunks", None)
-    if isinstance(chunks, list) and chunks:
+    chunks = _provider_chunks(request.stream_object)
+    if chunks:
         return not any(getattr(chunk, "usage", None) is not None for chunk in chunks)
     if not request.stream or request.facts["call_type"] not in ("aresponses", "anthropic_messages"):
         return False

@@ -103,8 +103,8 @@ def compile_phrase(phrase: str) -> Phrase:
         parts.append(re.escape(word))
         if word[0].isalnum():
             # A look back after the word lets the search for it stay a plain one.
-            parts.append(rf"(?<!\w{re.escape(word)})")
-        parts.append(r"\w*" if is_open else (r"\b" if word[-1].isalnum() else ""))
+            parts.append(rf"(?<![^\W_]{re.escape(word)})")
+        parts.append(r"\w*" if is_open else (r"(?![^\W_])" if word[-1].isalnum() else ""))
     if not parts or gap:
         raise PhraseError(f"`{phrase}` needs a word at its end")
     if not anchors:

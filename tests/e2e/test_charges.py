@@ -148,9 +148,19 @@ def test_every_choice_is_charged(stack: Stack, group: str, stream: bool) -> None
 # ── usage that nobody reported ───────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("group", CHAT_GROUPS)
-@pytest.mark.parametrize("ask", [chat, messages, responses])
+@pytest.mark.parametrize(
+    ("ask", "group", "stream"),
+    [
+        *((chat, group, stream) for group in CHAT_GROUPS for stream in (False, True)),
+        (messages, "claude-haiku", False),
+        (messages, "claude-haiku", True),
+        (messages, "gpt-4o-mini", True),
+        (responses, "gpt-4o-mini", False),
+        (responses, "gpt-4o-mini", True),
+        (responses, "claude-haiku", False),
+        (responses, "claude-haiku", True),
+    ],
+)
 def test_an_answer_without_usage_is_charged_by_a_local_count(
     stack: Stack, ask: Ask, group: str, stream: bool
 ) -> None:
@@ -246,6 +256,12 @@ def chat_with(client: openai.OpenAI, model: str, text: str, **more: Any) -> Any:
     )
 
 
+FALLBACKS = {
+    "first": ("gpt-4o-mini", "second"),
+    "first-anthropic": ("claude-haiku-4-5", "gpt-4o-mini"),
+}
+"""Groups with a fallback: the model that fails, the group that serves instead."""
+
 # ── retries and fallbacks ────────────────────────────────────────────────────────────────────────
 
 
@@ -262,18 +278,21 @@ def test_a_retry_is_charged_once(stack: Stack, ask: Ask, stream: bool) -> None:
     assert made.only.body["status"] == "ok"
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(
-    ("asked", "model", "served"),
+    ("ask", "asked", "stream"),
     [
-        ("first", "gpt-4o-mini", "second"),
-        ("first-anthropic", "claude-haiku-4-5", "gpt-4o-mini"),
+        (chat, "first", False),
+        (chat, "first", True),
+        (chat, "first-anthropic", True),
+        (messages, "first", True),
+        (messages, "first-anthropic", False),
+        (responses, "first-anthropic", True),
     ],
 )
-@pytest.mark.parametrize("ask", [chat, messages, responses])
 def test_a_fallback_is_charged_at_the_price_of_the_group_that_served(
-    stack: Stack, ask: Ask, asked: str, model: str, served: str, stream: bool
+    stack: Stack, ask: Ask, asked: str, stream: bool
 ) -> None:
+    model, served = FALLBACKS[asked]
     stack.simulator.script(model, "status=500", "status=500")
     asked_for_usage: dict[str, Any] = {}
     if ask is chat and stream:
@@ -305,7 +324,7 @@ def test_the_answer_names_the_group_that_served(stack: Stack, stream: bool) -> N
     assert raw.headers["x-farebox-model"] == "second"
 
 
-@pytest.mark.parametrize("ask", [chat, messages, responses, text_completion])
+@pytest.mark.parametrize("ask", [chat, messages])
 def test_a_request_whose_every_attempt_fails_costs_nothing(stack: Stack, ask: Ask) -> None:
     stack.simulator.script("*", *["status=500"] * 8)
     with stack.accounting() as account:
@@ -335,8 +354,17 @@ def test_a_failing_embedding_costs_nothing(stack: Stack) -> None:
 # ── upstreams that die, hang or are not there ────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("group", ["gpt-4o-mini", "claude-haiku", "gemini-flash"])
-@pytest.mark.parametrize("ask", [chat, messages, responses])
+@pytest.mark.parametrize(
+    ("ask", "group"),
+    [
+        (chat, "gpt-4o-mini"),
+        (chat, "gemini-flash"),
+        (messages, "claude-haiku"),
+        (messages, "gpt-4o-mini"),
+        (responses, "gpt-4o-mini"),
+        (responses, "claude-haiku"),
+    ],
+)
 def test_a_stream_that_dies_on_the_way_is_charged(stack: Stack, ask: Ask, group: str) -> None:
     text = prompt(
         "output_tokens=200 token_delay_ms=5 die_after_tokens=100", words="Count up slowly " * 30
@@ -363,8 +391,9 @@ def test_a_stream_that_dies_before_its_first_word_falls_back(stack: Stack, ask: 
     assert_about(made.charged, made.billed)
 
 
-@pytest.mark.parametrize("group", ["hasty", "hasty-anthropic"])
-@pytest.mark.parametrize("ask", [chat, messages, responses])
+@pytest.mark.parametrize(
+    ("ask", "group"), [(chat, "hasty"), (messages, "hasty-anthropic"), (responses, "hasty")]
+)
 def test_a_time_out_is_charged_as_estimated(stack: Stack, ask: Ask, group: str) -> None:
     with stack.accounting() as account:
         with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)):

@@ -76,9 +76,9 @@ def category_edit(name: str, **constraints: object) -> Edit:
     return edit
 
 
-def chat(text: str, model: str = "auto", **fields: Any) -> RequestView:
-    """Return the view of a chat request with one user message."""
-    body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+def chat(content: object, model: str = "auto", **fields: Any) -> RequestView:
+    """Return the view of a chat request with one user message, of text or of parts."""
+    body = {"model": model, "messages": [{"role": "user", "content": content}], **fields}
     return read_request(body, "acompletion")
 
 

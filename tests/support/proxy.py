@@ -23,7 +23,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 MASTER_KEY = "sk-farebox-tests-9f2c77b1e0d84c55"
-READY_S_MAX = 90.0
+READY_S_MAX = 150.0
 STOP_S_MAX = 30.0
 _T = TypeVar("_T")
 
