@@ -60,7 +60,7 @@ def test_size_raises_a_light_task() -> None:
 
 
 def test_the_size_is_input_plus_the_smaller_of_expected_output_and_max_tokens() -> None:
-    said = {"metadata": {"expected_output_tokens": 2_000}}
+    said: dict[str, Any] = {"metadata": {"expected_output_tokens": 2_000}}
     assert decided(chat("Hello!", **said)).category == "NORMAL"
     small = decided(chat("Hello!", max_tokens=100, **said))
     assert (small.category, small.expected_output_tokens) == ("FAST", 100)

@@ -65,7 +65,7 @@ def test_600_tasks_routed_cost_14_64() -> None:
 
 def test_50_developers_save_2721_60_a_year() -> None:
     routed, frontier = 5 * routed_month(), 5 * TASKS * TASK["reason"]
-    assert (usd(routed), usd(frontier)) == (Decimal("73.20"), 300)
+    assert (usd(routed), usd(frontier)) == (Decimal("73.20"), Decimal(300))
     assert usd(12 * (frontier - routed)) == Decimal("2721.60")
 
 

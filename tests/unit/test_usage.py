@@ -103,7 +103,8 @@ def test_the_text_of_an_answer_is_found_in_each_dialect() -> None:
 
 
 def test_what_is_no_answer_has_no_text() -> None:
-    for odd in (None, 5, "x", [], {"choices": "x"}, {"choices": [None]}):
+    odds: list[object] = [None, 5, "x", [], {"choices": "x"}, {"choices": [None]}]
+    for odd in odds:
         assert response_text(odd) == ""
     loop: dict[str, Any] = {"text": "a"}
     loop["message"] = loop
