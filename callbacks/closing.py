@@ -62,7 +62,8 @@ def answer_cost(answer: Answer, terms: Terms) -> Cost:
     if answer.cache_hit:
         return Cost(0, False)
     if answer.usage is None:
-        return Cost(terms.price.cost(TokenUsage(terms.input_tokens, 0)), True)
+        own = terms.price.cost(TokenUsage(terms.input_tokens, 0))
+        return Cost(own or answer.cost_nano_usd or 0, True)
     own = terms.price.cost(answer.usage)
     theirs = answer.cost_nano_usd
     if not answer.usage_reported:

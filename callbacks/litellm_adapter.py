@@ -17,7 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -67,8 +70,9 @@ class FareboxCallback(CustomLogger):
         if open_attempt is not None and nested:
             return None
         if open_attempt is not None:
-            # The attempt before ended without an event: a stream that died before its first word.
-            _end_lost(request, output_tokens=0, error="StreamDied")
+            # The attempt before ended without an event: a stream that failed before its first word.
+            # LiteLLM begins the next one while it handles that failure.
+            _end_unopened(request, sys.exc_info()[1])
         group = _metadata_of(kwargs).get("model_group")
         attempt = request.begin_attempt(group if isinstance(group, str) else request.group)
         used = request.ended_cost_nano_usd()
@@ -131,7 +135,7 @@ class FareboxCallback(CustomLogger):
         if request is None or request.finished:
             return
         attempt = request.open_attempt()
-        if attempt is None:
+        if attempt is None or _failed_before(attempt, end_time):
             return
         error = type(kwargs.get("exception")).__name__
         partial = answers.nano(kwargs.get("response_cost"))
@@ -143,7 +147,7 @@ class FareboxCallback(CustomLogger):
         elif request.answer_started:
             # A stream died whose words LiteLLM did not count. It may go on by a fallback; if not,
             # nobody else may close it (/v1/messages served through /v1/responses).
-            _watch(request, lambda: _close_dead_stream(request, attempt, error))
+            _watch(request, lambda: _close_dead_stream(request, attempt, kwargs.get("exception")))
 
     async def async_post_call_success_hook(
         self, data: dict[str, Any], user_api_key_dict: Any, response: Any
@@ -171,7 +175,7 @@ class FareboxCallback(CustomLogger):
         request.closing = True
         worker = runtime.current()
         if worker is not None:
-            worker.spawn(_close_failed(request, type(original_exception).__name__, request_data))
+            worker.spawn(_close_failed(request, original_exception, request_data))
 
 
 def _trace_refusal(request_data: Mapping[str, Any]) -> None:
@@ -191,16 +195,20 @@ def _trace_refusal(request_data: Mapping[str, Any]) -> None:
 
 
 async def _close_failed(
-    request: OpenRequest, error: str, request_data: Mapping[str, object]
+    request: OpenRequest, exception: BaseException | None, request_data: Mapping[str, object]
 ) -> None:
     if request.open_attempt() is not None and request.answer_started:
         # The event with the partial count stands in LiteLLM's logging queue: give it a moment.
         request.failing = asyncio.Event()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(request.failing.wait(), PARTIAL_COST_GRACE_S)
+    error = type(exception).__name__
     if request.open_attempt() is not None:
         told = answers.relayed_output_tokens(request) if request.answer_started else None
-        _end_lost(request, error, told)
+        if request.stream and not told and answers.is_litellms(exception):
+            _end_unopened(request, exception, told)
+        else:
+            _end_lost(request, error, told)
     await _finish(
         request,
         close(request, status="error", error=error),
@@ -230,9 +238,41 @@ async def _close_unlogged(request: OpenRequest, response: Any) -> None:
     await _finish(request, close(request, status="ok", answer=answer), trace=(None, response))
 
 
-async def _close_dead_stream(request: OpenRequest, attempt: Attempt, error: str) -> None:
+async def _close_dead_stream(
+    request: OpenRequest, attempt: Attempt, exception: BaseException | None
+) -> None:
     if request.open_attempt() is attempt:
-        await _close_failed(request, error, {})
+        await _close_failed(request, exception, {})
+
+
+def _failed_before(attempt: Attempt, failed: object) -> bool:
+    """Say whether a failure is that of an earlier attempt: its event can come late."""
+    if not isinstance(failed, datetime):
+        return False
+    ago_s = (datetime.now(failed.tzinfo) - failed).total_seconds()
+    return time.monotonic_ns() - int(ago_s * 1e9) < attempt.started_ns
+
+
+def _end_unopened(
+    request: OpenRequest, exception: BaseException | None, output_tokens: int | None = 0
+) -> None:
+    """End an attempt whose stream brought no word, by what became of it.
+
+    Some providers' streams (Gemini's) are sent only when their first word is asked for: an error
+    status then comes out of the stream, and no event of LiteLLM's tells of it.
+    """
+    attempt = request.open_attempt()
+    if attempt is None:
+        return
+    attempt.error = type(exception).__name__ if exception is not None else "StreamDied"
+    fate = fate_of(exception) if exception is not None else Fate.MAYBE_BILLED
+    match fate:
+        case Fate.NOT_SENT:
+            attempt.end("not_sent")
+        case Fate.REFUSED:
+            attempt.end("refused")
+        case _:
+            _end_lost(request, attempt.error, output_tokens)
 
 
 def _end_lost(request: OpenRequest, error: str, output_tokens: int | None = None) -> None:

@@ -120,6 +120,11 @@ def relayed_output_tokens(request: OpenRequest) -> int | None:
     return 0 if counts else None
 
 
+def is_litellms(exception: BaseException | None) -> bool:
+    """Say whether an error is LiteLLM's own, which speaks for the provider, and not a hook's."""
+    return type(exception).__module__.startswith(("litellm.", "httpx"))
+
+
 def client_left(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
     """Say whether the client went away before the end of its stream."""
     params = as_mapping(kwargs.get("litellm_params"))

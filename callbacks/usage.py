@@ -51,11 +51,14 @@ def read_usage(usage: object) -> TokenUsage | None:
         given_in += read + write
     if given_in == 0 and given_out == 0:
         return None
+    read = min(read, given_in)
+    write = min(write, given_in - read)  # A report that adds up to more than the input is wrong.
+    write_1h = min(write_1h, write)
     return TokenUsage(
         input_tokens=given_in,
         output_tokens=given_out,
-        cache_read_tokens=min(read, given_in),
-        cache_write_tokens=max(0, write - write_1h),
+        cache_read_tokens=read,
+        cache_write_tokens=write - write_1h,
         cache_write_1h_tokens=write_1h,
         reasoning_tokens=min(_count(details_out.get("reasoning_tokens")), given_out),
     )

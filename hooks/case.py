@@ -31,7 +31,7 @@ class Incoming:
     def requested_model(self) -> str:
         """The model as the client named it, for entries; empty where it is no text."""
         model = self.data.get("model")
-        return model[:200] if isinstance(model, str) else ""
+        return storable(model[:200]) if isinstance(model, str) else ""
 
 
 @dataclass(slots=True)
@@ -92,6 +92,11 @@ class Case:
                     "estimate_nano_usd": would.estimate_nano_usd,
                 }
         return facts
+
+
+def storable(text: str) -> str:
+    """Return the text with what UTF-8 cannot hold (lone surrogates) replaced."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def compact_json(value: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ from budgets.open_requests import OpenRequest, Terms
 from budgets.period import period_at
 from budgets.runtime import Runtime, announce
 from hooks import fields, headers, tokens, unbounded, words
-from hooks.case import Case, Incoming, compact_json
+from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import Caller, Candidate, Decision, decide
 from hooks.metrics import ADMITTED, REFUSED
 from hooks.refusals import Code, Refusal
@@ -136,7 +136,7 @@ class Governor:
         except InvalidRequest as error:
             await self._refuse(case, Code.INVALID_REQUEST, str(error), {}, param=error.param)
         for content in case.view.unbounded:
-            if not requests.allow_unbounded.get(content):
+            if not requests.allow_unbounded.get(content) and case.mode is Mode.ENFORCE:
                 await self._refuse(
                     case,
                     Code.UNSUPPORTED_REQUEST,
@@ -144,7 +144,8 @@ class Governor:
                     {"kind": content},
                 )
         if case.mode is Mode.ENFORCE:
-            case.stripped = fields.strip(incoming.data, incoming.sent, kind, requests.allow_fields)
+            stripped = fields.strip(incoming.data, incoming.sent, kind, requests.allow_fields)
+            case.stripped = tuple(storable(name[:100]) for name in stripped)
 
     # ── hold ─────────────────────────────────────────────────────────────────────────────────────
 

