@@ -37,6 +37,7 @@ from budgets import home as homes
 from budgets.connection import connect
 from budgets.inflight import InFlight
 from budgets.ledger import HoldRequest
+from budgets.outage import Outage
 from budgets.prices import TokenUsage
 from budgets.redis_store import RedisLedger
 from budgets.runtime import Runtime
@@ -128,7 +129,11 @@ class Bench:
         self.client = connect(f"unix://{socket}")
         self.ledger = RedisLedger(self.client, uuid.uuid4().hex)
         self.runtime = Runtime(
-            home, self.client, self.ledger, InFlight(self.ledger, LEASE_MS), Sweeper(self.ledger)
+            self.ledger,
+            InFlight(self.ledger, LEASE_MS),
+            Sweeper(self.ledger),
+            Outage(self.ledger, None, None),
+            client=self.client,
         )
         self.worker = Worker(home, self.policy, bundled_prices(), lambda _: True)
         self.worker.runtime = self.runtime

@@ -102,6 +102,8 @@ class Budget(Strict):
     """One budget rule: a limit in US dollars over a calendar period, for the requests it matches.
 
     With `each`, every value has its own counter under the same limit (each user, each team).
+    `allowance_usd` is what all workers together may spend beyond the limit in a period while the
+    ledger cannot be asked; with `each`, for all values together.
     """
 
     limit_nano_usd: NanoUsd = Field(alias="limit_usd")
@@ -110,6 +112,7 @@ class Budget(Strict):
     each: Each | None = None
     thresholds: Thresholds | None = None
     per_request_cap_nano_usd: NanoUsd | None = Field(default=None, alias="per_request_cap_usd")
+    allowance_nano_usd: NanoUsd | None = Field(default=None, alias="allowance_usd")
     mode: Literal["shadow", "enforce"] = "enforce"
     description: str = ""
 
@@ -125,7 +128,7 @@ class BudgetsFile(Strict):
     baseline_nano_usd_per_month: NanoUsd | None = Field(
         default=None, alias="baseline_usd_per_month"
     )
-    on_ledger_unavailable: Literal["refuse"] = "refuse"
+    on_ledger_unavailable: Literal["refuse", "allow"] = "refuse"
     lease_seconds: float = Field(default=120, ge=5, le=86_400)
 
     @field_validator("time_zone")

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 CONFIG_NAME = "litellm_config.yaml"
 ROUTING_NAME = Path("hooks", "routing.yaml")
@@ -47,6 +48,11 @@ class Home:
     def logs(self) -> Path:
         """Return the folder of log files."""
         return self.folder / "logs"
+
+    @property
+    def journals(self) -> Path:
+        """Return the folder of what this ledger could not be told yet."""
+        return self.folder / "journal" / quote(self.ledger, safe="")
 
     @property
     def proxy_url(self) -> Path:

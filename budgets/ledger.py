@@ -23,6 +23,9 @@ from typing import Protocol
 
 from budgets.period import Period
 
+SLICE_OWNER_ACTIVE_MS = 10_000
+"""How long a worker counts as one that slices of an allowance are kept for, after it last asked."""
+
 
 class Level(StrEnum):
     """The severity of a threshold, in rising order."""
@@ -226,6 +229,56 @@ class Refused:
     events: tuple[ThresholdEvent, ...] = ()
 
 
+# ── while the store is away ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRequest:
+    """What one worker asks of a rule's allowance, for one period.
+
+    `have_nano_usd` is the slice that the worker reckons with now: it may be less than the ledger
+    has noted, where the worker was asked to give some back. Where `counts_alone` is true the rule
+    keeps one counter for everybody, and a budget that is used up gives no more slices.
+    """
+
+    rule: str
+    period: Period
+    allowance_nano_usd: int
+    have_nano_usd: int
+    counts_alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A worker's part of an allowance as the ledger has noted it, and the part that it should have.
+
+    A worker above its target lowers what it reckons with, and says so at its next call.
+    """
+
+    rule: str
+    period_id: str
+    granted_nano_usd: int
+    target_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineHold:
+    """A hold that a worker admitted by its slices while the store was away.
+
+    `owner` had the slices. `time_ms` is the worker's clock; the rest is as in `HoldRequest`.
+    """
+
+    hold_id: str
+    amount_nano_usd: int
+    budgets: tuple[BudgetHold, ...]
+    time_ms: int
+    facts: str
+    decision_id: str
+    decision: str
+    stats_period: str
+    owner: str
+
+
 # ── the ends of a hold ───────────────────────────────────────────────────────────────────────────
 
 
@@ -391,8 +444,15 @@ class Ledger(Protocol):
     async def settle(self, settlement: Settlement) -> Settled:
         """Charge a hold with its actual cost, however large."""
 
-    async def void(self, hold_id: str, body: str, counters: Mapping[str, int]) -> Settled:
-        """Release a hold without a charge, leaving an entry of cost 0."""
+    async def void(
+        self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
+    ) -> Settled:
+        """Release a hold without a charge, leaving an entry of cost 0.
+
+        With `ahead`, a hold that is not there yet is forbidden to come: the answer is
+        `unknown_hold`, and a `hold` of this id that arrives late raises `HoldIdReused`. For a
+        caller that gave up waiting for the answer to `hold` and sent nothing.
+        """
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
         """Extend the leases of open holds to `lease_ms` from now; return how many were open."""
@@ -402,6 +462,24 @@ class Ledger(Protocol):
 
     async def refuse(self, refusal: RefusalRecord) -> None:
         """Record a request that was not sent; repeating a decision id within the hour is void."""
+
+    async def slices(self, owner: str, wanted: Sequence[SliceRequest]) -> tuple[Slice, ...]:
+        """Hand a worker its slices of the allowances; in the order of asking.
+
+        Every worker that asked within `SLICE_OWNER_ACTIVE_MS` should have the same part. All slices
+        of a rule in a period, with what was spent by them, are never more than the allowance.
+        """
+
+    async def release_slices(self, owner: str) -> None:
+        """Take back all slices of a worker that has ended and whose journal has been told."""
+
+    async def replay(self, offline: OfflineHold, ending: Settlement, state: str) -> Settled:
+        """Write down a request that was admitted while the store was away, once.
+
+        `state` is `settled`, `voided`, or `unreconciled` for one whose end nobody saw. What it cost
+        moves from the owner's slices to the spent part of the allowances. Where the store does have
+        a hold of this id, as its answer was lost, that hold ends like this.
+        """
 
     async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
         """Return the counters of (budget, rule, period id) triples.

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from budgets.config import Budget, BudgetsFile
 from budgets.ledger import BudgetHold
-from budgets.period import period_at
+from budgets.period import Period, period_at
 
 VALUE_LENGTH_MAX = 96
 """The longest encoded value in a counter's name; a longer one ends in its digest instead."""
@@ -154,3 +154,12 @@ def per_request_cap(config: BudgetsFile, budgets: tuple[MatchedBudget, ...]) -> 
     if config.per_request_cap_nano_usd is not None:
         caps.append(Cap(config.per_request_cap_nano_usd, None))
     return min(caps, key=lambda cap: cap.nano_usd, default=None)
+
+
+def allowances_at(file: BudgetsFile, time_ms: int) -> tuple[tuple[str, Period, int, bool], ...]:
+    """Return the rules with an allowance, as `Allowance.wanted` takes them, at a time (Unix ms)."""
+    return tuple(
+        (name, period_at(rule.period, file.time_zone, time_ms), amount, rule.each is None)
+        for name, rule in file.budgets.items()
+        if (amount := rule.allowance_nano_usd) is not None and rule.mode == "enforce"
+    )

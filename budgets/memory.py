@@ -18,6 +18,7 @@ from budgets.checks import (
 )
 from budgets.learning import observe
 from budgets.ledger import (
+    SLICE_OWNER_ACTIVE_MS,
     BudgetHold,
     BudgetState,
     ClockSkew,
@@ -28,12 +29,16 @@ from budgets.ledger import (
     LearnedOutput,
     LedgerEntry,
     LedgerEvent,
+    OfflineHold,
     PublishedPolicy,
     RefusalRecord,
     Refused,
     Settled,
     Settlement,
     SettleStatus,
+    Slice,
+    SliceRequest,
+    ThresholdEvent,
 )
 from budgets.memory_books import Books
 from budgets.memory_records import (
@@ -144,9 +149,14 @@ class MemoryLedger(Books):
                 )
         return result
 
-    async def void(self, hold_id: str, body: str, counters: Mapping[str, int]) -> Settled:
+    async def void(
+        self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
+    ) -> Settled:
         check_counters(counters)
-        return self._resolve(hold_id, "voided", 0, lambda share: 0, body, counters)
+        result = self._resolve(hold_id, "voided", 0, lambda share: 0, body, counters)
+        if ahead and result.status is SettleStatus.UNKNOWN_HOLD:
+            self._forbid(hold_id)
+        return result
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
         until = self._clock() + lease_ms
@@ -193,6 +203,82 @@ class MemoryLedger(Books):
         self._refusals.append(LedgerEvent(line_id, refusal.code, now, refusal.body))
         self._decisions[refusal.decision_id] = (refusal.decision, now + self._decision_ttl_ms)
         self._count(refusal.stats_period, refusal.counters)
+
+    async def slices(self, owner: str, wanted: Sequence[SliceRequest]) -> tuple[Slice, ...]:
+        if not wanted:
+            return ()
+        now = self._clock()
+        self._slice_owners[owner] = now
+        active = [
+            it for it, asked in self._slice_owners.items() if asked > now - SLICE_OWNER_ACTIVE_MS
+        ]
+        slices = []
+        for it in wanted:
+            key = (it.rule, it.period.id)
+            mine = self._slices.get((owner, *key), 0)
+            target = it.allowance_nano_usd // len(active)
+            if it.counts_alone and self._used_up(it.rule, it.period.id):
+                target = 0
+            if target > mine:
+                left = it.allowance_nano_usd - self._handed_out.get(key, 0)
+                change = max(0, min(target - mine, left))
+            else:
+                change = min(0, max(target, it.have_nano_usd) - mine)
+            if change:
+                self._slices[owner, *key] = mine + change
+                self._handed_out[key] = self._handed_out.get(key, 0) + change
+            slices.append(Slice(*key, mine + change, target))
+        return tuple(slices)
+
+    async def release_slices(self, owner: str) -> None:
+        for (holder, rule, period_id), amount in tuple(self._slices.items()):
+            if holder == owner:
+                self._handed_out[rule, period_id] -= amount
+                del self._slices[holder, rule, period_id]
+        self._slice_owners.pop(owner, None)
+
+    async def replay(self, offline: OfflineHold, ending: Settlement, state: str) -> Settled:
+        check_settlement(ending)
+        now = self._clock()
+        cost = ending.cost_nano_usd
+        hold = self._hold(offline.hold_id)
+        if hold is None:
+            hold = self._offline(
+                offline, {it.budget: ending.charges.get(it.budget, cost) for it in offline.budgets}
+            )
+        elif state == "unreconciled" and hold.state != "open":
+            status = SettleStatus.ALREADY_SETTLED
+            return Settled(status, hold.charged, hold.amount, hold.overage, now)
+        if state != "unreconciled":
+            return self._resolve(
+                offline.hold_id,
+                state,
+                cost,
+                lambda share: ending.charges.get(share.budget, cost),
+                ending.body,
+                ending.counters,
+            )
+        events: list[ThresholdEvent] = []
+        self._end(
+            offline.hold_id,
+            hold,
+            kind=state,
+            state=state,
+            cost=cost,
+            charge=lambda share: ending.charges.get(share.budget, cost),
+            body=ending.body,
+            counters={"unreconciled_count": 1, "unreconciled_nano": cost},
+            now=now,
+            events=events,
+        )
+        self._event(
+            "unreconciled",
+            now,
+            hold_id=offline.hold_id,
+            decision_id=hold.decision_id,
+            charged_nano_usd=cost,
+        )
+        return Settled(SettleStatus.SETTLED, cost, hold.amount, hold.overage, now, tuple(events))
 
     async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
         return tuple(self._state(*budget) for budget in budgets)

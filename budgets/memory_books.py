@@ -16,6 +16,7 @@ from budgets.ledger import (
     LedgerEntry,
     LedgerEvent,
     Level,
+    OfflineHold,
     PolicyNotPublished,
     PublishedRule,
     Refused,
@@ -47,6 +48,9 @@ class Books:
         self._refused: dict[str, int] = {}
         self._stats: dict[str, dict[str, int]] = {}
         self._learned: dict[str, Learning] = {}
+        self._slice_owners: dict[str, int] = {}
+        self._slices: dict[tuple[str, str, str], int] = {}
+        self._handed_out: dict[tuple[str, str], int] = {}
         self._entries: list[LedgerEntry] = []
         self._events: list[LedgerEvent] = []
         self._refusals: list[LedgerEvent] = []
@@ -75,6 +79,50 @@ class Books:
             holds=len(counter.expected_ends),
             claimed=tuple(level for level in Level if counter.claimed.get(level) == epoch),
         )
+
+    def _used_up(self, rule: str, period_id: str) -> bool:
+        if rule not in self._rules:
+            return False
+        state = self._state(rule, rule, period_id)
+        return state.spent_nano_usd >= state.limit_nano_usd
+
+    def _forbid(self, hold_id: str) -> None:
+        """Remember a hold that never came as voided, so that it can't come any more."""
+        now = self._clock()
+        gone = Hold("voided", 0, now, now, [], "", "", "", forget_at_ms=now + ENDED_TTL_MS)
+        self._holds[hold_id] = gone
+
+    def _offline(self, offline: OfflineHold, charges: Mapping[str, int]) -> Hold:
+        """Note a hold that was admitted elsewhere, and what its request spent of its slices."""
+        hold = Hold(
+            state="offline",
+            amount=offline.amount_nano_usd,
+            time_ms=offline.time_ms,
+            expected_end_ms=offline.time_ms,
+            shares=[
+                Share(it.budget, it.rule, it.period.id, it.amount_nano_usd)
+                for it in offline.budgets
+            ],
+            facts="",
+            decision_id=offline.decision_id,
+            stats_period=offline.stats_period,
+        )
+        self._holds[offline.hold_id] = hold
+        until = self._clock() + self._decision_ttl_ms
+        self._decisions[offline.decision_id] = (offline.decision, until)
+        for it in offline.budgets:
+            self._counters.setdefault((it.budget, it.period.id), Counter(it.rule))
+            if not it.enforced:
+                continue
+            key = (it.rule, it.period.id)
+            charge = charges[it.budget]
+            mine = self._slices.get((offline.owner, *key), 0)
+            moved = min(mine, charge)
+            if moved > 0:
+                self._slices[offline.owner, *key] = mine - moved
+            if key in self._handed_out:
+                self._handed_out[key] += charge - moved
+        return hold
 
     def _counter(self, state: BudgetState) -> Counter:
         key = (state.budget, state.period_id)

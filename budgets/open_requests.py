@@ -64,8 +64,9 @@ class Attempt:
 class OpenRequest:
     """One admitted request on its way.
 
-    `facts` are the entry's fields that are known beforehand. `stream_object` is LiteLLM's stream,
-    kept to see whether the provider reported usage. `failing` is awaited while a stream that died
+    `facts` are the entry's fields that are known beforehand. `offline` is true where it was
+    admitted while the store was away. `stream_object` is LiteLLM's stream, kept to see whether the
+    provider reported usage. `failing` is awaited while a stream that died
     waits for its partial count; `watch` is the time by which the end must have come.
     """
 
@@ -79,6 +80,7 @@ class OpenRequest:
     headers: dict[str, str]
     stream: bool
     output_tokens_cap: int | None
+    offline: bool = False
     choices: int = 1
     learning_rate: float = 0.1
     started_ns: int = field(default_factory=time.monotonic_ns)

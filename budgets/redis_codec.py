@@ -23,7 +23,10 @@ from budgets.ledger import (
     PublishedRule,
     Refused,
     Settled,
+    Settlement,
     SettleStatus,
+    Slice,
+    SliceRequest,
     ThresholdEvent,
 )
 
@@ -65,6 +68,32 @@ def sample_args(samples: Sequence[OutputSample]) -> Args:
     for sample in samples:
         seed = "" if sample.seed_tokens is None else sample.seed_tokens
         args += [sample.key, sample.output_tokens, seed, repr(sample.rate)]
+    return args
+
+
+def slice_args(wanted: Iterable[SliceRequest]) -> Args:
+    """Return the six fields of each rule of `slices`."""
+    args: Args = []
+    for it in wanted:
+        args += [it.rule, it.period.id, it.period.end_ms, it.allowance_nano_usd]
+        args += [it.have_nano_usd, int(it.counts_alone)]
+    return args
+
+
+def slices(rows: Iterable[Sequence[str]]) -> tuple[Slice, ...]:
+    """Return the slices of rows as `slices` replies them."""
+    return tuple(
+        Slice(rule, period_id, int(granted), int(target))
+        for rule, period_id, granted, target in rows
+    )
+
+
+def replayed_args(budgets: Iterable[BudgetHold], ending: Settlement) -> Args:
+    """Return the six fields of each budget of `replay`."""
+    args: Args = []
+    for it in budgets:
+        charge = ending.charges.get(it.budget, ending.cost_nano_usd)
+        args += [it.budget, it.rule, it.period.id, it.amount_nano_usd, charge, int(it.enforced)]
     return args
 
 

@@ -20,6 +20,7 @@ from budgets.checks import (
     check_settlement,
 )
 from budgets.ledger import (
+    SLICE_OWNER_ACTIVE_MS,
     BudgetHold,
     BudgetState,
     ClockSkew,
@@ -30,12 +31,15 @@ from budgets.ledger import (
     LearnedOutput,
     LedgerEntry,
     LedgerEvent,
+    OfflineHold,
     PolicyNotPublished,
     PublishedPolicy,
     RefusalRecord,
     Refused,
     Settled,
     Settlement,
+    Slice,
+    SliceRequest,
 )
 from budgets.redis_audit import audit
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
@@ -152,9 +156,11 @@ class RedisLedger:
         )
         return codec.settled(reply)
 
-    async def void(self, hold_id: str, body: str, counters: Mapping[str, int]) -> Settled:
+    async def void(
+        self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
+    ) -> Settled:
         check_counters(counters)
-        reply = await self._run("void", hold_id, body, *codec.pair_args(counters))
+        reply = await self._run("void", hold_id, body, int(ahead), *codec.pair_args(counters))
         return codec.settled(reply)
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
@@ -187,6 +193,37 @@ class RedisLedger:
             refusal.stats_period,
             *codec.pair_args(refusal.counters),
         )
+
+    async def slices(self, owner: str, wanted: Sequence[SliceRequest]) -> tuple[Slice, ...]:
+        if not wanted:
+            return ()
+        rows = await self._run("slices", owner, SLICE_OWNER_ACTIVE_MS, *codec.slice_args(wanted))
+        return codec.slices(rows)
+
+    async def release_slices(self, owner: str) -> None:
+        await self._run("release_slices", owner)
+
+    async def replay(self, offline: OfflineHold, ending: Settlement, state: str) -> Settled:
+        check_settlement(ending)
+        reply = await self._run(
+            "replay",
+            offline.hold_id,
+            state,
+            ending.cost_nano_usd,
+            ending.body,
+            offline.amount_nano_usd,
+            offline.time_ms,
+            offline.decision_id,
+            offline.decision,
+            self._decision_ttl_s,
+            offline.stats_period,
+            offline.owner,
+            len(offline.budgets),
+            len(ending.counters),
+            *codec.replayed_args(offline.budgets, ending),
+            *codec.pair_args(ending.counters),
+        )
+        return codec.settled(reply)
 
     async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
         states: list[BudgetState] = []

@@ -2,8 +2,8 @@
 
 One `Runtime` a process, shared by the hook before a call and the callback after it. It ends what
 cannot wait for a request: renewing the leases of what is under way, ending leases that nobody
-renewed, repeating a settle while the store is away, and finding out when the store is back (no
-user's request is used as a probe).
+renewed, telling the ledger what waits in the journal, and finding out whether the store is there
+(no user's request is used as a probe).
 """
 
 from __future__ import annotations
@@ -13,145 +13,299 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
 from budgets import embedded
-from budgets.connection import AsyncClient, check_server, connect
+from budgets.connection import AsyncClient, RedisServerError, check_server, connect
 from budgets.home import Home
 from budgets.inflight import InFlight
+from budgets.journal import Journal, JournalError
 from budgets.ledger import (
+    BudgetHold,
+    Held,
+    HoldRequest,
     Ledger,
     LedgerUnavailable,
     RefusalRecord,
+    Refused,
     Settled,
     Settlement,
     ThresholdEvent,
 )
 from budgets.open_requests import OpenRequest, OpenRequests
+from budgets.outage import NoSlice, Outage
+from budgets.period import Period
 from budgets.redis_store import RedisLedger
 from budgets.sweeper import Sweeper
 
 log = structlog.get_logger("farebox.ledger")
 
+_T = TypeVar("_T")
+
 PROBE_INTERVAL_S = 0.25
-SETTLE_BACKOFF_MAX_S = 5.0
-PENDING_MAX = 20_000
-"""Bound of the writes that wait for the store in memory. Beyond it a hold is left to its lease, and
-a refusal is lost."""
+PROBE_TIMEOUT_S = 0.5
+ANSWER_TIMEOUT_S = 2.0
+"""How long a request waits for the ledger at most; less where the probe finds it away sooner."""
+JOURNAL_INTERVAL_S = 2.0
+SLICES_INTERVAL_S = 1.0
+
+Allowances = Callable[[int], Iterable[tuple[str, Period, int, bool]]]
+"""At a time (Unix ms): the rules with an allowance, as `Allowance.wanted` takes them."""
 
 
 @dataclass(slots=True)
 class Runtime:
-    """The ledger's side of one process. Made by `open_runtime`, on the event loop that uses it."""
+    """The ledger's side of one process. Made by `open_runtime`, on the event loop that uses it.
 
-    home: Home
-    client: AsyncClient
+    `check` looks at the server before it is used for the first time, where it could not be looked
+    at when the process started.
+    """
+
     ledger: Ledger
     leases: InFlight
     sweeper: Sweeper
+    outage: Outage
+    check: Callable[[], Awaitable[None]] | None = None
+    client: AsyncClient | None = None
     requests: OpenRequests = field(default_factory=OpenRequests)
     available: bool = True
-    pending: set[str] = field(default_factory=set)
+    allowances: Allowances = lambda _: ()
+    _waiting: set[asyncio.Timeout] = field(default_factory=set)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(self) -> None:
         """Start the background work; it runs until `stop`."""
         self.leases.start()
         self.sweeper.start()
-        self.spawn(self._probe())
+        for work in (self._probe, self._tell, self._keep_slices):
+            self.spawn(work())
 
     async def stop(self) -> None:
-        """Stop the background work and close the connection."""
+        """Stop the background work, tell what waits, and close the connection."""
         await self.leases.stop()
         await self.sweeper.stop()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.client.aclose()
+        if self.available and self.outage.depth:
+            with contextlib.suppress(LedgerUnavailable):
+                await self.outage.tell()
+        await self.outage.close()
+        if self.client is not None:
+            await self.client.aclose()
 
-    def spawn(self, work: Awaitable[None]) -> None:
+    def spawn(self, work: Awaitable[object]) -> None:
         """Run `work` in the background; a failure is logged and never lost silently."""
         task = asyncio.ensure_future(_logged(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def lost(self, error: LedgerUnavailable) -> None:
-        """Note that the store does not answer; it counts as away until the probe reaches it."""
+        """Note that the store does not answer; it counts as away until the probe reaches it.
+
+        Whoever waits for an answer is told at once. An error that the store itself answered with
+        (a limit that was not published) says that it is there.
+        """
+        if type(error) is not LedgerUnavailable:
+            return
         if self.available:
             log.warning("ledger_unavailable", reason=str(error))
         self.available = False
+        now = asyncio.get_running_loop().time()
+        for timeout in tuple(self._waiting):
+            timeout.reschedule(now)
+
+    async def _ask(self, call: Awaitable[_T]) -> _T:
+        """Wait for the store, but no longer than it is known to be there."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S) as timeout:
+                self._waiting.add(timeout)
+                try:
+                    return await call
+                finally:
+                    self._waiting.discard(timeout)
+        except TimeoutError as error:
+            raise LedgerUnavailable("the store did not answer in time") from error
+
+    # ── the beginning of a request ───────────────────────────────────────────────────────────────
+
+    async def hold(
+        self, request: HoldRequest, *, offline: bool, time_ms: int
+    ) -> tuple[Held | Refused, bool]:
+        """Admit a request; by this worker's slices while the store is away, if `offline` allows it.
+
+        Returns the answer, and whether it was given without the store.
+
+        Raises:
+            LedgerUnavailable: the store is away, and there is no slice to admit it by.
+            ClockSkew, HoldIdReused: as the ledger does.
+        """
+        asked = False
+        reason = LedgerUnavailable("the store is away")
+        if self.available:
+            asked = True
+            try:
+                return await self._ask(self.ledger.hold(request)), False
+            except LedgerUnavailable as error:
+                self.lost(error)
+                reason = error
+            except asyncio.CancelledError:
+                self._forbid(request)
+                raise
+        if offline:
+            try:
+                return await self.outage.hold(request, time_ms), True
+            except NoSlice as error:
+                reason = error
+        if asked:
+            # The hold may stand, or arrive yet, though nothing is sent for it.
+            self._forbid(request)
+        raise reason
+
+    def _forbid(self, request: HoldRequest) -> None:
+        self.spawn(self._void(request.hold_id, request.facts, {}, ahead=True))
+
+    async def top_up(
+        self, request: OpenRequest, amount_nano_usd: int, budgets: tuple[BudgetHold, ...]
+    ) -> Held | Refused | None:
+        """Raise a request's hold before a dearer attempt, as `Ledger.top_up` does.
+
+        Raises:
+            LedgerUnavailable: the store is away, or the slices don't bear it.
+        """
+        if request.offline:
+            return await self.outage.top_up(request.request_id, amount_nano_usd, budgets)
+        if not self.available:
+            raise LedgerUnavailable("the store is away")
+        try:
+            return await self._ask(self.ledger.top_up(request.request_id, amount_nano_usd, budgets))
+        except LedgerUnavailable as error:
+            self.lost(error)
+            raise
 
     # ── the end of a request ─────────────────────────────────────────────────────────────────────
 
     async def settle(self, request: OpenRequest, settlement: Settlement) -> Settled | None:
-        """Charge a request; None while the store is away: it is then repeated until it is told."""
-        return await self._end(request, lambda: self.ledger.settle(settlement))
+        """Charge a request; None while the store is away: then it waits in the journal."""
+        self._ended(request)
+        if request.offline:
+            await self.outage.end(settlement, "settled")
+            self._news.set()
+            return None
+        return await self._settle(settlement)
+
+    async def _settle(self, settlement: Settlement) -> Settled | None:
+        if self.available:
+            try:
+                settled = await self._ask(self.ledger.settle(settlement))
+                announce(settled.events)
+                return settled
+            except LedgerUnavailable as error:
+                self.lost(error)
+        await self.outage.settle(settlement)
+        return None
 
     async def void(
         self, request: OpenRequest, body: str, counters: Mapping[str, int]
     ) -> Settled | None:
-        """Release a request that cost nothing; repeated like `settle` while the store is away."""
-        return await self._end(
-            request, lambda: self.ledger.void(request.request_id, body, counters)
-        )
+        """Release a request that cost nothing; None while the store is away, as `settle`."""
+        self._ended(request)
+        if request.offline:
+            ending = Settlement(request.request_id, 0, body, counters=counters)
+            await self.outage.end(ending, "voided")
+            self._news.set()
+            return None
+        return await self._void(request.request_id, body, counters)
 
-    async def refuse(self, record: RefusalRecord) -> None:
-        """Record a refusal; while the store is away, as soon as it is back."""
-        call = partial(self.ledger.refuse, record)
+    async def _void(
+        self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
+    ) -> Settled | None:
         if self.available:
             try:
-                await call()
+                return await self._ask(self.ledger.void(hold_id, body, counters, ahead=ahead))
+            except LedgerUnavailable as error:
+                self.lost(error)
+        await self.outage.void(hold_id, body, counters, ahead=ahead)
+        return None
+
+    async def refuse(self, record: RefusalRecord) -> None:
+        """Record a refusal; while the store is away, in the journal."""
+        if self.available:
+            try:
+                await self._ask(self.ledger.refuse(record))
                 return
             except LedgerUnavailable as error:
                 self.lost(error)
-        self.spawn(self._repeat(record.decision_id, call))
+        # Nobody waits for the disk because of a refusal.
+        self.spawn(self.outage.refuse(record))
 
-    async def _end(
-        self, request: OpenRequest, call: Callable[[], Awaitable[Settled]]
-    ) -> Settled | None:
+    def _ended(self, request: OpenRequest) -> None:
         self.requests.remove(request.request_id)
         self.leases.remove(request.request_id)
-        try:
-            settled = await call()
-        except LedgerUnavailable as error:
-            self.lost(error)
-            self.spawn(self._repeat(request.request_id, call))
-            return None
-        announce(settled.events)
-        return settled
-
-    async def _repeat(self, request_id: str, call: Callable[[], Awaitable[object]]) -> None:
-        if len(self.pending) >= PENDING_MAX:
-            log.error("ledger_write_given_up", request_id=request_id)
-            return
-        self.pending.add(request_id)
-        try:
-            pause_s = PROBE_INTERVAL_S
-            while True:
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, SETTLE_BACKOFF_MAX_S) if not self.available else 0.05
-                if not self.available:
-                    continue
-                try:
-                    await call()
-                    return
-                except LedgerUnavailable as error:
-                    self.lost(error)
-        finally:
-            self.pending.discard(request_id)
 
     # ── background work ──────────────────────────────────────────────────────────────────────────
 
     async def _probe(self) -> None:
+        """Find out that the store is away before a request does, and when it is back.
+
+        One late answer is no outage: this process may have been busy itself.
+        """
+        late = 0
         while True:
             await asyncio.sleep(PROBE_INTERVAL_S)
-            if self.available:
+            try:
+                if self.check is not None:
+                    await self.check()
+                    self.check = None
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    await self.ledger.now_ms()
+            except (LedgerUnavailable, TimeoutError, RedisServerError) as error:
+                late = late + 1 if isinstance(error, TimeoutError) else 2
+                if late >= 2:
+                    self.lost(LedgerUnavailable(str(error) or "the store did not answer in time"))
                 continue
-            with contextlib.suppress(LedgerUnavailable):
-                await self.ledger.now_ms()
-                self.available = True
-                log.warning("ledger_back")
+            late = 0
+            if not self.available:
+                await self._back()
+
+    async def _back(self) -> None:
+        # Their leases may have ended meanwhile: they come before any sweeper.
+        with contextlib.suppress(LedgerUnavailable):
+            await self.leases.renew()
+            self.available = True
+            self._news.set()
+            log.warning("ledger_back", journal_lines=self.outage.depth)
+
+    async def _tell(self) -> None:
+        """Tell the ledger what waits, as soon as it is there, and what others have left behind."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), JOURNAL_INTERVAL_S)
+            self._news.clear()
+            if not self.available:
+                continue
+            try:
+                await self.outage.tell()
+            except LedgerUnavailable as error:
+                self.lost(error)
+
+    async def _keep_slices(self) -> None:
+        """Keep this worker's slices of the allowances at hand for a time without the store."""
+        while True:
+            if self.available and self.outage.owner:
+                with contextlib.suppress(LedgerUnavailable):
+                    await self._take_slices()
+            await asyncio.sleep(SLICES_INTERVAL_S)
+
+    async def _take_slices(self) -> None:
+        if not self.allowances(0):
+            return
+        now_ms = await self.ledger.now_ms()
+        wanted = self.outage.allowance.wanted(self.allowances(now_ms))
+        self.outage.allowance.take(await self.ledger.slices(self.outage.owner, wanted))
 
 
 def announce(events: Iterable[ThresholdEvent]) -> None:
@@ -168,7 +322,7 @@ def announce(events: Iterable[ThresholdEvent]) -> None:
         )
 
 
-async def _logged(work: Awaitable[None]) -> None:
+async def _logged(work: Awaitable[object]) -> None:
     try:
         await work
     except asyncio.CancelledError:
@@ -189,21 +343,44 @@ trace_counts: Callable[[], tuple[int, int]] = _no_traces
 
 
 async def open_runtime(home: Home, lease_ms: int) -> Runtime:
-    """Connect to the ledger of `home` and return a runtime that is not started yet.
+    """Open the ledger of `home` and return a runtime that is not started yet.
 
-    `lease_ms` is how long a hold lasts without a sign of life from this process.
+    `lease_ms` is how long a hold lasts without a sign of life from this process. An outside Redis
+    that does not answer yet is waited for in the background.
 
     Raises:
         embedded.EmbeddedRedisError: no embedded Redis can be started.
-        budgets.connection.RedisUrlError, RedisServerError: `REDIS_URL` is of no use.
+        budgets.connection.RedisUrlError: `REDIS_URL` cannot be understood.
     """
     url = home.redis_url
     if url is None:
         url = (await asyncio.to_thread(embedded.ensure, home.folder)).url
     client = connect(url)
-    await check_server(client)
     ledger = RedisLedger(client, home.ledger)
-    return Runtime(home, client, ledger, InFlight(ledger, lease_ms), Sweeper(ledger))
+    folder = home.journals
+    try:
+        journal = await asyncio.to_thread(Journal.open, folder)
+    except JournalError as error:
+        log.error("journal_not_written", reason=str(error))
+        journal = None
+    opened = Runtime(
+        ledger,
+        InFlight(ledger, lease_ms),
+        Sweeper(ledger),
+        Outage(ledger, journal, folder),
+        client=client,
+    )
+    try:
+        await check_server(client)
+    except RedisServerError as error:
+        log.error("ledger_not_reached", reason=str(error))
+        opened.available = False
+        opened.check = partial(_checked, client)
+    return opened
+
+
+async def _checked(client: AsyncClient) -> None:
+    await check_server(client)
 
 
 def install(runtime: Runtime | None) -> None:

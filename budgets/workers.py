@@ -21,7 +21,9 @@ class WorkerStatus:
     """One worker, as it described itself at `time_ms` (Unix ms by its own clock).
 
     `policy_errors` are the problems of the newest edit that is not in force because of them.
-    `needs_restart` are the sections of LiteLLM's file whose edit only a restart brings in.
+    `journal_depth` are the lines that wait for the ledger, `journal_unwritten` those of them that
+    the disk has not taken. `needs_restart` are the sections of LiteLLM's file whose edit only a
+    restart brings in.
     """
 
     worker: str
@@ -35,7 +37,9 @@ class WorkerStatus:
     policy_errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     open_requests: int = 0
-    pending_settles: int = 0
+    journal_depth: int = 0
+    journal_unwritten: int = 0
+    refusals_lost: int = 0
     simulated_groups: tuple[str, ...] = ()
     traces_sent: int = 0
     traces_lost: int = 0

@@ -300,10 +300,9 @@ async def _top_up(request: OpenRequest, used_nano_usd: int) -> None:
         for b in terms.budgets
     )
     try:
-        held = await worker.ledger.top_up(request.request_id, amount, budgets)
-    except LedgerUnavailable as error:
-        worker.lost(error)
-        return
+        held = await worker.top_up(request, amount, budgets)
+    except LedgerUnavailable:
+        held = None
     if held is not None and hasattr(held, "hold_id"):
         request.held_nano_usd = amount
     else:

@@ -324,6 +324,7 @@ def budget_findings(
                 "",
                 Severity.WARNING,
             )
+    yield from _allowance_findings(file, budgets)
     unlimited = [c for c in routing.categories if not _covered(budgets, c)]
     for category in unlimited:
         yield file.finding(
@@ -342,3 +343,19 @@ def _covered(budgets: BudgetsFile, category: str) -> bool:
         if limits and (wanted is None or category in wanted):
             return True
     return False
+
+
+def _allowance_findings(file: YamlFile, budgets: BudgetsFile) -> Iterator[Finding]:
+    given = [name for name, it in budgets.budgets.items() if it.allowance_nano_usd is not None]
+    if budgets.on_ledger_unavailable == "allow" and not given:
+        yield file.finding(
+            ("on_ledger_unavailable",),
+            "`allow` lets nothing through: no budget has an allowance",
+            hint="give `allowance_usd` to every budget that may be spent without the ledger",
+        )
+    if budgets.on_ledger_unavailable == "refuse" and given:
+        yield file.finding(
+            ("budgets", given[0], "allowance_usd"),
+            "it has no effect while `on_ledger_unavailable` is `refuse`",
+            hint="set `on_ledger_unavailable: allow`, or take the allowance out",
+        )

@@ -28,6 +28,7 @@ from budgets.ledger import (
 )
 from budgets.ledger import Refused as LedgerRefused
 from budgets.open_requests import OpenRequest, Terms
+from budgets.outage import MARK
 from budgets.period import period_at
 from budgets.runtime import Runtime, announce
 from hooks import fields, headers, tokens, unbounded, words
@@ -153,8 +154,8 @@ class Governor:
         decision = case.decision
         assert decision is not None and decision.group is not None
         runtime = self._worker.runtime
-        if runtime is None or not runtime.available:
-            await self._unavailable(case)
+        if runtime is None:
+            await self._unavailable(case, "")
         terms = _terms(case, decision)
         first = terms[decision.group]
         facts = case.facts() | {
@@ -163,20 +164,25 @@ class Governor:
             "marks": self._marks(case, decision.group, first),
         }
         try:
-            held, terms = await self._ask(case, runtime, terms, facts)
+            held, offline, terms = await self._ask(case, runtime, terms, facts)
         except LedgerUnavailable as error:
             runtime.lost(error)
-            await self._unavailable(case)
+            await self._unavailable(case, str(error))
         if isinstance(held, LedgerRefused):
             await self._refuse_budget(case, held)
         if held.would_refuse and decision.mode is Mode.SHADOW:
             facts["would"] = {"group": None, "code": held.would_refuse, "estimate_nano_usd": 0}
-        return self._admitted(case, runtime, held, terms, facts)
+        if offline:
+            facts["marks"].append(MARK)
+        return self._admitted(case, runtime, held, terms, facts, offline)
 
     async def _ask(
         self, case: Case, runtime: Runtime, terms: dict[str, Terms], facts: dict[str, Any]
-    ) -> tuple[Held | LedgerRefused, dict[str, Terms]]:
-        """Hold in one call; in two where a period turned between our clock and Redis's."""
+    ) -> tuple[Held | LedgerRefused, bool, dict[str, Terms]]:
+        """Hold in one call; in two where a period turned between our clock and Redis's.
+
+        The second value says whether the hold was made without the ledger.
+        """
         decision = case.decision
         assert decision is not None and decision.group is not None
         candidate = decision.candidate(decision.group)
@@ -195,13 +201,22 @@ class Governor:
                 stats_period=self._stats_period(case),
             )
             try:
-                return await runtime.ledger.hold(request), terms
+                held, offline = await runtime.hold(
+                    request, offline=self._may_go_on(case), time_ms=self._clock_ms()
+                )
+                return held, offline, terms
             except ClockSkew as skew:
                 if last_try:
                     raise LedgerUnavailable("the period turned twice during one request") from skew
                 case.time_ms = skew.now_ms
                 terms = _terms(case, decision)
         raise AssertionError("the loop returns or raises")
+
+    def _may_go_on(self, case: Case) -> bool:
+        """Say whether a request may be sent without the ledger. Shadow mode never refuses."""
+        if case.mode is Mode.SHADOW:
+            return True
+        return case.policy.budgets.on_ledger_unavailable == "allow"
 
     def _admitted(
         self,
@@ -210,6 +225,7 @@ class Governor:
         held: Held,
         terms: dict[str, Terms],
         facts: dict[str, Any],
+        offline: bool,
     ) -> Admission:
         decision = case.decision
         assert decision is not None and decision.group is not None
@@ -217,6 +233,8 @@ class Governor:
         warnings = [*decision.warnings, *_passed(held)]
         if case.stripped:
             warnings.append(f"fields_ignored: {', '.join(case.stripped[:10])}")
+        if offline:
+            warnings.append("ledger_unavailable: sent within the allowance")
         simulated = decision.group in self._worker.simulated
         response_headers = headers.build(
             mode=decision.mode.value,
@@ -241,12 +259,14 @@ class Governor:
                 held_groups=[decision.group],
                 headers=response_headers,
                 stream=case.view is not None and case.view.stream,
+                offline=offline,
                 output_tokens_cap=decision.output_tokens_cap,
                 choices=case.view.choices if case.view is not None else 1,
                 learning_rate=case.policy.routing.estimates.learning_rate,
             )
         )
-        runtime.leases.add(case.request_id)
+        if not offline:
+            runtime.leases.add(case.request_id)
         ADMITTED.labels(decision.category).inc()
         return Admission(
             request_id=case.request_id,
@@ -285,11 +305,16 @@ class Governor:
             ),
         )
 
-    async def _unavailable(self, case: Case) -> NoReturn:
+    async def _unavailable(self, case: Case, reason: str) -> NoReturn:
+        message = (
+            "The ledger cannot be reached, so nothing is sent: no request may pass unaccounted."
+        )
+        if self._may_go_on(case) and reason:
+            message = f"The ledger cannot be reached, and {reason}."
         await self._refuse(
             case,
             Code.LEDGER_UNAVAILABLE,
-            "The ledger cannot be reached, so nothing is sent: no request may pass unaccounted.",
+            message,
             {"next_step": "Retry; the proxy looks for the ledger by itself."},
             retry_after_ms=LEDGER_RETRY_MS,
         )

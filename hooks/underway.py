@@ -34,7 +34,7 @@ async def may_fall_back(runtime: Runtime | None, request_id: str, group: str) ->
             BudgetHold(b.budget, b.rule, b.period, used + b.amount_nano_usd, b.enforced)
             for b in terms.budgets
         )
-        held = await runtime.ledger.top_up(request_id, needed, budgets)
+        held = await runtime.top_up(request, needed, budgets)
         if isinstance(held, LedgerRefused):
             request.skipped.append(f"{group}: {held.code} of budget {held.state.budget}")
             return False

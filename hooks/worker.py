@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,10 +20,12 @@ from pathlib import Path
 import structlog
 
 from budgets import runtime, workers
-from budgets.connection import RedisServerError, RedisUrlError
+from budgets.connection import RedisUrlError
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
 from budgets.ledger import LearnedOutput, LedgerUnavailable
+from budgets.matching import allowances_at
+from budgets.period import Period
 from budgets.runtime import Runtime
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
@@ -86,23 +88,27 @@ class Worker:
         while self.runtime is None:
             try:
                 opened = await runtime.open_runtime(self.home, self.policy.budgets.lease_ms)
-                await opened.ledger.publish(self.policy.budgets.published())
-            except (
-                RedisServerError,
-                RedisUrlError,
-                EmbeddedRedisError,
-                LedgerUnavailable,
-            ) as error:
+            except (RedisUrlError, EmbeddedRedisError) as error:
                 log.error("ledger_not_reached", reason=str(error))
                 self._started.set()
                 await asyncio.sleep(START_RETRY_S)
                 continue
+            try:
+                await opened.ledger.publish(self.policy.budgets.published())
+            except LedgerUnavailable as error:
+                # The first hold after its return publishes them.
+                opened.lost(error)
+            opened.allowances = self._allowances
             opened.start()
             runtime.install(opened)
             self.runtime = opened
         self._started.set()
         for work in (self._watch_files, self._refresh_learned, self._report):
             self.runtime.spawn(work())
+
+    def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
+        """Return the rules that may be passed while the ledger is away, as the policy has them."""
+        return allowances_at(self.policy.budgets, time_ms)
 
     # ── the three files ──────────────────────────────────────────────────────────────────────────
 
@@ -181,7 +187,7 @@ class Worker:
     async def _report(self) -> None:
         assert self.runtime is not None
         while True:
-            if self.runtime.available:
+            if self.runtime.available and self.runtime.client is not None:
                 with contextlib.suppress(Exception):  # A status is never worth a failure.
                     await workers.publish(self.runtime.client, self.home.ledger, self.status())
             await asyncio.sleep(STATUS_INTERVAL_S)
@@ -201,7 +207,9 @@ class Worker:
             policy_errors=self.errors,
             needs_restart=self.needs_restart,
             open_requests=len(self.runtime.requests) if self.runtime else 0,
-            pending_settles=len(self.runtime.pending) if self.runtime else 0,
+            journal_depth=self.runtime.outage.depth if self.runtime else 0,
+            journal_unwritten=self.runtime.outage.unwritten if self.runtime else 0,
+            refusals_lost=self.runtime.outage.lost_refusals if self.runtime else 0,
             simulated_groups=tuple(sorted(self.simulated)),
             traces_sent=sent,
             traces_lost=lost,

@@ -20,6 +20,10 @@
 --   decision:ID             string  JSON, with a TTL
 --   refused:ID              string  when the refusal with this decision id was recorded, for an hour
 --   stats:PERIOD            hash    running totals
+--   allowance:PERIOD        hash    RULE = slices handed out and not taken back, with what was spent
+--                                   by them; a TTL beyond the period's end
+--   slices:OWNER            hash    PERIOD|RULE = the slice of one worker
+--   slice_owners            zset    workers by when they last asked for slices
 --   learned                 hash    n:KEY, mean:KEY, deviation:KEY, quantile95:KEY
 --
 -- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53

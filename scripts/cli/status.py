@@ -251,10 +251,17 @@ def _show_proxy(out: Console, found: Status) -> None:
     if len(found.digests) > 1:
         rows["Policy"] = text(f"{rows['Policy']} (the workers differ: a reload is under way)")
     under_way = sum(w.open_requests for w in found.workers)
-    waiting = sum(w.pending_settles for w in found.workers)
-    rows["Under way"] = f"{under_way:,} requests" + (
-        f", {waiting:,} settles wait for the ledger" if waiting else ""
-    )
+    rows["Under way"] = f"{under_way:,} requests"
+    waiting = sum(w.journal_depth for w in found.workers)
+    unwritten = sum(w.journal_unwritten for w in found.workers)
+    refusals_lost = sum(w.refusals_lost for w in found.workers)
+    if waiting or refusals_lost:
+        rows["Journal"] = text(
+            f"{waiting:,} lines wait for the ledger"
+            + (f", {unwritten:,} of them only in memory: the disk takes none" if unwritten else "")
+            + (f"; {refusals_lost:,} refusals lost" if refusals_lost else ""),
+            "red" if unwritten or refusals_lost else "yellow",
+        )
     sent, lost = (
         sum(w.traces_sent for w in found.workers),
         sum(w.traces_lost for w in found.workers),

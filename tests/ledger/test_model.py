@@ -32,12 +32,14 @@ from budgets.ledger import (
     HoldRequest,
     Ledger,
     Level,
+    OfflineHold,
     OutputSample,
     PolicyNotPublished,
     PublishedPolicy,
     PublishedRule,
     RefusalRecord,
     Settlement,
+    SliceRequest,
     Threshold,
 )
 from budgets.memory import MemoryLedger
@@ -49,6 +51,7 @@ RULES = ("team", "total", "user")
 HOUR_MS = 3_600_000
 AMOUNTS = st.integers(0, 40)
 HOLD_IDS = st.sampled_from([f"h{number}" for number in range(4)])
+OWNERS = st.sampled_from(["w1", "w2"])
 SHARES = st.lists(
     st.tuples(st.sampled_from(BUDGETS), AMOUNTS, st.sampled_from([True, True, False])),
     max_size=3,
@@ -177,9 +180,62 @@ class LedgersAgree(RuleBasedStateMachine):
         settlement = Settlement(hold_id, cost, body, charges, counters, samples)
         self.both(lambda ledger: ledger.settle(settlement))
 
-    @rule(hold_id=HOLD_IDS, counters=COUNTERS)
-    def void(self, hold_id: str, counters: dict[str, int]) -> None:
-        self.both(lambda ledger: ledger.void(hold_id, "{}", counters))
+    @rule(hold_id=HOLD_IDS, counters=COUNTERS, ahead=st.booleans())
+    def void(self, hold_id: str, counters: dict[str, int], ahead: bool) -> None:
+        self.both(lambda ledger: ledger.void(hold_id, "{}", counters, ahead=ahead))
+
+    @rule(
+        owner=OWNERS,
+        allowance=AMOUNTS,
+        have=AMOUNTS,
+        rules=st.lists(st.sampled_from(RULES), max_size=2, unique=True),
+        alone=st.booleans(),
+    )
+    def slices(self, owner: str, allowance: int, have: int, rules: list[str], alone: bool) -> None:
+        period = self.period()
+        wanted = [SliceRequest(rule, period, allowance, have, alone) for rule in rules]
+        self.both(lambda ledger: ledger.slices(owner, wanted))
+
+    @rule(owner=OWNERS)
+    def release_slices(self, owner: str) -> None:
+        self.both(lambda ledger: ledger.release_slices(owner))
+
+    @rule(
+        hold_id=HOLD_IDS,
+        owner=OWNERS,
+        amount=AMOUNTS,
+        wanted=SHARES,
+        cost=st.integers(0, 60),
+        counters=COUNTERS,
+        state=st.sampled_from(["settled", "voided", "unreconciled"]),
+        behind=st.booleans(),
+    )
+    def replay(
+        self,
+        hold_id: str,
+        owner: str,
+        amount: int,
+        wanted: list[tuple[str, int, bool]],
+        cost: int,
+        counters: dict[str, int],
+        state: str,
+        behind: bool,
+    ) -> None:
+        number = next(self.numbers)
+        offline = OfflineHold(
+            hold_id=hold_id,
+            amount_nano_usd=amount,
+            budgets=self.shares(wanted, self.period(behind)),
+            time_ms=self.start_ms,
+            facts="{}",
+            decision_id=f"d-{hold_id}",
+            decision=f'{{"number":{number}}}',
+            stats_period="S",
+            owner=owner,
+        )
+        ended = 0 if state == "voided" else cost
+        ending = Settlement(hold_id, ended, f'{{"number":{number}}}', counters=counters)
+        self.both(lambda ledger: ledger.replay(offline, ending, state))
 
     @rule(hold_ids=st.lists(HOLD_IDS, max_size=3, unique=True), lease_ms=LEASES_MS)
     def renew(self, hold_ids: list[str], lease_ms: int) -> None:

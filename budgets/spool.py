@@ -1,0 +1,103 @@
+"""What the journal's lines say: the ledger's operations as JSON, both ways.
+
+A line is told to the ledger by the release that finds it, which may be a later one than wrote it:
+fields may be added, and an absent one has its default.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from budgets.ledger import BudgetHold, OfflineHold, OutputSample, RefusalRecord, Settlement
+from budgets.period import Period
+
+Content = dict[str, Any]
+
+
+def of_settlement(settlement: Settlement) -> Content:
+    """Return a settlement as a line's content."""
+    return {
+        "hold": settlement.hold_id,
+        "cost": settlement.cost_nano_usd,
+        "body": settlement.body,
+        "charges": dict(settlement.charges),
+        "counters": dict(settlement.counters),
+        "samples": [
+            [it.key, it.output_tokens, it.seed_tokens, it.rate] for it in settlement.samples
+        ],
+    }
+
+
+def settlement(content: Content) -> Settlement:
+    """Return the settlement of a line."""
+    return Settlement(
+        hold_id=content["hold"],
+        cost_nano_usd=content["cost"],
+        body=content["body"],
+        charges=content["charges"],
+        counters=content["counters"],
+        samples=tuple(OutputSample(*it) for it in content.get("samples", ())),
+    )
+
+
+def of_offline(offline: OfflineHold) -> Content:
+    """Return an offline hold as a line's content."""
+    return {
+        "hold": offline.hold_id,
+        "amount": offline.amount_nano_usd,
+        "budgets": [
+            [
+                *(it.budget, it.rule, it.period.id, it.period.start_ms, it.period.end_ms),
+                *(it.amount_nano_usd, it.enforced),
+            ]
+            for it in offline.budgets
+        ],
+        "time": offline.time_ms,
+        "facts": offline.facts,
+        "decision_id": offline.decision_id,
+        "decision": offline.decision,
+        "stats_period": offline.stats_period,
+        "owner": offline.owner,
+    }
+
+
+def offline(content: Content) -> OfflineHold:
+    """Return the offline hold of a line."""
+    return OfflineHold(
+        hold_id=content["hold"],
+        amount_nano_usd=content["amount"],
+        budgets=tuple(
+            BudgetHold(budget, rule, Period(period_id, start_ms, end_ms), amount, enforced)
+            for budget, rule, period_id, start_ms, end_ms, amount, enforced in content["budgets"]
+        ),
+        time_ms=content["time"],
+        facts=content["facts"],
+        decision_id=content["decision_id"],
+        decision=content["decision"],
+        stats_period=content["stats_period"],
+        owner=content["owner"],
+    )
+
+
+def of_refusal(refusal: RefusalRecord) -> Content:
+    """Return a refusal as a line's content."""
+    return {
+        "decision_id": refusal.decision_id,
+        "code": refusal.code,
+        "body": refusal.body,
+        "decision": refusal.decision,
+        "stats_period": refusal.stats_period,
+        "counters": dict(refusal.counters),
+    }
+
+
+def refusal(content: Content) -> RefusalRecord:
+    """Return the refusal of a line."""
+    return RefusalRecord(
+        decision_id=content["decision_id"],
+        code=content["code"],
+        body=content["body"],
+        decision=content["decision"],
+        stats_period=content["stats_period"],
+        counters=content["counters"],
+    )
