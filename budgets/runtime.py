@@ -115,8 +115,9 @@ class Runtime:
             log.warning("ledger_unavailable", reason=str(error))
         self.available = False
         now = asyncio.get_running_loop().time()
-        for timeout in tuple(self._waiting):
-            timeout.reschedule(now)
+        for timeout in self._waiting:
+            if not timeout.expired():
+                timeout.reschedule(now)
 
     async def _ask(self, call: Awaitable[_T]) -> _T:
         """Wait for the store, but no longer than it is known to be there."""

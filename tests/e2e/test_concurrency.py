@@ -14,32 +14,13 @@ from typing import Any
 
 import openai
 
-from hooks.request import read_request
-from hooks.tokens import count_request
+from tests.support.exact import INPUT_TOKENS, OUTPUT_TOKENS, body
 from tests.support.proxy import MASTER_KEY
 from tests.support.stack import Line, Stack
 
 REQUESTS = 90
 HOLD_NANO = 11_000_000
 LIMIT_NANO = 220_000_000
-INPUT_TOKENS, OUTPUT_TOKENS = 100, 1_000
-
-
-def body(model: str, directive: str) -> dict[str, Any]:
-    """A request that Farebox counts as exactly `INPUT_TOKENS`."""
-    words = ""
-    while True:
-        text = f"[[sim: {directive}]]{words}"
-        data: dict[str, Any] = {
-            "model": model,
-            "messages": [{"role": "user", "content": text}],
-            "max_tokens": OUTPUT_TOKENS,
-        }
-        counted = count_request(read_request(data, "acompletion")).input
-        if counted == INPUT_TOKENS:
-            return data
-        assert counted < INPUT_TOKENS, "the directive alone is too long"
-        words += " go"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import subprocess
 import tempfile
 import time
@@ -37,7 +38,8 @@ LEDGER = "house"
 class RedisProcess:
     """A Redis server on a fixed port, with its data on disk, that a test may stop and start."""
 
-    def __init__(self) -> None:
+    def __init__(self, appendonly: bool = True) -> None:
+        self.appendonly = "yes" if appendonly else "no"
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = tempfile.TemporaryDirectory(prefix="fb")
@@ -49,7 +51,7 @@ class RedisProcess:
             self._folder.cleanup()
             self._folder = tempfile.TemporaryDirectory(prefix="fb")
         command = [redis_server_binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--dir", self._folder.name, "--save", "", "--appendonly", "yes"]
+        command += ["--dir", self._folder.name, "--save", "", "--appendonly", self.appendonly]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_until(self._answers, what="Redis answers")
 
@@ -59,6 +61,23 @@ class RedisProcess:
             self.process.terminate()
             self.process.wait(timeout=10)
             self.process = None
+
+    def kill(self) -> None:
+        """Kill it without a chance to write anything."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=10)
+        self.process = None
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop its clock, as it were: it holds its connections and answers nobody."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def end(self) -> None:
         """Stop it for good."""

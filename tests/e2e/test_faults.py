@@ -1,0 +1,359 @@
+"""Real processes are killed, paused and starved: the upstream's own bill is the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import money_pack
+from tests.support.exact import body
+from tests.support.house import RedisProcess
+from tests.support.proxy import MASTER_KEY, ROOT, Pack, wait_until
+from tests.support.site import EXACT, LEASE_S, PRICE_NANO_USD, Answers, Site, charged, marks_of
+
+SimulatorFixture = Any
+CENT = 10_000_000
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def _pack(folder: Path, simulator: SimulatorFixture) -> Pack:
+    pack = money_pack(folder, simulator)
+    with pack.edit_budgets() as budgets:
+        budgets["lease_seconds"] = LEASE_S
+        budgets["budgets"] = {
+            "round": {"match": {"model": "round"}, "limit_usd": 1000, "allowance_usd": 0.22},
+        }
+        budgets["on_ledger_unavailable"] = "refuse"
+        del budgets["budgets"]["round"]["allowance_usd"]
+    return pack
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisProcess]:
+    server = RedisProcess()
+    server.start()
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def _site(
+    tmp_path_factory: pytest.TempPathFactory, simulator: SimulatorFixture, redis: RedisProcess
+) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    made = Site(folder, _pack(folder, simulator), simulator, redis.url, "site")
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def site(_site: Site) -> Site:
+    """Two proxies that refuse while Redis is away, running."""
+    _site.start()
+    wait_until(lambda: all(_site.ask(n).status_code == 200 for n in (0, 1)), 20, "both serve")
+    _site.wait_settled()
+    _site.begin()
+    return _site
+
+
+@contextmanager
+def _more(site: Site) -> Iterator[list[Any]]:
+    """Give the list of the entries that are made inside, once everything has settled."""
+    before = {it.id for it in site.books.entries()}
+    found: list[Any] = []
+    yield found
+    found += [it for it in site.wait_settled() if it.id not in before]
+
+
+# ── a worker is killed ───────────────────────────────────────────────────────────────────────────
+
+
+async def _begin_streams(site: Site, count: int) -> None:
+    """Begin streams that say a word a second, read their first words, and let the proxy die."""
+    body = {
+        "model": "round",
+        "stream": True,
+        "max_tokens": 1000,
+        "messages": [
+            {"role": "user", "content": "Go. [[sim: output_tokens=900 token_delay_ms=100]]"}
+        ],
+    }
+    begun = asyncio.Semaphore(0)
+
+    async def stream() -> None:
+        async with httpx.AsyncClient(timeout=60) as http:
+            url = f"{site.proxies[0].base_url}/v1/chat/completions"
+            headers = {"authorization": f"Bearer {MASTER_KEY}"}
+            with suppress(httpx.TransportError):
+                async with http.stream("POST", url, json=body, headers=headers) as answer:
+                    assert answer.status_code == 200
+                    async for _ in answer.aiter_lines():
+                        begun.release()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(stream())
+        for _ in range(count * 3):
+            await begun.acquire()
+        site.kill(0)
+
+
+def test_a_killed_worker_leaves_nothing_uncharged(site: Site) -> None:
+    """Nobody saw the end of its streams: they are charged with their holds, by the survivor."""
+    with _more(site) as made:
+        asyncio.run(_begin_streams(site, 6))
+    assert [it.kind for it in made] == ["unreconciled"] * 6
+    assert all(it.cost_nano_usd == it.held_nano_usd for it in made)
+    assert charged(made) >= site.billed() > 0
+    site.start()
+    assert site.ask(0).status_code == 200
+
+
+# ── Redis is paused, killed ──────────────────────────────────────────────────────────────────────
+
+
+def _exact(site: Site, made: list[Any], answers: Answers) -> None:
+    """Every request has its entry or its refusal, and the books are the bill."""
+    assert charged(made) == site.billed()
+    assert sum(it.kind == "settled" for it in made) == answers.statuses[200]
+    assert {it.cost_nano_usd for it in made if it.kind == "settled"} <= {PRICE_NANO_USD}
+    assert set(answers.statuses) <= {200, 503}
+    assert set(answers.codes) <= {"ledger_unavailable"}
+    assert answers.unanswered == 0
+
+
+def test_a_pause_of_redis_under_load_costs_nobody_anything(site: Site, redis: RedisProcess) -> None:
+    refused_before = len(site.books.refusals())
+
+    async def scenario() -> Answers:
+        async with site.load() as answers:
+            await asyncio.sleep(2)
+            with redis.paused():
+                await asyncio.sleep(10)
+            await _serves_again(answers)
+        return answers
+
+    with _more(site) as made:
+        answers = asyncio.run(scenario())
+    _exact(site, made, answers)
+    assert answers.statuses[503] > 0
+    # A refusal waits for nothing once the outage is known: those that began before it waited the
+    # probe's time.
+    waited = sorted(answers.seconds_of_503)
+    assert waited[len(waited) // 2] < 1.0
+    assert len(site.books.refusals()) - refused_before == answers.statuses[503]
+
+
+async def _serves_again(answers: Answers) -> None:
+    served = answers.statuses[200]
+    async with asyncio.timeout(15):
+        while answers.statuses[200] < served + 20:  # noqa: ASYNC110 (another process's doing)
+            await asyncio.sleep(0.05)
+
+
+def test_redis_killed_under_load_with_its_file_loses_nothing(
+    site: Site, redis: RedisProcess
+) -> None:
+    refused_before = len(site.books.refusals())
+
+    async def scenario() -> Answers:
+        async with site.load() as answers:
+            await asyncio.sleep(1.5)
+            redis.kill()
+            await asyncio.sleep(2)
+            await asyncio.to_thread(redis.start)
+            await _serves_again(answers)
+        return answers
+
+    with _more(site) as made:
+        answers = asyncio.run(scenario())
+    _exact(site, made, answers)
+    assert len(site.books.refusals()) - refused_before == answers.statuses[503]
+
+
+def test_scripts_flushed_under_load_are_loaded_again(site: Site, redis: RedisProcess) -> None:
+    async def scenario() -> Answers:
+        async with site.load() as answers:
+            for _ in range(10):
+                await asyncio.sleep(0.2)
+                await asyncio.to_thread(_flush_scripts, redis.url)
+        return answers
+
+    with _more(site) as made:
+        answers = asyncio.run(scenario())
+    _exact(site, made, answers)
+    assert set(answers.statuses) == {200}
+
+
+def _flush_scripts(url: str) -> None:
+    from budgets.connection import connect
+
+    with connect(url, sync=True) as client:
+        client.script_flush()
+
+
+# ── going on without Redis ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def allowing(site: Site) -> Iterator[Site]:
+    """The site, with an allowance of $0.22 (twenty requests) while Redis is away."""
+    path = site.pack.path("budgets/budgets.yaml")
+    before = path.read_text()
+    with site.pack.edit_budgets() as budgets:
+        budgets["on_ledger_unavailable"] = "allow"
+        budgets["budgets"]["round"]["allowance_usd"] = 0.22
+    wait_until(lambda: _handed_out(site) == 22 * CENT, 15, "the allowance is handed out")
+    yield site
+    path.write_text(before)
+
+
+def _handed_out(site: Site) -> int:
+    from budgets.connection import connect
+
+    with connect(site.redis_url, sync=True) as client:
+        keys = list(client.scan_iter(f"farebox:{{{site.ledger}}}:slices:*"))
+        parts = [int(v) for key in keys for v in client.hvals(key)]
+    # One part for each of two proxies: no single one has everything.
+    return sum(parts) if len([p for p in parts if p]) == 2 else 0
+
+
+def test_without_redis_the_allowance_is_spent_exactly_and_told_once(
+    allowing: Site, redis: RedisProcess
+) -> None:
+    site = allowing
+    redis.stop()
+    answers = Answers()
+
+    async def burst() -> None:
+        async with httpx.AsyncClient(timeout=60) as http:
+            for _ in range(2):
+                await asyncio.gather(
+                    *(site.send(http, site.proxies[n % 2], answers) for n in range(40))
+                )
+
+    with _more(site) as made:
+        try:
+            asyncio.run(burst())
+            # The proxy that dies has told nobody what it spent.
+            site.kill(0)
+            assert site.waiting_lines() > 0
+        finally:
+            redis.start()
+        site.start()
+    assert answers.statuses == {200: 20, 503: 60}
+    assert charged(made) == site.billed() == 22 * CENT
+    assert [it.kind for it in made] == ["settled"] * 20
+    assert all("offline" in marks_of(it) for it in made)
+    # Used up for this month: the next outage finds nothing left.
+    wait_until(lambda: site.ask(0).status_code == 200 and site.ask(1).status_code == 200, 20)
+    site.wait_settled()
+    redis.stop()
+    try:
+        assert {site.ask(n).status_code for n in (0, 1)} == {503}
+    finally:
+        redis.start()
+
+
+def test_a_full_disk_admits_nothing_more_and_forgets_no_end(
+    allowing: Site, redis: RedisProcess
+) -> None:
+    """The journal's folder is a file system of its own without space."""
+    site = allowing
+    site.stop()
+    folder = site.folder / "home-0" / "journal" / site.ledger
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("this machine mounts no file system for a test")
+    try:
+        _fill_up(site, redis, folder)
+    finally:
+        site.proxies[0].stop()
+        subprocess.run(["umount", str(folder)], check=False)
+
+
+def _fill_up(site: Site, redis: RedisProcess, folder: Path) -> None:
+    site.start()
+    wait_until(lambda: site.ask(0).status_code == 200, 20, "it serves")
+    before = {it.id for it in site.wait_settled()}
+    site.begin()
+    slow = body("round", f"{EXACT} delay_ms=6000")
+
+    async def scenario() -> httpx.Response:
+        under_way = asyncio.create_task(asyncio.to_thread(site.ask, 0, slow))
+        await asyncio.to_thread(wait_until, lambda: site.books.holds() == 1)
+        redis.stop()
+        try:
+            (folder / "ballast").write_bytes(b"x" * _free_bytes(folder))
+            answer = await under_way
+            assert (await asyncio.to_thread(site.ask, 0)).status_code == 503
+        finally:
+            await asyncio.to_thread(redis.start)
+        return answer
+
+    assert asyncio.run(scenario()).status_code == 200
+    wait_until(lambda: site.books.holds() == 0, 20, "the settle was told")
+    made = [it for it in site.books.entries() if it.id not in before]
+    assert [it.kind for it in made] == ["settled"]
+    assert charged(made) == site.billed() == PRICE_NANO_USD
+
+
+def _free_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+# ── a rolling deploy ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_releases_share_one_budget_during_a_deploy(
+    tmp_path: Path, simulator: SimulatorFixture, redis: RedisProcess
+) -> None:
+    """The second proxy runs other texts of every script, as a newer release would."""
+    newer = tmp_path / "newer"
+    for package in ("budgets", "hooks", "callbacks", "scripts"):
+        shutil.copytree(ROOT / package, newer / package)
+    lib = newer / "budgets" / "lua" / "lib.lua"
+    lib.write_text("-- A newer release.\n" + lib.read_text())
+    pack = _pack(tmp_path, simulator)
+    with pack.edit_budgets() as budgets:
+        budgets["budgets"]["round"]["limit_usd"] = 0.22
+    site = Site(tmp_path, pack, simulator, redis.url, "deploy", ({}, {"PYTHONPATH": str(newer)}))
+    site.begin()
+    answers = Answers()
+
+    async def burst() -> None:
+        async with httpx.AsyncClient(timeout=60) as http:
+            for _ in range(3):
+                await asyncio.gather(
+                    *(site.send(http, site.proxies[n % 2], answers) for n in range(20))
+                )
+
+    try:
+        site.start()
+        asyncio.run(burst())
+        made = site.wait_settled()
+    finally:
+        site.stop()
+    assert answers.statuses[200] == 20
+    assert charged(made) == site.billed() == 22 * CENT
+    assert len({json.loads(it.body)["decision_id"] for it in made}) == 20
