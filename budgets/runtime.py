@@ -147,11 +147,11 @@ class Runtime:
         asked = False
         reason = LedgerUnavailable("the store is away")
         if self.available:
-            asked = True
             try:
                 return await self._ask(self.ledger.hold(request)), False
             except LedgerUnavailable as error:
                 self.lost(error)
+                asked = type(error) is LedgerUnavailable
                 reason = error
             except asyncio.CancelledError:
                 self._forbid(request)

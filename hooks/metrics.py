@@ -1,4 +1,4 @@
-"""Counters for Prometheus: what each worker did. Money is not here: it is read from the ledger.
+"""Figures for Prometheus: what each worker did and what waits in it. Money is read from the ledger.
 
 With several workers the values are summed over all of them, through the folder that
 `PROMETHEUS_MULTIPROC_DIR` names (`./scripts/serve` gives each start one of its own).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess
 
 POLICY_RELOADS = Counter(
     "farebox_policy_reloads",
@@ -19,6 +19,16 @@ ADMITTED = Counter(
     "farebox_requests_admitted", "Requests that were sent, by category.", ["category"]
 )
 REFUSED = Counter("farebox_requests_refused", "Requests that were refused, by code.", ["code"])
+JOURNAL_LINES = Gauge(
+    "farebox_journal_lines",
+    "Lines that wait for the ledger, over all workers.",
+    multiprocess_mode="livesum",
+)
+LEDGER_AVAILABLE = Gauge(
+    "farebox_ledger_available",
+    "1 while every worker reaches the ledger, 0 while one does not.",
+    multiprocess_mode="livemin",
+)
 
 for _result in ("taken", "rejected"):
     POLICY_RELOADS.labels(_result)

@@ -30,7 +30,7 @@ from budgets.runtime import Runtime
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
 from hooks.groups import PriceMap
-from hooks.metrics import POLICY_RELOADS
+from hooks.metrics import JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.watch import Watch
 
@@ -187,6 +187,8 @@ class Worker:
     async def _report(self) -> None:
         assert self.runtime is not None
         while True:
+            JOURNAL_LINES.set(self.runtime.outage.depth)
+            LEDGER_AVAILABLE.set(int(self.runtime.available))
             if self.runtime.available and self.runtime.client is not None:
                 with contextlib.suppress(Exception):  # A status is never worth a failure.
                     await workers.publish(self.runtime.client, self.home.ledger, self.status())

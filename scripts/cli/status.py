@@ -14,12 +14,14 @@ from rich.text import Text
 
 from budgets import totals, workers
 from budgets.config import BudgetsFile
+from budgets.connection import RedisServerError
 from budgets.home import Home
-from budgets.ledger import LearnedOutput
+from budgets.journal import waiting_in
+from budgets.ledger import LearnedOutput, LedgerUnavailable
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
 from scripts.cli.context import budgets_of, home_of, open_ledger, stats_period
-from scripts.cli.errors import ExitCode, command
+from scripts.cli.errors import ExitCode, Problem, command
 from scripts.cli.money_view import BudgetView, budget_views, claimed_text
 from scripts.cli.options import AsJson, Config
 from scripts.cli.output import (
@@ -101,7 +103,11 @@ def status(
 
     Example: farebox status --shadow
     """
-    found = asyncio.run(_read(home_of(config)))
+    home = home_of(config)
+    try:
+        found = asyncio.run(_read(home))
+    except (RedisServerError, LedgerUnavailable) as error:
+        raise _away(home, error) from error
     if as_json:
         write_json(_as_dict(found))
     elif shadow:
@@ -112,6 +118,16 @@ def status(
         _show(found)
     if found.refused_edits or found.budget_errors is not None:
         raise typer.Exit(ExitCode.FALLS_SHORT)
+
+
+def _away(home: Home, error: Exception) -> Problem:
+    """Return what can be said without the ledger: how much waits for it on this machine."""
+    lines, _ = waiting_in(home.journals)
+    return Problem(
+        str(error).rstrip(".") + f". {lines:,} lines wait for it in this machine's journals.",
+        "They are told to it as soon as a proxy on this machine reaches it; keep the folder "
+        f"{home.journals}.",
+    )
 
 
 async def _read(home: Home) -> Status:
