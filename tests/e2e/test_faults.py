@@ -60,8 +60,10 @@ def _site(
 
 
 @pytest.fixture
-def site(_site: Site) -> Site:
+def site(_site: Site, redis: RedisProcess) -> Site:
     """Two proxies that refuse while Redis is away, running."""
+    if redis.process is None:
+        redis.start()
     _site.start()
     wait_until(lambda: all(_site.ask(n).status_code == 200 for n in (0, 1)), 20, "both serve")
     _site.wait_settled()
@@ -235,7 +237,6 @@ def test_without_redis_the_allowance_is_spent_exactly_and_told_once(
     allowing: Site, redis: RedisProcess
 ) -> None:
     site = allowing
-    redis.stop()
     answers = Answers()
 
     async def burst() -> None:
@@ -246,6 +247,7 @@ def test_without_redis_the_allowance_is_spent_exactly_and_told_once(
                 )
 
     with _more(site) as made:
+        redis.stop()
         try:
             asyncio.run(burst())
             # The proxy that dies has told nobody what it spent.
