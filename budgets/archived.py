@@ -79,11 +79,13 @@ class ArchiveState:
 class ArchivedSums:
     """The sums of the archive up to the id `to`, as added up from its files.
 
-    `parted` names, for each counter that a damaged file tells something else about, that file.
+    `damaged` is the first file that is missing or not as it was written, empty where all are sound;
+    `parted` names, for each counter that such a file tells something else about, that file.
     """
 
     to: str
     by_counter: Mapping[CounterName, int]
+    damaged: str = ""
     parted: Mapping[CounterName, str] = field(default_factory=dict)
 
 

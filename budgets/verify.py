@@ -37,11 +37,10 @@ class CounterRow:
 
 
 def archived_of(row: CounterRow, archived: ArchivedSums | None) -> int:
-    """Return the sum of a counter's archived entries: the files', unless a damaged one parts."""
-    key = (row.budget, row.period_id)
-    if archived is None or key in archived.parted:
+    """Return the sum of a counter's archived entries: by the files, if all of them are sound."""
+    if archived is None or archived.damaged:
         return row.archived_nano_usd
-    return archived.by_counter.get(key, 0)
+    return archived.by_counter.get((row.budget, row.period_id), 0)
 
 
 def row_differences(row: CounterRow, archived: ArchivedSums | None) -> list[Difference]:
@@ -55,7 +54,7 @@ def row_differences(row: CounterRow, archived: ArchivedSums | None) -> list[Diff
     if archived is not None:
         in_files = archived.by_counter.get(key, 0)
         if in_files != row.archived_nano_usd:
-            where = archived.parted.get(key, IN_REDIS)
+            where = archived.parted.get(key) or archived.damaged or IN_REDIS
             found.append(Difference("archived", *key, row.archived_nano_usd, in_files, where))
     # Without an archive there is only one place, which need not be named.
     where = LIVE if archived is not None or row.archived_nano_usd else ""

@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 
 from budgets import runtime, workers
+from budgets.archivist import Archivist, Settings
 from budgets.connection import RedisUrlError
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
@@ -105,6 +106,7 @@ class Worker:
         self._started.set()
         for work in (self._watch_files, self._refresh_learned, self._report):
             self.runtime.spawn(work())
+        self.runtime.spawn(self._archivist(self.runtime).run())
 
     def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
         """Return the rules that may be passed while the ledger is away, as the policy has them."""
@@ -193,6 +195,16 @@ class Worker:
                 with contextlib.suppress(Exception):  # A status is never worth a failure.
                     await workers.publish(self.runtime.client, self.home.ledger, self.status())
             await asyncio.sleep(STATUS_INTERVAL_S)
+
+    def _archivist(self, opened: Runtime) -> Archivist:
+        def settings() -> Settings | None:
+            budgets = self.policy.budgets
+            sink = budgets.archive.sink(self.policy.paths.budgets)
+            if sink is None:
+                return None
+            return Settings(sink, budgets.time_zone, budgets.archive.live_months)
+
+        return Archivist(opened.ledger, opened.client, self.home.ledger, settings, self.name)
 
     def status(self) -> WorkerStatus:
         """Return what this worker says about itself."""
