@@ -544,13 +544,18 @@ class Ledger(Protocol):
         """
 
     async def verify(
-        self, archived: ArchivedSums | None = None, watch: Callable[[int], None] = unwatched
+        self,
+        archived: ArchivedSums | None = None,
+        *,
+        every_hold: bool = False,
+        watch: Callable[[int], None] = unwatched,
     ) -> tuple[Difference, ...]:
         """Recompute every counter from the entries and open holds; return each difference.
 
         Archived entries count with their recorded sums or, where `archived` gives them, with the
-        sums of the files, which the recorded ones are then compared with too. `watch` is told the
-        time (Unix ms) of entries as they are read.
+        sums of the files, which the recorded ones are then compared with too. With `every_hold` it
+        looks, as `rebuild` does, for open holds that no list of holds names any more. `watch` is
+        told the time (Unix ms) of entries as they are read.
 
         Raises:
             ArchiveMoved: `archived` does not reach as far as the archive does.

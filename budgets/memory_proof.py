@@ -42,7 +42,11 @@ class Proof(Books):
         return True
 
     async def verify(
-        self, archived: ArchivedSums | None = None, watch: Callable[[int], None] = unwatched
+        self,
+        archived: ArchivedSums | None = None,
+        *,
+        every_hold: bool = False,
+        watch: Callable[[int], None] = unwatched,
     ) -> tuple[Difference, ...]:
         await self._check_reach(archived)
         for entry in self._entries:
@@ -58,7 +62,7 @@ class Proof(Books):
         pause_ms: int,
         watch: Callable[[int], None] = unwatched,
     ) -> tuple[Difference, ...]:
-        changed = await self.verify(archived, watch)
+        changed = await self.verify(archived, watch=watch)
         for row in self._rows():
             if row_differences(row, archived):
                 name = (row.budget, row.period_id)

@@ -64,11 +64,13 @@ class RedisAudit:
         self._open: dict[CounterName, list[str]] = {}
         self._stray_ids: list[str] = []
 
-    async def verify(self, archived: ArchivedSums | None) -> tuple[Difference, ...]:
+    async def verify(
+        self, archived: ArchivedSums | None, *, every_hold: bool
+    ) -> tuple[Difference, ...]:
         """Return every counter that is not what the entries and open holds add up to."""
         for _ in range(ATTEMPTS_MAX):
             try:
-                stray, rows = await self._compare(archived, every_hold=False)
+                stray, rows = await self._compare(archived, every_hold=every_hold)
                 return differences(rows, archived, stray)
             except ArchiveMoved:
                 if archived is not None:

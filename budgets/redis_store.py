@@ -320,9 +320,13 @@ class RedisLedger:
         )
 
     async def verify(
-        self, archived: ArchivedSums | None = None, watch: Callable[[int], None] = unwatched
+        self,
+        archived: ArchivedSums | None = None,
+        *,
+        every_hold: bool = False,
+        watch: Callable[[int], None] = unwatched,
     ) -> tuple[Difference, ...]:
-        return await self._audit(watch).verify(archived)
+        return await self._audit(watch).verify(archived, every_hold=every_hold)
 
     async def rebuild(
         self,
