@@ -16,7 +16,14 @@ from budgets.archived import (
 from budgets.ledger import Difference, LedgerEntry, LedgerPaused, unwatched
 from budgets.memory_books import Books
 from budgets.memory_records import Counter, lines_beyond
-from budgets.verify import CounterRow, archived_of, differences, line_order, row_differences
+from budgets.verify import (
+    CounterRow,
+    archived_of,
+    differences,
+    line_order,
+    rebuilt,
+    row_differences,
+)
 
 
 class Proof(Books):
@@ -63,6 +70,9 @@ class Proof(Books):
         watch: Callable[[int], None] = unwatched,
     ) -> tuple[Difference, ...]:
         changed = await self.verify(archived, watch=watch)
+        if not changed:
+            return ()
+        await self.pause(pause_ms)
         for row in self._rows():
             if row_differences(row, archived):
                 name = (row.budget, row.period_id)
@@ -78,8 +88,8 @@ class Proof(Books):
                     self._archived[name] = archived_of(row, archived)
         for hold_id in self._stray_leases():
             del self._leases[hold_id]
-        if changed:
-            self._event("rebuilt", self._clock(), actor=actor, count=len(changed))
+        await self.pause(0)
+        self._event("rebuilt", self._clock(), **rebuilt(actor, changed))
         return changed
 
     async def pause(self, ms: int) -> None:

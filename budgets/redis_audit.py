@@ -11,9 +11,8 @@ holds, not by the number of entries.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from budgets.archived import ArchivedSums, ArchiveMoved, ArchiveState, CounterName, EntryLine
@@ -25,9 +24,6 @@ COUNTERS_PER_CALL = 50
 HOLDS_PER_CALL = 500
 ATTEMPTS_MAX = 5
 """How often a proof begins anew because entries were archived under it: that is once a day."""
-
-CHANGES_TOLD_MAX = 100
-"""How many changed counters the event of a repair names; it counts the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +211,3 @@ class RedisAudit:
             async for key in self._client.scan_iter(match=pattern, count=1000):
                 found.add(key.removeprefix(beginning))
         return found
-
-
-def rebuilt_body(actor: str, changed: tuple[Difference, ...]) -> str:
-    """Return the body of the event that a repair leaves: who, and what was changed."""
-    told = [asdict(one) for one in changed[:CHANGES_TOLD_MAX]]
-    return json.dumps({"actor": actor, "count": len(changed), "changes": told})

@@ -7,6 +7,7 @@ has no TTL, and a key that vanishes shows in `verify` as a difference.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -44,9 +45,9 @@ from budgets.ledger import (
     SliceRequest,
     unwatched,
 )
-from budgets.redis_audit import RedisAudit, rebuilt_body
+from budgets.redis_audit import RedisAudit
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
-from budgets.verify import next_order_id
+from budgets.verify import next_order_id, rebuilt
 
 PAGE_LINES = 500
 BATCH_MAX = 200
@@ -342,7 +343,7 @@ class RedisLedger:
 
         changed = await self._audit(watch).rebuild(archived, lease_ms, pause)
         if changed:
-            await self._run("note", "rebuilt", rebuilt_body(actor, changed))
+            await self._run("note", "rebuilt", json.dumps(rebuilt(actor, changed)))
         return changed
 
     async def pause(self, ms: int) -> None:

@@ -6,11 +6,15 @@ this compares. How a store adds entries up while others write more is its own af
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from budgets.archived import IN_REDIS, LIVE, ArchivedSums
 from budgets.ledger import Difference
+
+CHANGES_TOLD_MAX = 100
+"""How many changed counters the event of a repair names; it counts the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,12 @@ def differences(
     if stray_leases:
         found.append(Difference("leases", "", "", stray_leases, 0))
     return tuple(found)
+
+
+def rebuilt(actor: str, changed: Sequence[Difference]) -> dict[str, Any]:
+    """Return what the event of a repair says: who, and what was changed from what to what."""
+    told = [asdict(one) for one in changed[:CHANGES_TOLD_MAX]]
+    return {"actor": actor, "count": len(changed), "changes": told}
 
 
 def line_order(entry_id: str) -> tuple[int, int]:

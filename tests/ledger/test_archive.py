@@ -34,6 +34,7 @@ from budgets.archive import (
 )
 from budgets.archive_files import ArchiveFolder
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveMoved, EntryLine
+from budgets.archivist import Archivist, Settings
 from budgets.ledger import Difference, Ledger, SettleStatus
 from tests.ledger.worlds import (
     DAY_MS,
@@ -537,3 +538,51 @@ async def test_what_is_archived_while_a_proof_runs_is_no_difference(
     while not moving or not moving[0].done():
         assert await redis_world.ledger.verify(watch=begin) == ()
     assert moving[0].result() == 60
+
+
+# ── once a day ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Workers:
+    """Two workers of one ledger, each with its archivist; `settings` is what their policy says."""
+
+    def __init__(self, world: RedisWorld, client: Redis, sink: Path | None) -> None:
+        self.settings = None if sink is None else Settings(sink, "UTC", live_months=1)
+        self.turn = f"{world.prefix}archive_turn"
+        name = world.prefix[9:-2]
+        self.archivists = [
+            Archivist(world.ledger, client, name, lambda: self.settings, worker)
+            for worker in ("first", "second")
+        ]
+
+
+async def test_one_worker_archives_a_day(
+    redis_world: RedisWorld, redis_client: Redis, folder: ArchiveFolder
+) -> None:
+    await months_of_entries(redis_world, months=2)
+    workers = Workers(redis_world, redis_client, folder.path.parent)
+    done = await asyncio.gather(*(archivist.look() for archivist in workers.archivists))
+    assert sorted(it.entries if it else -1 for it in done) == [-1, 4]
+    assert 86_000 < await redis_client.ttl(workers.turn) <= 86_400
+    await redis_client.delete(workers.turn)
+    again = await workers.archivists[1].look()
+    assert again is not None and again.entries == 0
+
+
+async def test_an_archive_that_failed_is_tried_again_soon(
+    redis_world: RedisWorld, redis_client: Redis, tmp_path: Path
+) -> None:
+    before = await months_of_entries(redis_world, months=2)
+    (tmp_path / "file").write_text("")
+    workers = Workers(redis_world, redis_client, tmp_path / "file")
+    assert await workers.archivists[0].look() is None
+    assert 0 < await redis_client.ttl(workers.turn) <= 3_600
+    assert [line async for line in redis_world.ledger.lines()] == before
+
+
+async def test_without_a_folder_nobody_takes_the_turn(
+    redis_world: RedisWorld, redis_client: Redis
+) -> None:
+    workers = Workers(redis_world, redis_client, None)
+    assert await workers.archivists[0].look() is None
+    assert not await redis_client.exists(workers.turn)
