@@ -31,8 +31,8 @@ from budgets.archived import (
 from budgets.ledger import Ledger, unwatched
 from budgets.period import period_at
 
-PART_ENTRIES_MAX = 50_000
-"""It bounds how long the trimming keeps Redis busy: some tens of milliseconds."""
+PART_ENTRIES_MAX = 20_000
+"""It bounds how long the trimming keeps Redis busy: some ten milliseconds."""
 
 PAGE_LINES = 500
 
