@@ -117,6 +117,27 @@ class Budget(Strict):
     description: str = ""
 
 
+class ArchiveSettings(Strict):
+    """Where entries go that are older than the live months; without a folder they stay in Redis.
+
+    A relative folder is one beside this file.
+    """
+
+    folder: str | None = None
+    live_months: int = Field(default=2, ge=1, le=120)
+
+    @field_validator("folder")
+    @classmethod
+    def _folder(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or "\0" in value):
+            raise ValueError("a folder has a name; leave `folder` out to keep entries in Redis")
+        return value
+
+    def sink(self, file: Path) -> Path | None:
+        """Return the folder that this file, `budgets.yaml` at `file`, means."""
+        return None if self.folder is None else file.parent / Path(self.folder).expanduser()
+
+
 class BudgetsFile(Strict):
     """The whole of `budgets.yaml`."""
 
@@ -130,6 +151,7 @@ class BudgetsFile(Strict):
     )
     on_ledger_unavailable: Literal["refuse", "allow"] = "refuse"
     lease_seconds: float = Field(default=120, ge=5, le=86_400)
+    archive: ArchiveSettings = ArchiveSettings()
 
     @field_validator("time_zone")
     @classmethod

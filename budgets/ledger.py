@@ -16,11 +16,12 @@ whole.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, CounterName, EntryLine
 from budgets.period import Period
 
 SLICE_OWNER_ACTIVE_MS = 10_000
@@ -49,6 +50,18 @@ class PolicyNotPublished(LedgerUnavailable):
     def __init__(self, rule: str) -> None:
         super().__init__(f"the store has no limit for the budget rule {rule!r}; publish the policy")
         self.rule = rule
+
+
+class LedgerPaused(LedgerUnavailable):
+    """Admissions are paused for a moment while the counters are put right; nothing was done.
+
+    The store is there: this is no outage, and settles go on. `retry_after_ms` is when the pause
+    ends at the latest.
+    """
+
+    def __init__(self, retry_after_ms: int) -> None:
+        super().__init__("admissions are paused while the ledger's counters are put right")
+        self.retry_after_ms = retry_after_ms
 
 
 class ClockSkew(Exception):
@@ -396,8 +409,10 @@ class LearnedOutput:
 class Difference:
     """A counter that does not equal what the entries and open holds add up to.
 
-    `counter` is `spent` or `held`; or one of `holds`, `leases` and `expected_ends`, whose figures
-    are numbers of holds and not amounts. Stray leases belong to no budget: their names are empty.
+    `counter` is `spent`, `held` or `archived` (the recorded sum of the archived entries); or one of
+    `holds`, `leases` and `expected_ends`, whose figures are numbers of holds and not amounts. Stray
+    leases belong to no budget: their names are empty. `where` says where the sums part, if entries
+    of this ledger are archived.
     """
 
     counter: str
@@ -405,6 +420,11 @@ class Difference:
     period_id: str
     stored_nano_usd: int
     recomputed_nano_usd: int
+    where: str = ""
+
+
+def unwatched(time_ms: int) -> None:
+    """Watch nothing: for who need not know how far a long reading is."""
 
 
 class Ledger(Protocol):
@@ -422,6 +442,7 @@ class Ledger(Protocol):
         A refusal writes nothing but the claim of the emergency threshold, with its event.
 
         Raises:
+            LedgerPaused: the counters are being put right; a hold that is open already is told so.
             ClockSkew: a period does not hold the store's time.
             HoldIdReused: this hold id was settled, voided or expired.
             PolicyNotPublished: the store knows no limit for a rule.
@@ -437,6 +458,7 @@ class Ledger(Protocol):
         because its request goes on without it. None: there is no such open hold.
 
         Raises:
+            LedgerPaused: the counters are being put right.
             ClockSkew: an added budget's period does not hold the time of the hold.
             PolicyNotPublished: the store knows no limit for a rule.
         """
@@ -506,8 +528,61 @@ class Ledger(Protocol):
     def refusals(self, after: str = "", newest_first: bool = False) -> AsyncIterator[LedgerEvent]:
         """Iterate over the refusal stream."""
 
-    async def verify(self) -> tuple[Difference, ...]:
-        """Recompute every counter from the entries and open holds; return each difference."""
+    # ── the archive, the proof and the repair ────────────────────────────────────────────────────
+
+    def lines(self, after: str = "") -> AsyncIterator[EntryLine]:
+        """Iterate over the entries as they are stored, the oldest first, beyond the id `after`."""
+
+    async def archive_state(self) -> ArchiveState:
+        """Return how far the archive reaches."""
+
+    async def trim(self, part: ArchivedPart, sums: Mapping[CounterName, int]) -> bool:
+        """Record a part of the archive with its sums and drop its entries, all in one step.
+
+        False, and nothing done: the archive does not end where the part begins (somebody else was
+        first), or its last entry is not there.
+        """
+
+    async def verify(
+        self,
+        archived: ArchivedSums | None = None,
+        *,
+        every_hold: bool = False,
+        watch: Callable[[int], None] = unwatched,
+    ) -> tuple[Difference, ...]:
+        """Recompute every counter from the entries and open holds; return each difference.
+
+        Archived entries count with their recorded sums or, where `archived` gives them, with the
+        sums of the files, which the recorded ones are then compared with too. With `every_hold` it
+        looks, as `rebuild` does, for open holds that no list of holds names any more. `watch` is
+        told the time (Unix ms) of entries as they are read.
+
+        Raises:
+            ArchiveMoved: `archived` does not reach as far as the archive does.
+        """
+
+    async def rebuild(
+        self,
+        actor: str,
+        *,
+        archived: ArchivedSums | None = None,
+        lease_ms: int,
+        pause_ms: int,
+        watch: Callable[[int], None] = unwatched,
+    ) -> tuple[Difference, ...]:
+        """Set every counter that differs to what entries and open holds add up to.
+
+        Returns what was changed, and leaves an event `rebuilt` with it and with `actor`. Each
+        counter is compared and set in one step, so that it is right whatever settles go on;
+        admissions are paused meanwhile, for `pause_ms` at the most. An open hold without a lease
+        gets one of `lease_ms`.
+
+        Raises:
+            ArchiveMoved: as for `verify`, or the archive grew meanwhile.
+        """
+
+    async def pause(self, ms: int) -> None:
+        """Refuse new holds and top-ups with `LedgerPaused` for so long; 0 ends a pause at once."""
 
     async def now_ms(self) -> int:
         """Return the store's clock, in Unix milliseconds."""

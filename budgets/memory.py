@@ -22,7 +22,6 @@ from budgets.ledger import (
     BudgetHold,
     BudgetState,
     ClockSkew,
-    Difference,
     Held,
     HoldIdReused,
     HoldRequest,
@@ -40,7 +39,7 @@ from budgets.ledger import (
     SliceRequest,
     ThresholdEvent,
 )
-from budgets.memory_books import Books
+from budgets.memory_proof import Proof
 from budgets.memory_records import (
     Hold,
     Want,
@@ -49,12 +48,11 @@ from budgets.memory_records import (
     refuser_of,
     would_refuse_of,
 )
-from budgets.verify import Audit, CounterRow
 
 REFUSED_TTL_MS = 3_600_000
 
 
-class MemoryLedger(Books):
+class MemoryLedger(Proof):
     """A `Ledger` in memory; `clock` returns Unix milliseconds."""
 
     async def publish(self, policy: PublishedPolicy) -> int:
@@ -77,6 +75,7 @@ class MemoryLedger(Books):
                 raise HoldIdReused(request.hold_id)
             states = tuple(self._state(s.budget, s.rule, s.period_id) for s in standing.shares)
             return Held(request.hold_id, now, states, repeated=True)
+        self._check_pause(now)
         wants = []
         for asked in request.budgets:
             if not asked.period.contains(now):
@@ -110,6 +109,7 @@ class MemoryLedger(Books):
         hold = self._hold(hold_id)
         if hold is None or hold.state != "open":
             return None
+        self._check_pause(now)
         share_of = {share.budget: share for share in hold.shares}
         wants = []
         for asked in budgets:
@@ -313,35 +313,6 @@ class MemoryLedger(Books):
     ) -> AsyncIterator[LedgerEvent]:
         for refusal in lines_beyond(self._refusals, after, newest_first):
             yield refusal
-
-    async def verify(self) -> tuple[Difference, ...]:
-        last = self._entries[-1].id if self._entries else ""
-        rows = []
-        for (budget, period_id), counter in self._counters.items():
-            shares = [
-                (hold_id, share.amount)
-                for hold_id in counter.expected_ends
-                for share in self._holds[hold_id].shares
-                if (share.budget, share.period_id) == (budget, period_id)
-            ]
-            rows.append(
-                CounterRow(
-                    budget,
-                    period_id,
-                    counter.spent,
-                    counter.held,
-                    len(counter.expected_ends),
-                    tuple(amount for _, amount in shares),
-                    sum(hold_id not in self._leases for hold_id, _ in shares),
-                    len(counter.expected_ends),
-                    last,
-                )
-            )
-        stray = sum(self._holds[hold_id].state != "open" for hold_id in self._leases)
-        audit = Audit(rows, last, stray)
-        for entry in self._entries:
-            audit.add(entry)
-        return audit.differences()
 
     async def now_ms(self) -> int:
         return self._clock()

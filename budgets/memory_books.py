@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from budgets.archived import ArchivedPart, CounterName
 from budgets.learning import Learning
 from budgets.ledger import (
     BudgetState,
@@ -54,6 +55,9 @@ class Books:
         self._entries: list[LedgerEntry] = []
         self._events: list[LedgerEvent] = []
         self._refusals: list[LedgerEvent] = []
+        self._parts: list[ArchivedPart] = []
+        self._archived: dict[CounterName, int] = {}
+        self._paused_until_ms = 0
 
     def _hold(self, hold_id: str) -> Hold | None:
         """Return a hold that is open, or has ended and is still remembered."""
@@ -232,7 +236,8 @@ class Books:
             charges[share.budget, share.period_id] = amount - share.charged
             share.charged = amount
             overage = max(overage, amount - share.amount)
-        line_id = next_line_id(self._entries, now)
+        archived_to = self._parts[-1].last if self._parts else ""
+        line_id = next_line_id(self._entries, now, archived_to)
         entry = LedgerEntry(line_id, kind, hold_id, now, cost, hold.amount, charges, body)
         self._entries.append(entry)
         self._count(hold.stats_period, counters)

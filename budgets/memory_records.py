@@ -93,12 +93,16 @@ def would_refuse_of(wants: Sequence[Want]) -> str | None:
     return next((code for code in ("budget_exceeded", "budget_busy") if code in verdicts), None)
 
 
-def next_line_id(lines: Sequence[LedgerEntry] | Sequence[LedgerEvent], now: int) -> str:
-    """Return the next id of a stream: the time, or the last id's where time stands or went back."""
-    if lines:
-        last_ms, last_sequence = (int(part) for part in lines[-1].id.split("-"))
-        if last_ms >= now:
-            return f"{last_ms}-{last_sequence + 1}"
+def next_line_id(
+    lines: Sequence[LedgerEntry] | Sequence[LedgerEvent], now: int, trimmed_to: str = ""
+) -> str:
+    """Return the next id of a stream: the time, or the last id's where time stands or went back.
+
+    `trimmed_to` is the last id that the stream no longer holds.
+    """
+    last_ms, last_sequence = line_order(lines[-1].id if lines else trimmed_to)
+    if last_ms >= now:
+        return f"{last_ms}-{last_sequence + 1}"
     return f"{now}-0"
 
 

@@ -1,78 +1,213 @@
-"""Reads the counters of a ledger in Redis for `verify`, while others go on using it.
+"""Reads the counters of a ledger in Redis for `verify`, and mends them for `rebuild`.
 
-Counters are read a few at a time, each batch at one instant together with the id of the last entry;
-`verify.Audit` counts each of them up to its own entry. A batch keeps Redis busy for the time of
-reading its counters' open holds: milliseconds at thousands of them.
+    leases (a repair looks at every hold) ─► entries, added up a page at a time ─► counters
+
+Others go on using the ledger meanwhile. So each counter is compared by a script, at one instant,
+with what was added up so far and the few entries that have come since; and a repair sets it in that
+same script. A call looks at a few counters, and keeps Redis busy for the time of reading their open
+holds: milliseconds at thousands of them. Memory is bounded by the number of counters and of open
+holds, not by the number of entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from budgets.ledger import Difference, LedgerEntry
+from budgets.archived import ArchivedSums, ArchiveMoved, ArchiveState, CounterName, EntryLine
+from budgets.ledger import Difference, LedgerUnavailable, unwatched
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
-from budgets.verify import Audit, CounterRow
+from budgets.verify import CounterRow, archived_of, differences, row_differences
 
 COUNTERS_PER_CALL = 50
-LEASES_PER_CALL = 500
+HOLDS_PER_CALL = 500
+ATTEMPTS_MAX = 5
+"""How often a proof begins anew because entries were archived under it: that is once a day."""
 
 
-async def audit(
-    client: RedisClient, prefix: str, entries: Callable[[], AsyncIterator[LedgerEntry]]
-) -> tuple[Difference, ...]:
-    """Return every counter that is not what the entries and open holds add up to."""
-    # A budget with an entry up to here is in the list that is read next: counters never leave it.
-    listed_to, _ = await run_script(client, "audit", prefix, 0)
-    names = await _counter_names(client, prefix)
-    rows: list[CounterRow] = []
-    for start in range(0, len(names), COUNTERS_PER_CALL):
-        args = [part for name in names[start : start + COUNTERS_PER_CALL] for part in name]
-        last, found = await run_script(client, "audit", prefix, 0, *args)
-        rows += [_row(row, last) for row in found]
-    stray = await _stray_leases(client, prefix)
-    sums = Audit(rows, listed_to, stray)
-    async for entry in entries():
-        if not sums.covers(entry):
-            break
-        sums.add(entry)
-    return sums.differences()
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What counters are set to, beyond what is read: their archived sums, which are recorded anew
+    if `records`, and the lease of open holds that have none."""
+
+    archived: Mapping[CounterName, int]
+    records: bool
+    lease_ms: int
 
 
-async def _counter_names(client: RedisClient, prefix: str) -> list[tuple[str, str]]:
-    """Return (budget, period id) of every counter."""
-    found: set[str] = set()
-    with redis_errors():
-        async for name in client.sscan_iter(f"{prefix}counters", count=500):
-            found.add(name)
-    pairs = (name.partition(":") for name in sorted(found))
-    return [(budget, period_id) for period_id, _, budget in pairs]
+class RedisAudit:
+    """One reading of a ledger. `lines` and `state` read its entries and its archive's state."""
 
+    def __init__(
+        self,
+        client: RedisClient,
+        prefix: str,
+        clock_offset_ms: int,
+        lines: Callable[[str], AsyncIterator[EntryLine]],
+        state: Callable[[], Any],
+        watch: Callable[[int], None] = unwatched,
+    ) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._offset_ms = clock_offset_ms
+        self._lines = lines
+        self._state = state
+        self._watch = watch
+        self._to = ""
+        self._read_to = ""
+        self._sums: dict[CounterName, int] = {}
+        self._open: dict[CounterName, list[str]] = {}
+        self._stray_ids: list[str] = []
 
-async def _stray_leases(client: RedisClient, prefix: str) -> int:
-    """Return how many leases belong to no open hold."""
-    found: set[str] = set()
-    with redis_errors():
-        async for hold_id, _ in client.zscan_iter(f"{prefix}leases", count=500):
-            found.add(hold_id)
-    ids = sorted(found)
-    stray = 0
-    for start in range(0, len(ids), LEASES_PER_CALL):
-        batch = ids[start : start + LEASES_PER_CALL]
-        stray += int(await run_script(client, "audit_leases", prefix, 0, *batch))
-    return stray
+    async def verify(
+        self, archived: ArchivedSums | None, *, every_hold: bool
+    ) -> tuple[Difference, ...]:
+        """Return every counter that is not what the entries and open holds add up to."""
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                stray, rows = await self._compare(archived, every_hold=every_hold)
+                return differences(rows, archived, stray)
+            except ArchiveMoved:
+                if archived is not None:
+                    raise
+        raise LedgerUnavailable("entries were archived all the time; verify again")
 
+    async def rebuild(
+        self,
+        archived: ArchivedSums | None,
+        lease_ms: int,
+        pause: Callable[[bool], Any],
+    ) -> tuple[Difference, ...]:
+        """Set every counter that differs, with admissions paused; return what was changed."""
+        stray, rows = await self._compare(archived, every_hold=True)
+        wrong = [row for row in rows if row_differences(row, archived)]
+        if not wrong and not stray:
+            return ()
+        await pause(True)
+        try:
+            sums = {(row.budget, row.period_id): archived_of(row, archived) for row in wrong}
+            setting = _Setting(sums, archived is not None, lease_ms)
+            changed = [row async for row in self._rows(list(sums), setting)]
+            stray, _ = await self._holds(self._stray_ids, sets=True)
+        finally:
+            await pause(False)
+        return differences(changed, archived, stray)
 
-def _row(row: list[Any], last: str) -> CounterRow:
-    budget, period_id, spent, held, holds, amounts, unleased, expected_ends = row
-    return CounterRow(
-        budget=budget,
-        period_id=period_id,
-        spent_nano_usd=int(spent),
-        held_nano_usd=int(held),
-        holds=int(holds),
-        shares_nano_usd=tuple(int(amount) for amount in amounts),
-        unleased=int(unleased),
-        expected_ends=int(expected_ends),
-        entries_to=last,
-    )
+    async def _compare(
+        self, archived: ArchivedSums | None, *, every_hold: bool
+    ) -> tuple[int, list[CounterRow]]:
+        """Return the number of stray leases, and the rows that matter: those that differ."""
+        state: ArchiveState = await self._state()
+        if archived is not None and archived.to != state.to:
+            raise ArchiveMoved
+        self._to = self._read_to = state.to
+        self._sums, self._open = {}, {}
+        # Leases first: a hold that begins later stands in its counter's own list of expected ends.
+        leased = await self._ids("zscan_iter", "leases")
+        stray, self._open = await self._holds(leased, sets=False)
+        if every_hold:
+            _, self._open = await self._holds(leased | await self._hold_ids(), sets=False)
+        self._stray_ids = sorted(leased) if stray else []
+        await self._catch_up()
+        names = await self._counter_names()
+        names |= self._sums.keys() | self._open.keys()
+        names |= archived.by_counter.keys() if archived is not None else set()
+        rows = [row async for row in self._rows(sorted(names)) if row_differences(row, archived)]
+        return stray, rows
+
+    async def _catch_up(self) -> None:
+        """Add up the entries that have come since the last time."""
+        async for line in self._lines(self._read_to):
+            for name, charge in line.charges.items():
+                self._sums[name] = self._sums.get(name, 0) + charge
+            self._read_to = line.id
+            self._watch(line.time_ms)
+
+    async def _rows(
+        self, names: list[CounterName], setting: _Setting | None = None
+    ) -> AsyncIterator[CounterRow]:
+        """Compare some counters or, with `setting`, set them; yield them as they were."""
+        for start in range(0, len(names), COUNTERS_PER_CALL):
+            for row in await self._call(names[start : start + COUNTERS_PER_CALL], setting):
+                yield row
+
+    async def _call(self, names: list[CounterName], setting: _Setting | None) -> list[CounterRow]:
+        mode, lease_ms = ("read", 0) if setting is None else ("set", setting.lease_ms)
+        while True:
+            args: list[str | int] = [mode, self._to, self._read_to, lease_ms]
+            for name in names:
+                base = 0 if setting is None else setting.archived[name]
+                holds = self._open.get(name, [])
+                args += [*name, self._sums.get(name, 0) + base]
+                args += [base if setting is not None and setting.records else ""]
+                args += [len(holds), *holds]
+            answer, rows = await run_script(
+                self._client, "audit", self._prefix, self._offset_ms, *args
+            )
+            match answer:
+                case "moved":
+                    raise ArchiveMoved
+                case "behind":
+                    await self._catch_up()
+                case _:
+                    return [self._row(row) for row in rows]
+
+    def _row(self, row: list[Any]) -> CounterRow:
+        budget, period_id, spent, held, holds, archived, amounts = row[:7]
+        unleased, expected, rightly, late = row[7:11]
+        return CounterRow(
+            budget=budget,
+            period_id=period_id,
+            spent_nano_usd=int(spent),
+            held_nano_usd=int(held),
+            holds=int(holds),
+            charged_nano_usd=self._sums.get((budget, period_id), 0) + sum(map(int, late)),
+            archived_nano_usd=int(archived),
+            shares_nano_usd=tuple(int(amount) for amount in amounts),
+            unleased=int(unleased),
+            expected_ends=int(expected),
+            expected_rightly=int(rightly),
+        )
+
+    async def _counter_names(self) -> set[CounterName]:
+        found = await self._ids("sscan_iter", "counters")
+        found |= await self._ids("hscan_iter", "archived")
+        pairs = (name.partition(":") for name in found)
+        return {(budget, period_id) for period_id, _, budget in pairs}
+
+    async def _holds(
+        self, ids: Collection[str], *, sets: bool
+    ) -> tuple[int, dict[CounterName, list[str]]]:
+        """Return how many leases of these holds are stray, and the open holds by counter."""
+        stray, found = 0, dict[CounterName, list[str]]()
+        ordered = sorted(ids)
+        for start in range(0, len(ordered), HOLDS_PER_CALL):
+            batch = ordered[start : start + HOLDS_PER_CALL]
+            mode = "set" if sets else "read"
+            more, rows = await run_script(
+                self._client, "audit_holds", self._prefix, 0, mode, *batch
+            )
+            stray += int(more)
+            for hold_id, *names in rows:
+                for name in zip(names[::2], names[1::2], strict=True):
+                    found.setdefault(name, []).append(hold_id)
+        return stray, found
+
+    async def _ids(self, scan: str, key: str) -> set[str]:
+        found: set[str] = set()
+        with redis_errors():
+            async for one in getattr(self._client, scan)(self._prefix + key, count=500):
+                found.add(one if isinstance(one, str) else one[0])
+        return found
+
+    async def _hold_ids(self) -> set[str]:
+        """Return the id of every hold, open and ended: it reads the names of all keys."""
+        beginning = f"{self._prefix}hold:"
+        # The name of a ledger may hold what Redis takes for a pattern.
+        pattern = "".join(f"\\{it}" if it in "*?[]^\\" else it for it in beginning) + "*"
+        found: set[str] = set()
+        with redis_errors():
+            async for key in self._client.scan_iter(match=pattern, count=1000):
+                found.add(key.removeprefix(beginning))
+        return found

@@ -6,10 +6,10 @@ digits both ways, since Lua's own numbers would lose them above 2**53.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from budgets.archived import charges_of
 from budgets.ledger import (
     BudgetHold,
     BudgetState,
@@ -186,7 +186,7 @@ def expired_entry(row: Sequence[str]) -> LedgerEntry:
         time_ms=int(time_ms),
         cost_nano_usd=int(cost),
         held_nano_usd=int(held_amount),
-        charges=_charges(charges),
+        charges=charges_of(charges),
         body=body,
     )
 
@@ -200,10 +200,6 @@ def stream_entry(entry_id: str, fields: Mapping[str, str]) -> LedgerEntry:
 def stream_event(event_id: str, fields: Mapping[str, str]) -> LedgerEvent:
     """Return a line of the events' or refusals' stream."""
     return LedgerEvent(event_id, fields["kind"], int(fields["time"]), fields["body"])
-
-
-def _charges(text: str) -> dict[tuple[str, str], int]:
-    return {(budget, period_id): int(amount) for budget, period_id, amount in json.loads(text)}
 
 
 def learned_outputs(fields: Mapping[str, str]) -> dict[str, LearnedOutput]:

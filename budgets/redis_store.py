@@ -7,10 +7,12 @@ has no TTL, and a key that vanishes shows in `verify` as a difference.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from budgets import redis_codec as codec
+from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, CounterName, EntryLine
 from budgets.checks import (
     check_budgets,
     check_counters,
@@ -31,6 +33,7 @@ from budgets.ledger import (
     LearnedOutput,
     LedgerEntry,
     LedgerEvent,
+    LedgerPaused,
     OfflineHold,
     PolicyNotPublished,
     PublishedPolicy,
@@ -40,9 +43,11 @@ from budgets.ledger import (
     Settlement,
     Slice,
     SliceRequest,
+    unwatched,
 )
-from budgets.redis_audit import audit
+from budgets.redis_audit import RedisAudit
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
+from budgets.verify import next_order_id, rebuilt
 
 PAGE_LINES = 500
 BATCH_MAX = 200
@@ -93,6 +98,8 @@ class RedisLedger:
             reply = await self._run(script, *args)
         if reply[0] == "unpublished":
             raise PolicyNotPublished(reply[1])
+        if reply[0] == "paused":
+            raise LedgerPaused(int(reply[1]))
         return reply
 
     async def publish(self, policy: PublishedPolicy) -> int:
@@ -287,8 +294,60 @@ class RedisLedger:
                 return
             after = page[-1][0]
 
-    async def verify(self) -> tuple[Difference, ...]:
-        return await audit(self._client, self._prefix, self.entries)
+    async def lines(self, after: str = "") -> AsyncIterator[EntryLine]:
+        async for line_id, fields in self._lines("entries", after, newest_first=False):
+            yield EntryLine(line_id, fields)
+
+    async def archive_state(self) -> ArchiveState:
+        to, entries, parts = await self._run("archive_state")
+        return ArchiveState(to, int(entries), tuple(map(ArchivedPart.from_json, parts)))
+
+    async def trim(self, part: ArchivedPart, sums: Mapping[CounterName, int]) -> bool:
+        names = {f"{period_id}:{budget}": amount for (budget, period_id), amount in sums.items()}
+        done = await self._run(
+            "trim",
+            part.after,
+            part.last,
+            next_order_id(part.last),
+            part.entries,
+            part.to_json(),
+            *codec.pair_args(names),
+        )
+        return bool(done)
+
+    def _audit(self, watch: Callable[[int], None]) -> RedisAudit:
+        return RedisAudit(
+            self._client, self._prefix, self.clock_offset_ms, self.lines, self.archive_state, watch
+        )
+
+    async def verify(
+        self,
+        archived: ArchivedSums | None = None,
+        *,
+        every_hold: bool = False,
+        watch: Callable[[int], None] = unwatched,
+    ) -> tuple[Difference, ...]:
+        return await self._audit(watch).verify(archived, every_hold=every_hold)
+
+    async def rebuild(
+        self,
+        actor: str,
+        *,
+        archived: ArchivedSums | None = None,
+        lease_ms: int,
+        pause_ms: int,
+        watch: Callable[[int], None] = unwatched,
+    ) -> tuple[Difference, ...]:
+        async def pause(begins: bool) -> None:
+            await self.pause(pause_ms if begins else 0)
+
+        changed = await self._audit(watch).rebuild(archived, lease_ms, pause)
+        if changed:
+            await self._run("note", "rebuilt", json.dumps(rebuilt(actor, changed)))
+        return changed
+
+    async def pause(self, ms: int) -> None:
+        await self._run("pause", ms)
 
     async def now_ms(self) -> int:
         return int(await self._run("now"))

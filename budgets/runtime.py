@@ -27,6 +27,7 @@ from budgets.ledger import (
     Held,
     HoldRequest,
     Ledger,
+    LedgerPaused,
     LedgerUnavailable,
     RefusalRecord,
     Refused,
@@ -149,6 +150,9 @@ class Runtime:
         if self.available:
             try:
                 return await self._ask(self.ledger.hold(request)), False
+            except LedgerPaused as error:
+                # A definite answer: nothing is held, and there is nothing to forbid.
+                asked, reason = False, error
             except LedgerUnavailable as error:
                 self.lost(error)
                 asked = type(error) is LedgerUnavailable

@@ -1,25 +1,30 @@
-"""Proof that the counters are what the entries and open holds add up to.
+"""Proof that the counters are what the entries, the archive and the open holds add up to.
 
-Pure: a store reads its counters as `CounterRow`s and passes its entries, and this adds up and
-compares. Each row says up to which entry it counts (`entries_to`), so that a store may read its
-rows one after the other under live traffic, and what happens in between is no difference.
+Pure: a store reads each counter as a `CounterRow`, together with what it should be, at one instant;
+this compares. How a store adds entries up while others write more is its own affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from budgets.ledger import Difference, LedgerEntry
+from budgets.archived import IN_REDIS, LIVE, ArchivedSums
+from budgets.ledger import Difference
+
+CHANGES_TOLD_MAX = 100
+"""How many changed counters the event of a repair names; it counts the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class CounterRow:
     """One budget's counters in one period as stored, with its open holds, at one instant.
 
-    `shares_nano_usd` is what each of its open holds has put aside; `unleased` is how many of those
-    have no lease, `expected_ends` how many holds stand in its list of expected ends. `entries_to`
-    is the id of the last entry at that instant, empty if none.
+    `charged_nano_usd` is what the live entries of that instant have charged, `archived_nano_usd`
+    the recorded sum of the archived ones. `shares_nano_usd` is what each of its open holds has put
+    aside; `unleased` is how many of those have no lease. `expected_ends` is how many holds stand in
+    its list of expected ends, `expected_rightly` how many of them are open.
     """
 
     budget: str
@@ -27,62 +32,68 @@ class CounterRow:
     spent_nano_usd: int
     held_nano_usd: int
     holds: int
+    charged_nano_usd: int
+    archived_nano_usd: int
     shares_nano_usd: tuple[int, ...]
     unleased: int
     expected_ends: int
-    entries_to: str
+    expected_rightly: int
 
 
-class Audit:
-    """Adds entries up against the rows they belong to, and then tells the differences.
+def archived_of(row: CounterRow, archived: ArchivedSums | None) -> int:
+    """Return the sum of a counter's archived entries: by the files, if all of them are sound."""
+    if archived is None or archived.damaged:
+        return row.archived_nano_usd
+    return archived.by_counter.get((row.budget, row.period_id), 0)
 
-    `listed_to` is the id of the last entry before the rows were listed: a budget that got its first
-    entry later has no row, rightly.
+
+def row_differences(row: CounterRow, archived: ArchivedSums | None) -> list[Difference]:
+    """Return what does not add up in one counter.
+
+    Each cause shows once: where the files and the recorded sum part, `spent` is compared with the
+    files if they are sound, and with the recorded sum if one of them is damaged.
     """
+    key = (row.budget, row.period_id)
+    found: list[Difference] = []
+    if archived is not None:
+        in_files = archived.by_counter.get(key, 0)
+        if in_files != row.archived_nano_usd:
+            where = archived.parted.get(key) or archived.damaged or IN_REDIS
+            found.append(Difference("archived", *key, row.archived_nano_usd, in_files, where))
+    # Without an archive there is only one place, which need not be named.
+    where = LIVE if archived is not None or row.archived_nano_usd else ""
+    open_holds = len(row.shares_nano_usd)
+    expected = row.expected_ends
+    if expected == open_holds:
+        expected = row.expected_rightly
+    for counter, stored, recomputed, place in (
+        ("spent", row.spent_nano_usd, archived_of(row, archived) + row.charged_nano_usd, where),
+        ("held", row.held_nano_usd, sum(row.shares_nano_usd), ""),
+        ("holds", row.holds, open_holds, ""),
+        ("expected_ends", expected, open_holds, ""),
+        ("leases", open_holds - row.unleased, open_holds, ""),
+    ):
+        if stored != recomputed:
+            found.append(Difference(counter, *key, stored, recomputed, place))
+    return found
 
-    def __init__(self, rows: Sequence[CounterRow], listed_to: str, stray_leases: int) -> None:
-        self._rows = {(row.budget, row.period_id): row for row in rows}
-        self._until = {key: line_order(row.entries_to) for key, row in self._rows.items()}
-        self._listed_to = line_order(listed_to)
-        self._stray_leases = stray_leases
-        self._spent = dict.fromkeys(self._rows, 0)
 
-    @property
-    def last(self) -> tuple[int, int]:
-        """The order of the last entry that matters; entries beyond it need not be read."""
-        return max([self._listed_to, *self._until.values()])
+def differences(
+    rows: Iterable[CounterRow], archived: ArchivedSums | None, stray_leases: int
+) -> tuple[Difference, ...]:
+    """Return every counter that does not add up, in the order of budgets and periods."""
+    found: list[Difference] = []
+    for row in sorted(rows, key=lambda it: (it.budget, it.period_id)):
+        found += row_differences(row, archived)
+    if stray_leases:
+        found.append(Difference("leases", "", "", stray_leases, 0))
+    return tuple(found)
 
-    def covers(self, entry: LedgerEntry) -> bool:
-        """Say whether this entry was there when the counters were read."""
-        return line_order(entry.id) <= self.last
 
-    def add(self, entry: LedgerEntry) -> None:
-        """Add one entry's charges."""
-        order = line_order(entry.id)
-        for key, charge in entry.charges.items():
-            if order <= self._until.get(key, self._listed_to):
-                self._spent[key] = self._spent.get(key, 0) + charge
-
-    def differences(self) -> tuple[Difference, ...]:
-        """Return every counter that does not add up, in the order of budgets and periods."""
-        found: list[Difference] = []
-        for key in sorted(self._spent):
-            row = self._rows.get(key)
-            if row is None:
-                found.append(Difference("spent", *key, 0, self._spent[key]))
-                continue
-            for counter, stored, recomputed in (
-                ("spent", row.spent_nano_usd, self._spent[key]),
-                ("held", row.held_nano_usd, sum(row.shares_nano_usd)),
-                ("holds", row.holds, len(row.shares_nano_usd)),
-                ("expected_ends", row.expected_ends, len(row.shares_nano_usd)),
-                ("leases", len(row.shares_nano_usd) - row.unleased, len(row.shares_nano_usd)),
-            ):
-                if stored != recomputed:
-                    found.append(Difference(counter, *key, stored, recomputed))
-        if self._stray_leases:
-            found.append(Difference("leases", "", "", self._stray_leases, 0))
-        return tuple(found)
+def rebuilt(actor: str, changed: Sequence[Difference]) -> dict[str, Any]:
+    """Return what the event of a repair says: who, and what was changed from what to what."""
+    told = [asdict(one) for one in changed[:CHANGES_TOLD_MAX]]
+    return {"actor": actor, "count": len(changed), "changes": told}
 
 
 def line_order(entry_id: str) -> tuple[int, int]:
@@ -91,3 +102,9 @@ def line_order(entry_id: str) -> tuple[int, int]:
         return (-1, -1)
     milliseconds, _, sequence = entry_id.partition("-")
     return (int(milliseconds), int(sequence))
+
+
+def next_order_id(entry_id: str) -> str:
+    """Return the least stream id that is beyond `entry_id`."""
+    milliseconds, sequence = line_order(entry_id)
+    return f"{milliseconds}-{sequence + 1}"

@@ -22,6 +22,7 @@ from budgets.ledger import (
     ClockSkew,
     Held,
     HoldRequest,
+    LedgerPaused,
     LedgerUnavailable,
     Level,
     RefusalRecord,
@@ -165,6 +166,14 @@ class Governor:
         }
         try:
             held, offline, terms = await self._ask(case, runtime, terms, facts)
+        except LedgerPaused as error:
+            await self._refuse(
+                case,
+                Code.LEDGER_UNAVAILABLE,
+                "The ledger's counters are being put right; no request is admitted meanwhile.",
+                {"next_step": "Retry: it takes seconds."},
+                retry_after_ms=error.retry_after_ms,
+            )
         except LedgerUnavailable as error:
             runtime.lost(error)
             await self._unavailable(case, str(error))

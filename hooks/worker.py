@@ -20,10 +20,11 @@ from pathlib import Path
 import structlog
 
 from budgets import runtime, workers
-from budgets.connection import RedisUrlError
+from budgets.archivist import Archivist, Settings
+from budgets.connection import AsyncClient, RedisUrlError
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
-from budgets.ledger import LearnedOutput, LedgerUnavailable
+from budgets.ledger import LearnedOutput, Ledger, LedgerUnavailable
 from budgets.matching import allowances_at
 from budgets.period import Period
 from budgets.runtime import Runtime
@@ -105,6 +106,9 @@ class Worker:
         self._started.set()
         for work in (self._watch_files, self._refresh_learned, self._report):
             self.runtime.spawn(work())
+        if self.runtime.client is not None:
+            archivist = self._archivist(self.runtime.ledger, self.runtime.client)
+            self.runtime.spawn(archivist.run())
 
     def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
         """Return the rules that may be passed while the ledger is away, as the policy has them."""
@@ -193,6 +197,16 @@ class Worker:
                 with contextlib.suppress(Exception):  # A status is never worth a failure.
                     await workers.publish(self.runtime.client, self.home.ledger, self.status())
             await asyncio.sleep(STATUS_INTERVAL_S)
+
+    def _archivist(self, ledger: Ledger, client: AsyncClient) -> Archivist:
+        def settings() -> Settings | None:
+            budgets = self.policy.budgets
+            sink = budgets.archive.sink(self.policy.paths.budgets)
+            if sink is None:
+                return None
+            return Settings(sink, budgets.time_zone, budgets.archive.live_months)
+
+        return Archivist(ledger, client, self.home.ledger, settings, self.name)
 
     def status(self) -> WorkerStatus:
         """Return what this worker says about itself."""

@@ -19,6 +19,8 @@ end
 local rules = {}
 for i = 12, #ARGV, 7 do rules[#rules + 1] = ARGV[i] end
 read_limits(rules)
+local pause = pause_left_ms(now)
+if pause then return {'paused', int(pause)} end
 local wants = {}
 for i = 11, #ARGV, 7 do
   if now < tonumber(ARGV[i + 3]) or now >= tonumber(ARGV[i + 4]) then

@@ -7,7 +7,8 @@
 --
 -- All keys start with KEYS[1], `farebox:{NAME}:`, whose hash tag puts them in one cluster slot:
 --   policy                  hash    format, digest, revision; limit:RULE, epoch:RULE and
---                                   thresholds:RULE (`level:percent:amount;…`, rising)
+--                                   thresholds:RULE (`level:percent:amount;…`, rising);
+--                                   paused_until: no admission before that time
 --   budget:PERIOD:BUDGET    hash    spent, held, holds, rule, claimed:LEVEL = limit epoch
 --   ends:PERIOD:BUDGET      zset    the budget's open holds by expected end
 --   counters                set     PERIOD:BUDGET of every budget hash
@@ -15,7 +16,11 @@
 --                                   shares, facts, decision_id, stats_period; once ended: charged,
 --                                   overage, and a TTL instead of the facts
 --   leases                  zset    the open holds by the end of their lease
---   entries                 stream  never trimmed
+--   entries                 stream  trimmed only of what is archived
+--   archive                 hash    to (the id of the last archived entry), entries (their number)
+--   archived                hash    PERIOD:BUDGET = the sum of its charges in archived entries
+--   archive_parts           list    JSON of each archived file, the oldest first
+--   archive_turn            string  who archived last, with a TTL: the next turn is after it
 --   events, refusals        stream  about the last million lines
 --   decision:ID             string  JSON, with a TTL
 --   refused:ID              string  when the refusal with this decision id was recorded, for an hour
@@ -73,10 +78,11 @@ end
 -- ── budgets ─────────────────────────────────────────────────────────────────────────────────────
 
 local limits = {}
+local paused_until
 
 -- Read the limits of several rules with one command: commands are what a script's time goes into.
 local function read_limits(rules)
-  local fields = {}
+  local fields = {'paused_until'}
   for _, rule in ipairs(rules) do
     if not limits[rule] then
       fields[#fields + 1] = 'limit:' .. rule
@@ -84,11 +90,17 @@ local function read_limits(rules)
       fields[#fields + 1] = 'thresholds:' .. rule
     end
   end
-  if #fields == 0 then return end
+  if #fields == 1 and paused_until then return end
   local values = redis.call('HMGET', P .. 'policy', unpack(fields))
-  for i = 1, #fields, 3 do
+  paused_until = tonumber(values[1] or 0)
+  for i = 2, #fields, 3 do
     limits[string.sub(fields[i], 7)] = {values[i], values[i + 1], values[i + 2]}
   end
+end
+
+-- How long admissions are still paused (ms), or nil where they are not. Needs `read_limits`.
+local function pause_left_ms(now)
+  if paused_until > now then return paused_until - now end
 end
 
 -- A budget as it stands, or nil where its rule was never published.

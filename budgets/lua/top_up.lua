@@ -4,6 +4,12 @@ local hold = read_hold(ARGV[2])
 if not hold or hold.state ~= 'open' then return {'none'} end
 local now = now_ms()
 
+local rules = {}
+for i = 5, #ARGV, 7 do rules[#rules + 1] = ARGV[i] end
+read_limits(rules)
+local pause = pause_left_ms(now)
+if pause then return {'paused', int(pause)} end
+
 local share_of = {}
 for _, share in ipairs(hold.shares) do share_of[share[1]] = share end
 

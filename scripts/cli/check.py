@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from budgets.config import json_schema as budgets_schema
+from budgets.config import load_budgets
 from budgets.yamlfile import ConfigErrors, Finding, Severity
 from hooks.policy import Policy
 from hooks.routing import json_schema as routing_schema
@@ -49,7 +50,7 @@ def check(
     policy: Policy | None = None
     try:
         policy = policy_of(home)
-        findings: Sequence[Finding] = policy.warnings
+        findings: Sequence[Finding] = (*policy.warnings, *archive_findings(home.budgets))
     except ConfigErrors as errors:
         findings = errors.findings
     ordered = sorted(findings, key=lambda it: it.severity is not Severity.ERROR)
@@ -75,6 +76,29 @@ def check(
         _show(ordered, wrong, files, policy)
     if wrong:
         raise typer.Exit(ExitCode.FALLS_SHORT)
+
+
+def archive_findings(budgets_file: Path) -> Iterator[Finding]:
+    """Yield a warning where the archive's folder cannot be written to from here.
+
+    Only a warning, and only in this command: a proxy that is told so must still take the policy,
+    and another machine may be the one that archives.
+    """
+    file, budgets = load_budgets(budgets_file)
+    sink = budgets.archive.sink(budgets_file)
+    if sink is None:
+        return
+    # What is missing is made, so that the nearest folder that there is must allow it.
+    nearest = next(it for it in (sink, *sink.parents) if it.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return
+    what = "is no folder" if not nearest.is_dir() else "cannot be written to"
+    yield file.finding(
+        ("archive", "folder"),
+        f"{nearest} {what}, so nothing is archived from here",
+        "name a folder that the proxy may write to, or leave `folder` out",
+        Severity.WARNING,
+    )
 
 
 def _as_dict(finding: Finding) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 from budgets import embedded
+from budgets.archive_files import ArchiveFolder
 from budgets.config import BudgetsFile, load_budgets
 from budgets.connection import AsyncClient, check_server, connect
 from budgets.home import Home, resolve
@@ -115,6 +116,12 @@ def budgets_of(home: Home) -> BudgetsFile | ConfigErrors:
         return load_budgets(home.budgets)[1]
     except ConfigErrors as errors:
         return errors
+
+
+def archive_of(home: Home, budgets: BudgetsFile) -> ArchiveFolder | None:
+    """Return the folder of this ledger's archive; None where none is configured."""
+    sink = budgets.archive.sink(home.budgets)
+    return None if sink is None else ArchiveFolder(sink, home.ledger)
 
 
 def zone_of(home: Home) -> str:

@@ -14,6 +14,8 @@ from typing import ParamSpec
 
 import typer
 
+from budgets.archive import ArchiveFailed
+from budgets.archive_files import ArchiveDamaged
 from budgets.connection import RedisServerError, RedisUrlError, redacted
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import HomeError
@@ -91,6 +93,19 @@ def as_problem(error: Exception) -> Problem | None:
                 f"The ledger does not answer: {error}.",
                 "Run `farebox doctor` to find out why.",
                 kind="ledger_unavailable",
+            )
+        case ArchiveFailed():
+            return Problem(
+                f"The archive could not be proved: {error}.",
+                "Nothing more was trimmed: Redis still has those entries. Look at the disk, and "
+                "run it again.",
+                kind="archive_failed",
+            )
+        case ArchiveDamaged():
+            return Problem(
+                f"The archive is damaged: {error}.",
+                "Put the file back from a copy. `farebox ledger verify` names every such file.",
+                kind="archive_damaged",
             )
         case HomeError():
             return Problem(str(error), kind="state_folder")

@@ -21,13 +21,17 @@ from typing import IO, Any
 
 from rich.progress import BarColumn, Progress, TextColumn
 
+from budgets.archive import everything
+from budgets.archived import ArchiveMoved
+from budgets.config import BudgetsFile
 from budgets.home import Home
 from budgets.ledger import LedgerEntry
 from budgets.period import Period, PeriodKind, period_at
+from budgets.redis_codec import stream_entry
 from scripts.cli import entry_view
-from scripts.cli.context import OpenLedger, open_ledger
+from scripts.cli.context import OpenLedger, archive_of, budgets_of, open_ledger
 from scripts.cli.entry_view import EntryView
-from scripts.cli.errors import wrong_usage
+from scripts.cli.errors import Problem, wrong_usage
 from scripts.cli.options import moment_ms
 from scripts.cli.output import amount, json_line, notes
 
@@ -88,14 +92,19 @@ class Export:
 
 @dataclass(slots=True)
 class Summary:
-    """What was written."""
+    """What was written. `not_read` entries are archived where this command did not get at them."""
 
     entries: int = 0
     charged_nano_usd: int = 0
+    not_read: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON shows of it."""
-        return {"entries": self.entries, **amount("charged", self.charged_nano_usd)}
+        return {
+            "entries": self.entries,
+            **amount("charged", self.charged_nano_usd),
+            "archived_entries_not_read": self.not_read,
+        }
 
 
 def _kind_of(period: str) -> PeriodKind:
@@ -134,21 +143,45 @@ async def export_to(home: Home, export: Export, output: Path | None) -> Summary:
     async with open_ledger(home) as opened:
         with _target(output) as stream, _progress(output) as progress:
             write = _Writer(export.form, stream)
-            async for line in _selected(opened, export, progress):
+            entries, summary.not_read = await _entries(opened)
+            async for line in _selected(opened, entries, export, progress):
                 write(line)
                 summary.entries += 1
                 summary.charged_nano_usd += line.charged_nano_usd
     return summary
 
 
+async def _entries(opened: OpenLedger) -> tuple[AsyncIterator[LedgerEntry], int]:
+    """Return all entries, those of the archive first, and how many archived ones are not there."""
+    state = await opened.ledger.archive_state()
+    if not state.parts:
+        return opened.ledger.entries(), 0
+    budgets = budgets_of(opened.home)
+    folder = archive_of(opened.home, budgets) if isinstance(budgets, BudgetsFile) else None
+    if folder is None or not folder.path.is_dir():
+        return opened.ledger.entries(), state.entries
+
+    async def read() -> AsyncIterator[LedgerEntry]:
+        try:
+            async for line in everything(opened.ledger, folder):
+                yield stream_entry(line.id, line.fields)
+        except ArchiveMoved:
+            raise Problem("Entries were archived meanwhile.", "Run the export again.") from None
+
+    return read(), 0
+
+
 async def _selected(
-    opened: OpenLedger, export: Export, progress: Progress
+    opened: OpenLedger,
+    entries: AsyncIterator[LedgerEntry],
+    export: Export,
+    progress: Progress,
 ) -> AsyncIterator[EntryView]:
     """Yield the wanted entries. Progress is measured in time: nobody knows how many there are."""
     start_ms: int | None = None
     task = progress.add_task("Exporting", total=None)
     read = 0
-    async for entry in opened.ledger.entries():
+    async for entry in entries:
         if start_ms is None:
             start_ms = entry.time_ms
             progress.update(task, total=max(1, opened.now_ms - start_ms))

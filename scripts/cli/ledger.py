@@ -1,4 +1,7 @@
-"""`farebox ledger`: read the entries as they come, prove the counters, take everything out."""
+"""`farebox ledger`: read the entries as they come, and take everything out.
+
+Proving and repairing is in `ledger_proof`, the archive in `ledger_archive`.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,18 @@ from rich.table import Table
 from rich.text import Text
 
 from budgets.home import Home
-from budgets.ledger import Difference, LedgerEntry, LedgerEvent
+from budgets.ledger import LedgerEntry, LedgerEvent
 from budgets.verify import line_order
-from scripts.cli import entry_view
+from scripts.cli import entry_view, ledger_archive, ledger_proof
 from scripts.cli.context import OpenLedger, home_of, open_ledger, zone_of
 from scripts.cli.entry_view import EntryView
-from scripts.cli.errors import ExitCode, command
+from scripts.cli.errors import command
 from scripts.cli.export import Export, ExportFormat, export_to
 from scripts.cli.options import AsJson, Config
 from scripts.cli.output import (
-    amount,
     console,
     cost,
-    table,
+    notes,
     text,
     time_text,
     write_json,
@@ -34,16 +36,15 @@ from scripts.cli.output import (
 )
 
 FOLLOW_INTERVAL_S = 0.5
-DIFFERENCES_SHOWN = 20
 WIDE_MIN = 110
 """From so many columns on a line has room for tokens and the caller."""
 
-app = typer.Typer(help="Read, prove and export the ledger.", no_args_is_help=True)
+app = typer.Typer(help="Read, prove, repair, archive and export the ledger.", no_args_is_help=True)
 
 
 @app.callback()
 def ledger() -> None:
-    """Read, prove and export the ledger. Example: farebox ledger tail --follow"""
+    """Read, prove, repair, archive and export the ledger. Example: farebox ledger tail --follow"""
 
 
 # ── tail ─────────────────────────────────────────────────────────────────────────────────────────
@@ -199,88 +200,6 @@ class _Lines:
         made.add_row(*cells, "–")
 
 
-# ── verify ───────────────────────────────────────────────────────────────────────────────────────
-
-
-@app.command()
-@command
-def verify(config: Config = None, as_json: AsJson = False) -> None:
-    """Prove that every counter is the sum of its entries and open holds.
-
-    Works while requests are under way. Exit code 1 at any difference.
-
-    Example: farebox ledger verify
-    """
-    started = time.monotonic()
-    differences = asyncio.run(_verify(home_of(config)))
-    seconds = time.monotonic() - started
-    if as_json:
-        write_json(
-            {
-                "agrees": not differences,
-                "differences": [_difference(one) for one in differences],
-                "seconds": round(seconds, 3),
-            }
-        )
-    elif differences:
-        _show_differences(differences)
-    else:
-        out = console()
-        out.print(text("The ledger agrees with itself.", "bold green"))
-        out.print(
-            text(f"Every counter is the sum of its entries and open holds ({seconds:.1f} s).")
-        )
-    if differences:
-        raise typer.Exit(ExitCode.FALLS_SHORT)
-
-
-async def _verify(home: Home) -> tuple[Difference, ...]:
-    async with open_ledger(home) as opened:
-        return await opened.ledger.verify()
-
-
-def _is_money(one: Difference) -> bool:
-    return one.counter in ("spent", "held")
-
-
-def _difference(one: Difference) -> dict[str, Any]:
-    stored, recomputed = one.stored_nano_usd, one.recomputed_nano_usd
-    found: dict[str, Any] = {
-        "counter": one.counter,
-        "budget": one.budget,
-        "period_id": one.period_id,
-    }
-    if _is_money(one):
-        return found | amount("stored", stored) | amount("recomputed", recomputed)
-    return found | {"stored": stored, "recomputed": recomputed}
-
-
-def _show_differences(differences: Sequence[Difference]) -> None:
-    out = console()
-    count = len(differences)
-    out.print(text(f"{count} counter{' does' if count == 1 else 's do'} not add up.", "bold red"))
-    made = table(
-        "Budget", "Period", "Counter", "Stored", "Recomputed", "Off by",
-        right=["Stored", "Recomputed", "Off by"],
-    )  # fmt: skip
-    for one in differences[:DIFFERENCES_SHOWN]:
-        figures = [one.stored_nano_usd, one.recomputed_nano_usd]
-        figures.append(figures[0] - figures[1])
-        made.add_row(
-            text(one.budget or "–"),
-            text(one.period_id or "–"),
-            text(one.counter),
-            *(cost(figure) if _is_money(one) else f"{figure:,}" for figure in figures),
-        )
-    out.print(made)
-    if count > DIFFERENCES_SHOWN:
-        out.print(text(f"… and {count - DIFFERENCES_SHOWN} more: see --json."))
-    out.print(
-        text("The entries are the truth: nothing was changed. Keep this output and a copy of")
-    )
-    out.print(text("Redis, and see whether its memory policy evicts keys: farebox doctor"))
-
-
 # ── export ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -322,6 +241,10 @@ def export(
         now_ms=time.time_ns() // 1_000_000,
     )  # fmt: skip
     summary = asyncio.run(export_to(home, wanted, output))
+    if summary.not_read:
+        left_out = f"{summary.not_read:,} older entries are archived in files that were not found"
+        hint = "see `archive` in budgets.yaml"
+        notes().print(text(f"{left_out}, and are not in it: {hint}.", "yellow"), soft_wrap=True)
     if output is None:
         return
     if as_json:
@@ -332,3 +255,8 @@ def export(
                  f"{output}"),
             soft_wrap=True,
         )  # fmt: skip
+
+
+app.command("verify")(ledger_proof.verify)
+app.command("rebuild")(ledger_proof.rebuild)
+app.command("archive")(ledger_archive.move)

@@ -139,6 +139,8 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "shadow": _shadow,
     "keys": _has("bob", "revoked"),
     "exported": _exported,
+    "archive": _has("there is nothing to archive"),
+    "rebuild": _has("The ledger agrees with itself: nothing was changed."),
 }
 
 

@@ -25,12 +25,14 @@ from hypothesis.stateful import (
 )
 from redis.asyncio import Redis
 
+from budgets.archived import ArchivedPart, CounterName
 from budgets.ledger import (
     BudgetHold,
     ClockSkew,
     HoldIdReused,
     HoldRequest,
     Ledger,
+    LedgerPaused,
     Level,
     OfflineHold,
     OutputSample,
@@ -251,6 +253,25 @@ class LedgersAgree(RuleBasedStateMachine):
     def expire(self, count_max: int) -> None:
         self.both(lambda ledger: ledger.expire(count_max))
 
+    @rule(ms=st.sampled_from([0, 0, 0, HOUR_MS // 2]))
+    def pause(self, ms: int) -> None:
+        self.both(lambda ledger: ledger.pause(ms))
+
+    @rule(count=st.integers(1, 3))
+    def archive(self, count: int) -> None:
+        self.both(lambda ledger: trim_oldest(ledger, count))
+
+    @rule(budget=st.sampled_from(BUDGETS), field=st.sampled_from(["spent", "held"]))
+    def damage_and_rebuild(self, budget: str, field: str) -> None:
+        period_id = self.period().id
+        if (counter := self.model._counters.get((budget, period_id))) is None:
+            return
+        setattr(counter, field, getattr(counter, field) + 1)
+        key = f"{self.redis._prefix}budget:{period_id}:{budget}"
+        self.loop.run_until_complete(self.client.hincrby(key, field, 1))
+        self.both(lambda ledger: ledger.verify())
+        assert self.both(lambda ledger: ledger.rebuild("us", lease_ms=HOUR_MS, pause_ms=1)) != ()
+
     @precondition(lambda self: self.model_ms - self.start_ms < 48 * HOUR_MS)
     @rule(hours=st.integers(1, 5))
     def time_passes(self, hours: int) -> None:
@@ -274,8 +295,23 @@ async def answer_of(call: Callable[[Ledger], Awaitable[Any]], ledger: Ledger) ->
     """Return the answer, or the kind of exception that it was."""
     try:
         return await call(ledger)
-    except (ClockSkew, HoldIdReused, PolicyNotPublished) as error:
+    except (ClockSkew, HoldIdReused, LedgerPaused, PolicyNotPublished) as error:
         return type(error)
+
+
+async def trim_oldest(ledger: Ledger, count: int) -> Any:
+    """Archive the oldest entries without a file; return what was done but for the ids."""
+    state = await ledger.archive_state()
+    taken = [line async for line in ledger.lines(state.to)][:count]
+    if not taken:
+        return None
+    sums: dict[CounterName, int] = {}
+    for line in taken:
+        for name, charge in line.charges.items():
+            sums[name] = sums.get(name, 0) + charge
+    first, last = taken[0].id, taken[-1].id
+    part = ArchivedPart(len(state.parts) + 1, "f", "0" * 64, state.to, first, last, len(taken))
+    return await ledger.trim(part, sums), len(taken), sorted(sums.items())
 
 
 async def lines(stream: Any) -> list[Any]:

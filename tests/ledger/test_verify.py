@@ -6,8 +6,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from budgets.ledger import Difference, LedgerEntry
-from budgets.verify import Audit, CounterRow
+from budgets.ledger import Difference
 from tests.ledger.worlds import LEASE_MS, RedisWorld, World, all_entries, held, hold, policy, settle
 
 
@@ -85,20 +84,3 @@ async def test_traffic_while_verifying_is_no_difference(redis_world: RedisWorld)
     finally:
         done.set()
         await asyncio.gather(*workers)
-
-
-def test_an_entry_counts_for_the_counters_that_were_read_after_it() -> None:
-    early = CounterRow("early", "P", 1, 0, 0, (), 0, 0, "10-0")
-    late = CounterRow("late", "P", 2, 0, 0, (), 0, 0, "10-10")
-    audit = Audit([early, late], "9-0", 0)
-    both = {("early", "P"): 1, ("late", "P"): 1, ("unlisted", "P"): 1}
-    for entry_id in ("10-0", "10-9"):
-        audit.add(LedgerEntry(entry_id, "settled", "h", 10, 1, 1, both, ""))
-    assert not audit.covers(LedgerEntry("10-11", "settled", "h", 10, 1, 1, both, ""))
-    assert audit.differences() == ()
-
-
-def test_a_charge_of_a_budget_that_has_no_counter_is_a_difference() -> None:
-    audit = Audit([], "5-0", 0)
-    audit.add(LedgerEntry("5-0", "settled", "h", 5, 3, 3, {("gone", "P"): 3}, ""))
-    assert audit.differences() == (Difference("spent", "gone", "P", 0, 3),)

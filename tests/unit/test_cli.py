@@ -314,6 +314,7 @@ def test_a_hostile_name_never_reaches_the_terminal_raw(world: World, width: int)
         ("budget", "show"),
         ("ledger", "tail"),
         ("ledger", "verify"),
+        ("ledger", "rebuild"),
         ("ledger", "export"),
     ],
 )
@@ -338,7 +339,8 @@ def test_the_redis_of_a_dotenv_file_is_the_ledger_here_too(world: World) -> None
 @pytest.mark.parametrize(
     "arguments",
     [(), ("check",), ("explain",), ("status",), ("demo",), ("doctor",), ("budget", "show"),
-     ("ledger", "tail"), ("ledger", "verify"), ("ledger", "export"), ("keys", "create"),
+     ("ledger", "tail"), ("ledger", "verify"), ("ledger", "export"), ("ledger", "archive"),
+     ("ledger", "rebuild"), ("keys", "create"),
      ("keys", "list"), ("keys", "rotate"), ("keys", "revoke")],
 )  # fmt: skip
 def test_help_teaches_with_an_example(world: World, arguments: tuple[str, ...]) -> None:

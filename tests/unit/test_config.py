@@ -90,3 +90,32 @@ def test_the_schema_for_editors_names_the_keys_of_the_file() -> None:
     budget = json_schema()["$defs"]["Budget"]
     assert {"limit_usd", "period", "match", "each"} <= set(budget["properties"])
     assert budget["additionalProperties"] is False
+
+
+def test_the_archive_is_off_without_a_folder(tmp_path: Path) -> None:
+    archive = loaded(tmp_path, TOP + "  total: {limit_usd: 1}\n").archive
+    assert archive.sink(tmp_path / "budgets.yaml") is None
+    assert archive.live_months == 2
+
+
+def test_a_relative_archive_folder_is_beside_the_file(tmp_path: Path) -> None:
+    text = "archive: {folder: ../archive, live_months: 13}\n" + TOP + "  total: {limit_usd: 1}\n"
+    archive = loaded(tmp_path, text).archive
+    assert archive.sink(tmp_path / "budgets.yaml") == tmp_path / ".." / "archive"
+    assert archive.live_months == 13
+    absolute = loaded(tmp_path, text.replace("../archive", "/sink")).archive
+    assert absolute.sink(tmp_path / "budgets.yaml") == Path("/sink")
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("{folder: ''}", "archive.folder"),
+        ("{live_months: 0}", "archive.live_months"),
+        ("{live_months: 1.5}", "archive.live_months"),
+        ("{months: 2}", "archive.months"),
+    ],
+)
+def test_an_archive_that_makes_no_sense_is_refused(tmp_path: Path, written: str, key: str) -> None:
+    with pytest.raises(ConfigErrors, match=key):
+        loaded(tmp_path, f"archive: {written}\n{TOP}  total: {{limit_usd: 1}}\n")

@@ -1,0 +1,168 @@
+"""The in-memory ledger's archive, proof and repair: see `memory`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from budgets.archived import (
+    ArchivedPart,
+    ArchivedSums,
+    ArchiveMoved,
+    ArchiveState,
+    CounterName,
+    EntryLine,
+    charges_text,
+)
+from budgets.ledger import Difference, LedgerEntry, LedgerPaused, unwatched
+from budgets.memory_books import Books
+from budgets.memory_records import Counter, lines_beyond
+from budgets.verify import (
+    CounterRow,
+    archived_of,
+    differences,
+    line_order,
+    rebuilt,
+    row_differences,
+)
+
+
+class Proof(Books):
+    """What can be done with the books as a whole."""
+
+    async def lines(self, after: str = "") -> AsyncIterator[EntryLine]:
+        for entry in lines_beyond(self._entries, after, newest_first=False):
+            yield _line(entry)
+
+    async def archive_state(self) -> ArchiveState:
+        to = self._parts[-1].last if self._parts else ""
+        return ArchiveState(to, sum(it.entries for it in self._parts), tuple(self._parts))
+
+    async def trim(self, part: ArchivedPart, sums: Mapping[CounterName, int]) -> bool:
+        state = await self.archive_state()
+        if state.to != part.after or all(entry.id != part.last for entry in self._entries):
+            return False
+        self._parts.append(part)
+        for name, amount in sums.items():
+            self._archived[name] = self._archived.get(name, 0) + amount
+        last = line_order(part.last)
+        self._entries = [it for it in self._entries if line_order(it.id) > last]
+        return True
+
+    async def verify(
+        self,
+        archived: ArchivedSums | None = None,
+        *,
+        every_hold: bool = False,
+        watch: Callable[[int], None] = unwatched,
+    ) -> tuple[Difference, ...]:
+        await self._check_reach(archived)
+        for entry in self._entries:
+            watch(entry.time_ms)
+        return differences(self._rows(), archived, len(self._stray_leases()))
+
+    async def rebuild(
+        self,
+        actor: str,
+        *,
+        archived: ArchivedSums | None = None,
+        lease_ms: int,
+        pause_ms: int,
+        watch: Callable[[int], None] = unwatched,
+    ) -> tuple[Difference, ...]:
+        changed = await self.verify(archived, watch=watch)
+        if not changed:
+            return ()
+        await self.pause(pause_ms)
+        for row in self._rows():
+            if row_differences(row, archived):
+                name = (row.budget, row.period_id)
+                counter = self._counters.setdefault(name, Counter(row.budget.partition(":")[0]))
+                counter.spent = row.charged_nano_usd + archived_of(row, archived)
+                counter.held = sum(row.shares_nano_usd)
+                counter.expected_ends = {
+                    hold_id: self._holds[hold_id].expected_end_ms for hold_id in self._open(name)
+                }
+                for hold_id in self._open(name):
+                    self._leases.setdefault(hold_id, self._clock() + lease_ms)
+                if archived is not None:
+                    self._archived[name] = archived_of(row, archived)
+        for hold_id in self._stray_leases():
+            del self._leases[hold_id]
+        await self.pause(0)
+        self._event("rebuilt", self._clock(), **rebuilt(actor, changed))
+        return changed
+
+    async def pause(self, ms: int) -> None:
+        self._paused_until_ms = self._clock() + ms
+
+    def _check_pause(self, now: int) -> None:
+        if now < self._paused_until_ms:
+            raise LedgerPaused(self._paused_until_ms - now)
+
+    async def _check_reach(self, archived: ArchivedSums | None) -> None:
+        state = await self.archive_state()
+        if archived is not None and archived.to != state.to:
+            raise ArchiveMoved
+
+    def _rows(self) -> list[CounterRow]:
+        charged: dict[CounterName, int] = {}
+        for entry in self._entries:
+            for name, amount in entry.charges.items():
+                charged[name] = charged.get(name, 0) + amount
+        held = {
+            (share.budget, share.period_id)
+            for hold in self._holds.values()
+            if hold.state == "open"
+            for share in hold.shares
+        }
+        names = self._counters.keys() | charged.keys() | self._archived.keys() | held
+        return [self._row(name, charged.get(name, 0)) for name in sorted(names)]
+
+    def _row(self, name: CounterName, charged: int) -> CounterRow:
+        counter = self._counters.get(name) or Counter(name[0])
+        open_ids = self._open(name)
+        shares = [
+            share.amount
+            for hold_id in open_ids
+            for share in self._holds[hold_id].shares
+            if (share.budget, share.period_id) == name
+        ]
+        return CounterRow(
+            *name,
+            spent_nano_usd=counter.spent,
+            held_nano_usd=counter.held,
+            holds=len(counter.expected_ends),
+            charged_nano_usd=charged,
+            archived_nano_usd=self._archived.get(name, 0),
+            shares_nano_usd=tuple(shares),
+            unleased=sum(hold_id not in self._leases for hold_id in open_ids),
+            expected_ends=len(counter.expected_ends),
+            expected_rightly=len(open_ids & counter.expected_ends.keys()),
+        )
+
+    def _open(self, name: CounterName) -> set[str]:
+        return {
+            hold_id
+            for hold_id, hold in self._holds.items()
+            if hold.state == "open"
+            and any((share.budget, share.period_id) == name for share in hold.shares)
+        }
+
+    def _stray_leases(self) -> list[str]:
+        return [it for it in self._leases if it not in self._holds or self._ended(it)]
+
+    def _ended(self, hold_id: str) -> bool:
+        return self._holds[hold_id].state != "open"
+
+
+def _line(entry: LedgerEntry) -> EntryLine:
+    fields = {
+        "kind": entry.kind,
+        "hold": entry.hold_id,
+        "time": str(entry.time_ms),
+        "cost": str(entry.cost_nano_usd),
+        "held": str(entry.held_nano_usd),
+        "charges": charges_text(entry.charges),
+        "body": entry.body,
+    }
+    return EntryLine(entry.id, fields)
