@@ -136,6 +136,10 @@ class Worker:
         if policy.revision == self.policy.revision:
             self.errors = ()
             return
+        await self.take(policy)
+
+    async def take(self, policy: Policy) -> None:
+        """Decide by `policy` from now on, once the store and LiteLLM have taken it too."""
         previous = self.policy
         try:
             if self.runtime is not None:
