@@ -77,7 +77,7 @@ class Checker:
 
     def __init__(self) -> None:
         self.holds: dict[str, HoldRecord] = {}
-        self.refusals: dict[str, str] = {}
+        self.refusals: set[str] = set()
         self.spent: defaultdict[Key, int] = defaultdict(int)
         self.held: defaultdict[Key, int] = defaultdict(int)
         self.rules: dict[str, tuple[PublishedRule, int]] = {}
@@ -88,6 +88,7 @@ class Checker:
         self._entries_read = 0
         self._events_read = 0
         self._refusals_read = 0
+        self._asked: str | None = None
         self._new: list[LedgerEntry] = []
 
     def after(self, operation: Operation, answer: Answer, ledger: MemoryLedger) -> None:
@@ -338,16 +339,17 @@ class Checker:
 
     def _after_refuse(self, _: Operation, answer: Answer, record: RefusalRecord) -> None:
         answer.get()
-        self.refusals.setdefault(record.decision_id, "asked")
+        if record.decision_id not in self.refusals:
+            self._asked = record.decision_id
 
     def _read_refusals(self, ledger: MemoryLedger) -> None:
-        for line in ledger._refusals[self._refusals_read :]:
-            self._refusals_read += 1
-            decision_id = json.loads(line.body)["decision_id"]
-            once = self.refusals.get(decision_id) == "asked"
-            if not once:
-                raise Broken(2, f"the refusal {decision_id} was recorded twice, or never asked for")
-            self.refusals[decision_id] = "recorded"
+        lines = ledger._refusals[self._refusals_read :]
+        self._refusals_read += len(lines)
+        told = [json.loads(line.body)["decision_id"] for line in lines]
+        asked, self._asked = self._asked, None
+        if told != ([asked] if asked else []):
+            raise Broken("refusals", f"the refusal {asked} was asked for, and {told} recorded")
+        self.refusals.update(told)
 
     def _read_events(self, ledger: MemoryLedger, operation: Operation, overages: int) -> None:
         found = 0

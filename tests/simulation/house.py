@@ -16,14 +16,18 @@ from typing import Any
 from budgets.config import BudgetsFile
 from budgets.prices import PICO_PER_USD, UnknownPrice
 from hooks.policy import Policy
+from hooks.request import read_request
 from tests.simulation.provider import NANO_PER_USD, Rates
-from tests.support.policies import default_policy
-
-HOLD_NANO_USD = 2_600_000
-"""About what one of the clients' requests holds."""
+from tests.support.policies import decided, default_policy
 
 TEAMS = ("team-a", "team-b")
 KEYS = ("key-1", "key-2", "key-3")
+BODIES: tuple[Mapping[str, Any], ...] = tuple(
+    {"model": "auto", "messages": [{"role": "user", "content": text}], **cap}
+    for text in ("hello", "hello there " * 20)
+    for cap in ({}, {"max_tokens": 50}, {"max_tokens": 400})
+)
+"""What clients ask: few sizes, so that holds are often equal."""
 
 
 @cache
@@ -67,9 +71,10 @@ def policy_of(
     return policy
 
 
-def draw_limits(chance: random.Random, used: Mapping[str, int], hold: int) -> dict[str, int]:
-    """Return limits for each rule, given what is used of each and the last hold's amount."""
+def draw_limits(chance: random.Random, used: Mapping[str, int]) -> dict[str, int]:
+    """Return limits for each rule, given what is used of each."""
     limits = {}
+    hold = chance.choice(holds())
     for name in ("total", "FAST", "team", "key", "watched", "haiku"):
         free = hold * chance.choice((1, 2, 3, 5, 10, 30))
         match chance.randrange(3):
@@ -93,12 +98,14 @@ def draw_thresholds(chance: random.Random) -> dict[str, int]:
     }
 
 
-def draw_body(chance: random.Random) -> dict[str, Any]:
-    """Return a chat request: a few sizes, so that holds are often equal."""
-    body: dict[str, Any] = {
-        "model": "auto",
-        "messages": [{"role": "user", "content": chance.choice(("hello", "hello there " * 20))}],
-    }
-    if chance.random() < 0.5:
-        body["max_tokens"] = chance.choice((50, 100, 400))
-    return body
+@cache
+def holds() -> tuple[int, ...]:
+    """Return what each body holds, in nanodollars."""
+    amounts = []
+    for body in BODIES:
+        decision = decided(read_request(dict(body), "acompletion"))
+        assert decision.group is not None
+        candidate = decision.candidate(decision.group)
+        assert candidate is not None and candidate.cost is not None
+        amounts.append(candidate.cost.hold_nano_usd)
+    return tuple(amounts)

@@ -76,6 +76,8 @@ class Job:
 class Proxy:
     """A worker process from its start to its death. Its memory dies with it."""
 
+    runtime_type: type[Runtime] = Runtime
+
     def __init__(
         self,
         process: Process,
@@ -95,7 +97,7 @@ class Proxy:
         self._policy_of_files = policy_of_files
         self._chance = chance
         self._settle_delay_s = settle_delay_s
-        self.runtime = Runtime(
+        self.runtime = self.runtime_type(
             HOME,
             cast(AsyncClient, None),  # Only closed at an orderly stop, which no run has.
             link,

@@ -18,7 +18,6 @@ from typing import Any
 import structlog
 
 from budgets.connection import SOCKET_TIMEOUT_S
-from budgets.ledger import Held, HoldRequest
 from budgets.memory import MemoryLedger
 from hooks.policy import Policy
 from tests.simulation import house
@@ -99,7 +98,6 @@ class World:
         self._chances: dict[str, random.Random] = {}
         self.store_offset_ms = self.plan.start_ms
         self.calm = False
-        self.hold_amount = house.HOLD_NANO_USD
         self.thresholds = house.draw_thresholds(self.chance("policy"))
         self.store = Store(self.store_ms, self.make_ledger, self._told)
         self.policy = self._draw_policy()
@@ -131,9 +129,6 @@ class World:
         brief = _brief(operation, answer)
         if brief:
             self.note(brief)
-        if operation.name == "hold" and isinstance(answer.value, Held):
-            request: HoldRequest = operation.args[0]
-            self.hold_amount = request.amount_nano_usd
 
     # ── policy ───────────────────────────────────────────────────────────────────────────────────
 
@@ -143,7 +138,7 @@ class World:
         for figures in (checker.spent, checker.held):
             for (budget, _), amount in figures.items():
                 used[budget.partition(":")[0]] += amount
-        limits = house.draw_limits(self.chance("policy"), used, self.hold_amount)
+        limits = house.draw_limits(self.chance("policy"), used)
         return house.policy_of(limits, self.plan.zone, self.plan.lease_ms, self.thresholds)
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────────
@@ -215,7 +210,7 @@ class World:
         """Send one request to a worker and wait for what comes of it."""
         job = Job(
             number=len(self.jobs),
-            body=house.draw_body(chance),
+            body=dict(chance.choice(house.BODIES)),
             key=chance.choice(house.KEYS),
             team=chance.choice(house.TEAMS),
             done=self.loop.create_future(),
