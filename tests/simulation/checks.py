@@ -24,6 +24,7 @@ from budgets.ledger import (
     LedgerEntry,
     Level,
     PolicyNotPublished,
+    PolicyOutrun,
     PublishedPolicy,
     PublishedRule,
     RefusalRecord,
@@ -83,6 +84,7 @@ class Checker:
         self.rules: dict[str, tuple[PublishedRule, int]] = {}
         self.policy: PublishedPolicy | None = None
         self.overages = 0
+        self._revision = 0
         self._claimed: set[tuple[str, str, int, Level]] = set()
         self._due: set[tuple[str, str, int, Level]] = set()
         self._entries_read = 0
@@ -106,10 +108,19 @@ class Checker:
 
     # ── admission ────────────────────────────────────────────────────────────────────────────────
 
-    def _after_publish(self, _: Operation, answer: Answer, policy: PublishedPolicy) -> None:
-        answer.get()
+    def _after_publish(
+        self, _: Operation, answer: Answer, policy: PublishedPolicy, after: int
+    ) -> None:
         if self.policy is not None and policy.digest == self.policy.digest:
+            answer.get()
             return
+        if isinstance(answer.error, PolicyOutrun):
+            if after == self._revision:
+                raise Broken(1, f"{policy.digest} follows revision {after}, and was not taken")
+            return
+        if after != self._revision:
+            raise Broken(1, f"{policy.digest} replaces a newer policy than it knew")
+        self._revision = answer.get()
         self.policy = policy
         for rule in policy.rules:
             known, epoch = self.rules.get(rule.rule, (None, 0))

@@ -2,7 +2,8 @@
 
 It does what that client does. A broken connection is tried once more at once, so a call whose reply
 was lost arrives twice. After a time-out the caller gives up, and the call may still be done later.
-Where the store lost its limits, what this worker published last is published again.
+Where the store lost its limits, what this worker published last is published again; and each
+publishing names the revision that it follows.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from budgets.ledger import (
     LedgerEvent,
     LedgerUnavailable,
     PolicyNotPublished,
+    PolicyOutrun,
     PublishedPolicy,
     RefusalRecord,
     Refused,
     Settled,
     Settlement,
 )
+from budgets.redis_store import PUBLISH_TRIES
 from tests.simulation.faults import LinkFault, Plan
 from tests.simulation.loop import VirtualLoop, outside
 from tests.simulation.store import Answer, Store
@@ -56,6 +59,7 @@ class Link:
         self._crash = crash
         self._note = note
         self._policy: PublishedPolicy | None = None
+        self._revision = 0
         self.asked: list[str] = []
         """Every hold that this worker ever asked for."""
         self.calm = False
@@ -130,10 +134,19 @@ class Link:
 
     # ── the ledger's operations ──────────────────────────────────────────────────────────────────
 
-    async def publish(self, policy: PublishedPolicy) -> int:
+    async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
         self._policy = policy
-        revision: int = await self._call("publish", policy)
-        return revision
+        for _ in range(PUBLISH_TRIES):
+            expected = self._revision if after is None else after
+            try:
+                self._revision = await self._call("publish", policy, expected)
+            except PolicyOutrun as outrun:
+                self._revision = outrun.revision
+                if after is not None:
+                    raise
+            else:
+                return self._revision
+        raise PolicyOutrun(self._revision)
 
     async def hold(self, request: HoldRequest) -> Held | Refused:
         self.asked.append(request.hold_id)

@@ -125,13 +125,15 @@ class Proxy:
         """Begin as `Worker` does: nothing is admitted before the limits are in the store."""
         while True:
             try:
-                await self.link.publish(self.worker.policy.budgets.published())
+                published = self.worker.policy.budgets.published()
+                self.worker.limits_revision = await self.link.publish(published)
                 break
             except LedgerUnavailable:
                 await asyncio.sleep(START_RETRY_S)
         self.runtime.start()
         self.worker.runtime = self.runtime
         self.runtime.spawn(self._watch_files())
+        self.runtime.spawn(self.worker.keep_limits())
 
     async def _watch_files(self) -> None:
         while True:

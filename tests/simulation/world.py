@@ -297,6 +297,9 @@ class World:
         proxies = [it.proxy for it in self.machines]
         if any(it is None or it.worker.policy is not self.policy for it in proxies):
             return False
+        published = self.store.checker.policy
+        if published is None or published.digest != self.policy.budgets.published().digest:
+            return False
         told = all(it is not None and not it.runtime.pending for it in proxies)
         ended = all(
             job.closed or job.code not in ("", "ok", "error")
