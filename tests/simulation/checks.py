@@ -23,6 +23,7 @@ from budgets.ledger import (
     HoldRequest,
     LedgerEntry,
     Level,
+    OfflineHold,
     PolicyNotPublished,
     PolicyOutrun,
     PublishedPolicy,
@@ -31,6 +32,7 @@ from budgets.ledger import (
     Refused,
     Settled,
     Settlement,
+    SliceRequest,
 )
 from budgets.memory import MemoryLedger
 
@@ -61,7 +63,8 @@ class Share:
 
 @dataclass
 class HoldRecord:
-    """A hold by the checker's books. `outcome` is the kind of its last entry, empty while open."""
+    """A hold by the checker's books. `outcome` is the kind of its last entry, empty while open.
+    `offline` is true where it was admitted without the store."""
 
     hold_id: str
     amount: int
@@ -70,6 +73,7 @@ class HoldRecord:
     shares: dict[str, Share]
     outcome: str = ""
     cost: int = 0
+    offline: bool = False
     entries: list[str] = field(default_factory=list)
 
 
@@ -85,6 +89,7 @@ class Checker:
         self.policy: PublishedPolicy | None = None
         self.overages = 0
         self._revision = 0
+        self._slices: dict[tuple[str, str, str], int] = {}
         self._claimed: set[tuple[str, str, int, Level]] = set()
         self._due: set[tuple[str, str, int, Level]] = set()
         self._entries_read = 0
@@ -248,12 +253,22 @@ class Checker:
         self._ended(answer.get(), settlement.hold_id, "settled", cost, charges)
 
     def _after_void(
-        self, _: Operation, answer: Answer, hold_id: str, body: str, counters: Any
+        self,
+        operation: Operation,
+        answer: Answer,
+        hold_id: str,
+        body: str,
+        counters: Any,
+        *,
+        ahead: bool = False,
     ) -> None:
         hold = self.holds.get(hold_id)
         self._ended(
             answer.get(), hold_id, "voided", 0, dict.fromkeys(hold.shares if hold else (), 0)
         )
+        if hold is None and ahead:
+            now = operation.time_ms
+            self.holds[hold_id] = HoldRecord(hold_id, 0, now, now, {}, outcome="voided")
 
     def _ended(
         self, settled: Settled, hold_id: str, kind: str, cost: int, charges: dict[str, int]
@@ -295,6 +310,57 @@ class Checker:
             charges = {budget: share.amount for budget, share in hold.shares.items()}
             self._take_entry(hold, "unreconciled", hold.amount, charges, claims=True)
 
+    def _after_replay(
+        self,
+        operation: Operation,
+        answer: Answer,
+        offline: OfflineHold,
+        ending: Settlement,
+        state: str,
+    ) -> None:
+        hold = self.holds.get(offline.hold_id)
+        cost = ending.cost_nano_usd
+        charges = {it.budget: ending.charges.get(it.budget, cost) for it in offline.budgets}
+        if hold is None:
+            now = operation.time_ms
+            shares = {
+                it.budget: Share(it.rule, it.period.id, it.amount_nano_usd)
+                for it in offline.budgets
+            }
+            hold = HoldRecord(
+                offline.hold_id, offline.amount_nano_usd, now, now, shares, offline=True
+            )
+            self.holds[offline.hold_id] = hold
+        elif state != "unreconciled":
+            charges = {it: ending.charges.get(it, cost) for it in hold.shares}
+            self._ended(answer.get(), hold.hold_id, state, cost, charges)
+            return
+        elif hold.outcome:
+            if not answer.get().status.startswith("already_"):
+                raise Broken(2, f"{hold} ended twice: {answer}")
+            return
+        answer.get()
+        charges = {it: ending.charges.get(it, cost) for it in hold.shares}
+        self._take_entry(hold, state, cost, charges, claims=state != "voided")
+
+    def _after_slices(
+        self, _: Operation, answer: Answer, owner: str, wanted: tuple[SliceRequest, ...]
+    ) -> None:
+        for asked, found in zip(wanted, answer.get(), strict=True):
+            self._slices[owner, found.rule, found.period_id] = found.granted_nano_usd
+            handed_out = sum(
+                amount
+                for (_, rule, period_id), amount in self._slices.items()
+                if (rule, period_id) == (found.rule, found.period_id)
+            )
+            if handed_out > asked.allowance_nano_usd:
+                raise Broken(11, f"slices of {handed_out} of an allowance: {asked}")
+
+    def _after_release_slices(self, _: Operation, answer: Answer, owner: str) -> None:
+        answer.get()
+        for key in [it for it in self._slices if it[0] == owner]:
+            del self._slices[key]
+
     def _after_renew(
         self, operation: Operation, answer: Answer, hold_ids: tuple[str, ...], lease_ms: int
     ) -> None:
@@ -329,7 +395,7 @@ class Checker:
         for budget, share in hold.shares.items():
             key = (budget, share.period_id)
             self.spent[key] += entry.charges[key]
-            if not hold.outcome:
+            if not hold.outcome and not hold.offline:
                 self.held[key] -= share.amount
             share.charged = charges[budget]
             if claims:

@@ -56,7 +56,7 @@ def _check_charge(job: Job, hold: HoldRecord) -> None:
         case _:
             if hold.cost != due:
                 raise Broken(2, f"job {job.number} cost {job.due} and is charged {hold.cost}")
-            total = hold.shares["total"].charged
+            total = hold.shares["total"].charged if due else 0
             if total != due:
                 raise Broken(2, f"job {job.number} cost {due}, and {total} of the total budget")
 

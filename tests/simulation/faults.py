@@ -51,6 +51,8 @@ class Event(StrEnum):
     """The finance owner edits the limits."""
     CRASH = "crash"
     """A worker dies, wherever it is."""
+    DISK_FULL = "disk_full"
+    """Nothing more can be written to the journals for a while."""
 
 
 TURNS = (
@@ -72,7 +74,8 @@ class Plan:
     """One run. Rates are chances for each call, or mean seconds between two events.
 
     `writes_lost_max` is how many of the last writes a failover can lose: 0 where every write is on
-    the replica before it is acknowledged.
+    the replica before it is acknowledged. `allow` is whether workers may go on without the store,
+    up to an allowance. `tear` is the chance of a crash in the middle of writing to the journal.
     """
 
     seed: int
@@ -88,6 +91,9 @@ class Plan:
     slow_s: float
     writes_lost_max: int
     fallback_rate: float
+    allow: bool
+    tear: float
+    write_s: float
     link: Mapping[LinkFault, float]
     events: Mapping[Event, float]
 
@@ -125,6 +131,9 @@ def draw(seed: int) -> Plan:
         slow_s=chance.choice((0.2, 2.0, 10.0)),
         writes_lost_max=chance.choice((0, 0, 3, 8)),
         fallback_rate=chance.choice((0.0, 0.1, 0.4)),
+        allow=chance.random() < 0.5,
+        tear=chance.choice((0.0, 0.0, 0.02, 0.1)),
+        write_s=chance.choice((0.0, 0.01)),
         link=link,
         events=events,
     )

@@ -44,9 +44,13 @@ def rates() -> Mapping[str, Rates]:
 
 
 def policy_of(
-    limits: Mapping[str, int], zone: str, lease_ms: int, thresholds: Mapping[str, int]
+    limits: Mapping[str, int],
+    zone: str,
+    lease_ms: int,
+    thresholds: Mapping[str, int],
+    allowances: Mapping[str, int],
 ) -> Policy:
-    """Return the default policy with these limits, in nanodollars."""
+    """Return the default policy with these limits and allowances, in nanodollars."""
     rules: dict[str, dict[str, Any]] = {
         "total": {"period": "day"},
         "FAST": {"match": {"category": "FAST"}, "period": "month"},
@@ -56,11 +60,21 @@ def policy_of(
         "haiku": {"match": {"model": "claude-haiku"}, "period": "day"},
     }
     budgets = {
-        name: {**rule, "limit_usd": f"{Decimal(limits[name]) / NANO_PER_USD:.9f}"}
+        name: {
+            **rule,
+            "limit_usd": _usd(limits[name]),
+            **({"allowance_usd": _usd(allowances[name])} if name in allowances else {}),
+        }
         for name, rule in rules.items()
     }
     file = BudgetsFile.model_validate(
-        {"version": 1, "time_zone": zone, "budgets": budgets, "thresholds": dict(thresholds)}
+        {
+            "version": 1,
+            "time_zone": zone,
+            "budgets": budgets,
+            "thresholds": dict(thresholds),
+            "on_ledger_unavailable": "allow" if allowances else "refuse",
+        }
     )
     # Shorter than the file allows: a run has seconds, not minutes.
     file = file.model_copy(update={"lease_seconds": lease_ms / 1000})
@@ -69,6 +83,17 @@ def policy_of(
     # Compiled once for all runs: it depends on the routing alone.
     vars(policy)["classifier"] = base.classifier
     return policy
+
+
+def _usd(nano_usd: int) -> str:
+    return f"{Decimal(nano_usd) / NANO_PER_USD:.9f}"
+
+
+def draw_allowances(chance: random.Random) -> dict[str, int]:
+    """Return what each rule that refuses may be passed by while the store is away."""
+    hold = chance.choice(holds())
+    names = ("total", "FAST", "team", "key", "haiku")
+    return {name: hold * chance.choice((1, 3, 10)) + chance.choice((-1, 0)) for name in names}
 
 
 def draw_limits(chance: random.Random, used: Mapping[str, int]) -> dict[str, int]:

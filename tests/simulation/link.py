@@ -24,6 +24,7 @@ from budgets.ledger import (
     LedgerEntry,
     LedgerEvent,
     LedgerUnavailable,
+    OfflineHold,
     PolicyNotPublished,
     PolicyOutrun,
     PublishedPolicy,
@@ -31,6 +32,8 @@ from budgets.ledger import (
     Refused,
     Settled,
     Settlement,
+    Slice,
+    SliceRequest,
 )
 from budgets.redis_store import PUBLISH_TRIES
 from tests.simulation.faults import LinkFault, Plan
@@ -165,8 +168,10 @@ class Link:
         settled: Settled = await self._call("settle", settlement)
         return settled
 
-    async def void(self, hold_id: str, body: str, counters: Mapping[str, int]) -> Settled:
-        settled: Settled = await self._call("void", hold_id, body, counters)
+    async def void(
+        self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
+    ) -> Settled:
+        settled: Settled = await self._call("void", hold_id, body, counters, ahead=ahead)
         return settled
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
@@ -179,6 +184,19 @@ class Link:
 
     async def refuse(self, refusal: RefusalRecord) -> None:
         await self._call("refuse", refusal)
+
+    async def slices(self, owner: str, wanted: Sequence[SliceRequest]) -> tuple[Slice, ...]:
+        if not wanted:
+            return ()
+        slices: tuple[Slice, ...] = await self._call("slices", owner, wanted)
+        return slices
+
+    async def release_slices(self, owner: str) -> None:
+        await self._call("release_slices", owner)
+
+    async def replay(self, offline: OfflineHold, ending: Settlement, state: str) -> Settled:
+        settled: Settled = await self._call("replay", offline, ending, state)
+        return settled
 
     async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
         states: tuple[BudgetState, ...] = await self._call("states", budgets)

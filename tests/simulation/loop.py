@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _process: ContextVar[Process | None] = ContextVar("simulated_process", default=None)
 
-STEPS_MAX = 2_000_000
+STEPS_MAX = 60_000
 """Far more than any run takes; beyond it two tasks wake each other for ever."""
 
 
@@ -42,7 +42,9 @@ class Process:
         """Run `work` as a task of this process."""
         context = copy_context()
         context.run(_process.set, self)
-        return self._loop.create_task(work, context=context)
+        task = self._loop.create_task(work, context=context)
+        task.add_done_callback(self._loop.take)
+        return task
 
     def kill(self) -> None:
         """Let nothing of this process run ever again."""
@@ -144,6 +146,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self._untaken = context.get("exception") or AssertionError(context.get("message"))
+
+    def take(self, task: asyncio.Task[Any]) -> None:
+        """End the run with the exception of a task that nobody waits for."""
+        if not task.cancelled() and task.exception() is not None:
+            self._untaken = task.exception()
 
     def get_debug(self) -> bool:
         return False

@@ -5,7 +5,7 @@ Each is a small lie of the store, or of a worker, of the kind that a real change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +13,16 @@ from budgets.ledger import (
     Held,
     HoldRequest,
     LedgerEntry,
-    LedgerUnavailable,
     RefusalRecord,
     Refused,
     Settled,
     Settlement,
+    Slice,
 )
 from budgets.memory import MemoryLedger
 from budgets.memory_records import Hold, Share
+from budgets.open_requests import OpenRequest
+from budgets.outage import Outage
 from budgets.runtime import Runtime
 from tests.simulation.proxy import Proxy
 
@@ -169,36 +171,51 @@ class ShortLease(MemoryLedger):
         return sum(hold_id in self._leases for hold_id in hold_ids)
 
 
-class _Forgetful(Runtime):
-    """Tells the ledger once, and forgets what it could not tell."""
-
-    async def _repeat(self, request_id: str, call: Callable[[], Any]) -> None:
+class _ForgetfulOutage(Outage):
+    async def settle(self, settlement: Settlement) -> None:
         return
 
 
 class ForgetfulWorker(Proxy):
-    """Does not repeat what the store did not take."""
+    """Forgets a settlement that it could not tell."""
 
-    runtime_type = _Forgetful
+    outage_type = _ForgetfulOutage
 
 
 class _Careless(Runtime):
-    """Takes a store that is away for one that has nothing to say."""
-
-    async def settle(self, request: Any, settlement: Settlement) -> Settled | None:
-        self.requests.remove(request.request_id)
-        self.leases.remove(request.request_id)
-        try:
-            return await self.ledger.settle(settlement)
-        except LedgerUnavailable:
-            await self.ledger.void(request.request_id, "{}", {})
-            return None
+    async def settle(self, request: OpenRequest, settlement: Settlement) -> Settled | None:
+        if not self.available:
+            return await self.void(request, settlement.body, {})
+        return await super().settle(request, settlement)
 
 
 class CarelessWorker(Proxy):
-    """Voids what it could not settle."""
+    """Voids what it cannot settle at once."""
 
     runtime_type = _Careless
+
+
+class _Generous(Outage):
+    async def hold(self, request: HoldRequest, time_ms: int) -> Held:
+        self.allowance.take(Slice(it.rule, it.period.id, 10**12, 10**12) for it in request.budgets)
+        return await super().hold(request, time_ms)
+
+
+class GenerousWorker(Proxy):
+    """Takes its slices for endless."""
+
+    outage_type = _Generous
+
+
+class _Unforbidding(Runtime):
+    def _forbid(self, request: HoldRequest) -> None:
+        return
+
+
+class UnforbiddingWorker(Proxy):
+    """Forgets a hold whose answer it gave up waiting for."""
+
+    runtime_type = _Unforbidding
 
 
 LEDGERS: tuple[type[MemoryLedger], ...] = (
@@ -215,4 +232,9 @@ LEDGERS: tuple[type[MemoryLedger], ...] = (
     LostRefusal,
     ShortLease,
 )
-WORKERS: tuple[type[Proxy], ...] = (ForgetfulWorker, CarelessWorker)
+WORKERS: tuple[type[Proxy], ...] = (
+    ForgetfulWorker,
+    CarelessWorker,
+    GenerousWorker,
+    UnforbiddingWorker,
+)

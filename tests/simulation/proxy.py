@@ -12,13 +12,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from budgets.connection import AsyncClient
 from budgets.home import Home
 from budgets.inflight import InFlight
 from budgets.ledger import LedgerUnavailable
+from budgets.matching import allowances_at
 from budgets.open_requests import Attempt, OpenRequest
+from budgets.outage import Outage
 from budgets.prices import TokenUsage
 from budgets.runtime import Runtime
 from budgets.sweeper import Sweeper
@@ -27,11 +28,13 @@ from hooks import underway
 from hooks.case import Incoming
 from hooks.governor import Governor, Refused
 from hooks.policy import Policy
-from hooks.worker import START_RETRY_S, Worker
+from hooks.worker import Worker
 from tests.simulation import provider
+from tests.simulation.disk import Folder
 from tests.simulation.link import Link
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.provider import Fate, Provider
+from tests.simulation.slices import SliceCheck
 
 NOWHERE = Path("/nowhere")
 HOME = Home(NOWHERE, NOWHERE, NOWHERE, NOWHERE, "redis://nowhere", "simulated")
@@ -44,9 +47,9 @@ class Job:
     """One request of a client, and what became of it.
 
     `code` is how it ended for the client: `ok`, `error`, `lost` (its worker died), or a refusal's
-    code. `unstarted` is true where the worker had not reached the store yet. `due` is what its
-    attempts cost by the rule. `closed` is true once its worker knows its end, and may still have to
-    tell the ledger.
+    code. `unstarted` is true where the worker had not started yet, `offline` where the request was
+    admitted without the store. `due` is what its attempts cost by the rule. `closed` is true once
+    its worker knows its end, and may still have to tell the ledger.
     """
 
     number: int
@@ -62,6 +65,7 @@ class Job:
     seconds: float = 0.0
     known_down: bool = False
     unstarted: bool = False
+    offline: bool = False
     due: list[int] = field(default_factory=list)
     sent: bool = False
     closed: bool = False
@@ -77,12 +81,16 @@ class Proxy:
     """A worker process from its start to its death. Its memory dies with it."""
 
     runtime_type: type[Runtime] = Runtime
+    outage_type: type[Outage] = Outage
 
     def __init__(
         self,
         process: Process,
         loop: VirtualLoop,
         link: Link,
+        folder: Folder,
+        crash: Callable[[str], None],
+        slices: SliceCheck,
         served_by: Provider,
         policy: Policy,
         policy_of_files: Callable[[], Policy],
@@ -97,12 +105,18 @@ class Proxy:
         self._policy_of_files = policy_of_files
         self._chance = chance
         self._settle_delay_s = settle_delay_s
+        self._slices = slices
+        owner = f"{process.name}.{chance.getrandbits(32):08x}"
         self.runtime = self.runtime_type(
-            HOME,
-            cast(AsyncClient, None),  # Only closed at an orderly stop, which no run has.
             link,
             InFlight(link, policy.budgets.lease_ms, clock=loop.time),
             Sweeper(link, SWEEP_S),
+            self.outage_type(
+                link,
+                folder.open(owner, process, crash),
+                None,
+                adopt=lambda: folder.adopt(process, crash),
+            ),
         )
         self.worker = Worker(
             home=HOME,
@@ -122,14 +136,13 @@ class Proxy:
         process.spawn(self._start())
 
     async def _start(self) -> None:
-        """Begin as `Worker` does: nothing is admitted before the limits are in the store."""
-        while True:
-            try:
-                published = self.worker.policy.budgets.published()
-                self.worker.limits_revision = await self.link.publish(published)
-                break
-            except LedgerUnavailable:
-                await asyncio.sleep(START_RETRY_S)
+        """Begin as `Worker` does."""
+        published = self.worker.policy.budgets.published()
+        try:
+            self.worker.limits_revision = await self.link.publish(published)
+        except LedgerUnavailable as error:
+            self.runtime.lost(error)
+        self.runtime.allowances = lambda now: allowances_at(self.worker.policy.budgets, now)
         self.runtime.start()
         self.worker.runtime = self.runtime
         self.runtime.spawn(self._watch_files())
@@ -164,6 +177,8 @@ class Proxy:
         job.request_id = admission.request_id
         request = self.runtime.requests.get(admission.request_id)
         assert request is not None
+        job.offline = request.offline
+        self._check_slices(request)
         ended = await self._send(job, request, (admission.group, *admission.fallbacks))
         answer = _answer_of(ended)
         job.end("ok" if answer is not None else "error")
@@ -200,9 +215,16 @@ class Proxy:
 
     async def _may_fall_back(self, request: OpenRequest, group: str) -> bool:
         try:
-            return await underway.may_fall_back(self.runtime, request.request_id, group)
+            may = await underway.may_fall_back(self.runtime, request.request_id, group)
         except LedgerUnavailable:
             return False
+        self._check_slices(request)
+        return may
+
+    def _check_slices(self, request: OpenRequest) -> None:
+        if request.offline:
+            offline, _ = self.runtime.outage._offline[request.request_id]
+            self._slices.admitted(request.request_id, offline.budgets)
 
     async def _close(
         self,
@@ -218,6 +240,7 @@ class Proxy:
         status = "ok" if answer is not None else "error"
         ending = close(request, status=status, answer=answer, error=None if answer else "Failed")
         job.closed = True
+        self._slices.ended(request.request_id, ending.cost_nano_usd)
         if ending.settlement is not None:
             await self.runtime.settle(request, ending.settlement)
         else:

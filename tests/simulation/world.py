@@ -22,12 +22,14 @@ from budgets.memory import MemoryLedger
 from hooks.policy import Policy
 from tests.simulation import house
 from tests.simulation.checks import Broken
+from tests.simulation.disk import Folder
 from tests.simulation.ending import check_books
 from tests.simulation.faults import Event, Plan, draw
 from tests.simulation.link import Link
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.provider import Provider
 from tests.simulation.proxy import Job, Proxy
+from tests.simulation.slices import SliceCheck
 from tests.simulation.store import READ_ONLY, Answer, MakeLedger, Operation, Store
 
 TRACE_LINES = 60
@@ -98,9 +100,14 @@ class World:
         self._chances: dict[str, random.Random] = {}
         self.store_offset_ms = self.plan.start_ms
         self.calm = False
+        self.allowances = (
+            house.draw_allowances(self.chance("allowances")) if self.plan.allow else {}
+        )
+        self.folder = Folder(self.chance("disk"), self.plan.tear, self.plan.write_s)
         self.thresholds = house.draw_thresholds(self.chance("policy"))
         self.store = Store(self.store_ms, self.make_ledger, self._told)
         self.policy = self._draw_policy()
+        self.slices = SliceCheck(self.allowances, self._is_online)
         self.provider = Provider(self.plan, house.rates(), self.chance("provider"))
         self.machines = [Machine(f"worker-{number}") for number in range(self.plan.workers)]
 
@@ -139,7 +146,18 @@ class World:
             for (budget, _), amount in figures.items():
                 used[budget.partition(":")[0]] += amount
         limits = house.draw_limits(self.chance("policy"), used)
-        return house.policy_of(limits, self.plan.zone, self.plan.lease_ms, self.thresholds)
+        return house.policy_of(
+            limits, self.plan.zone, self.plan.lease_ms, self.thresholds, self.allowances
+        )
+
+    def _is_online(self, hold_id: str) -> bool:
+        """Say whether a request admitted without the store counts there all the same.
+
+        Its hold did arrive, or what was handed out is lost with the writes of a failover.
+        """
+        hold = self.store.checker.holds.get(hold_id)
+        lost = any(it.name in ("slices", "release_slices", "replay") for it in self.lost)
+        return lost or (hold is not None and not hold.offline)
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────────
 
@@ -162,6 +180,9 @@ class World:
             process,
             self.loop,
             link,
+            self.folder,
+            lambda why: self.crash(machine, why),
+            self.slices,
             self.provider,
             self.policy,
             lambda: self.policy,
@@ -265,6 +286,11 @@ class World:
             case Event.RELOAD:
                 self.policy = self._draw_policy()
                 self.fault(event)
+            case Event.DISK_FULL if not self.folder.full:
+                self.fault(event)
+                self.folder.full = True
+                await asyncio.sleep(chance.uniform(0.1, 8))
+                self.folder.full = False
             case Event.CRASH:
                 self.crash(chance.choice(self.machines), "at large")
             case _:
@@ -274,6 +300,7 @@ class World:
         """Mend everything, let all ends be told and all leases of the dead run out."""
         self.note("drain")
         self.calm = True
+        self.folder.tear = 0.0
         began = self.loop.time()
         for machine in self.machines:
             if machine.proxy is not None:
@@ -300,7 +327,8 @@ class World:
         published = self.store.checker.policy
         if published is None or published.digest != self.policy.budgets.published().digest:
             return False
-        told = all(it is not None and not it.runtime.pending for it in proxies)
+        told = all(it is not None and not it.runtime.outage.depth for it in proxies)
+        told = told and not self.folder.waiting()
         ended = all(
             job.closed or job.code not in ("", "ok", "error")
             for job in self.jobs
