@@ -64,6 +64,14 @@ class LedgerPaused(LedgerUnavailable):
         self.retry_after_ms = retry_after_ms
 
 
+class PolicyOutrun(Exception):
+    """Another policy was published meanwhile: `revision` is current, and nothing was done."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"another policy was published meanwhile, as revision {revision}")
+        self.revision = revision
+
+
 class ClockSkew(Exception):
     """A budget's period does not hold the instant it must hold by the store's clock.
 
@@ -433,8 +441,15 @@ class Ledger(Protocol):
     Every method raises `LedgerUnavailable` where the store does not answer.
     """
 
-    async def publish(self, policy: PublishedPolicy) -> int:
-        """Make the policy's limits current and return the revision."""
+    async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
+        """Make the policy's limits current and return the revision.
+
+        With `after`, only while that revision is current (0: none yet). So a call that a slow
+        network delivers late, after a newer policy was published, brings no old limits back.
+
+        Raises:
+            PolicyOutrun: another revision is current than `after`.
+        """
 
     async def hold(self, request: HoldRequest) -> Held | Refused:
         """Admit against every budget, or change nothing and say why.

@@ -29,6 +29,7 @@ from budgets.ledger import (
     LedgerEntry,
     LedgerEvent,
     OfflineHold,
+    PolicyOutrun,
     PublishedPolicy,
     RefusalRecord,
     Refused,
@@ -55,9 +56,11 @@ REFUSED_TTL_MS = 3_600_000
 class MemoryLedger(Proof):
     """A `Ledger` in memory; `clock` returns Unix milliseconds."""
 
-    async def publish(self, policy: PublishedPolicy) -> int:
+    async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
         check_policy(policy)
         if policy.digest != self._digest:
+            if after is not None and after != self._revision:
+                raise PolicyOutrun(self._revision)
             self._digest = policy.digest
             self._revision += 1
             for rule in policy.rules:

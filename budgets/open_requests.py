@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,13 +51,14 @@ class Attempt:
     estimated: bool = False
     error: str | None = None
     latency_ms: int = 0
+    clock_ns: Callable[[], int] = field(default=time.monotonic_ns, repr=False, compare=False)
 
     def end(self, status: str, cost_nano_usd: int = 0, *, estimated: bool = False) -> None:
         """Close the attempt with its outcome and cost."""
         self.status = status
         self.cost_nano_usd = cost_nano_usd
         self.estimated = estimated
-        self.latency_ms = (time.monotonic_ns() - self.started_ns) // 1_000_000
+        self.latency_ms = (self.clock_ns() - self.started_ns) // 1_000_000
 
 
 @dataclass(slots=True)
@@ -66,8 +67,9 @@ class OpenRequest:
 
     `facts` are the entry's fields that are known beforehand. `offline` is true where it was
     admitted while the store was away. `stream_object` is LiteLLM's stream, kept to see whether the
-    provider reported usage. `failing` is awaited while a stream that died
-    waits for its partial count; `watch` is the time by which the end must have come.
+    provider reported usage. `failing` is awaited while a stream that died waits for its partial
+    count; `watch` is the time by which the end must have come. `clock_ns` never goes back, and
+    `started_ns` is by it.
     """
 
     request_id: str
@@ -83,7 +85,8 @@ class OpenRequest:
     offline: bool = False
     choices: int = 1
     learning_rate: float = 0.1
-    started_ns: int = field(default_factory=time.monotonic_ns)
+    clock_ns: Callable[[], int] = field(default=time.monotonic_ns, repr=False, compare=False)
+    started_ns: int = -1
     attempts: list[Attempt] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -95,11 +98,15 @@ class OpenRequest:
     failing: asyncio.Event | None = None
     watch: asyncio.TimerHandle | None = None
 
+    def __post_init__(self) -> None:
+        if self.started_ns < 0:
+            self.started_ns = self.clock_ns()
+
     def begin_attempt(self, group: str) -> Attempt:
         """Note that a send to `group` begins. One that is still open is returned instead."""
         if self.attempts and self.attempts[-1].status == "open":
             return self.attempts[-1]
-        attempt = Attempt(group, time.monotonic_ns())
+        attempt = Attempt(group, self.clock_ns(), clock_ns=self.clock_ns)
         self.attempts.append(attempt)
         return attempt
 
@@ -126,7 +133,7 @@ class OpenRequest:
 
     def latency_ms(self) -> int:
         """Return the milliseconds since the request was admitted."""
-        return (time.monotonic_ns() - self.started_ns) // 1_000_000
+        return (self.clock_ns() - self.started_ns) // 1_000_000
 
 
 class OpenRequests:

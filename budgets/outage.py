@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,21 @@ class Outage:
     """One process's journal and slices.
 
     `journal` is None where the disk takes none: then ends wait in memory, and nothing is admitted
-    while the store is away.
+    while the store is away. `adopt` takes the journals of processes that have ended; the default
+    looks into `folder`.
     """
 
-    def __init__(self, ledger: Ledger, journal: Journal | None, folder: Path | None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        journal: Journal | None,
+        folder: Path | None,
+        *,
+        adopt: Callable[[], Iterable[Journal]] | None = None,
+    ) -> None:
         self._ledger = ledger
         self._journal = journal
-        self._folder = folder
+        self._adopt = adopt or partial(_journals_of, folder)
         self._unwritten: deque[tuple[str, dict[str, Any]]] = deque()
         self._offline: dict[str, tuple[OfflineHold, list[int]]] = {}
         self._telling = asyncio.Lock()
@@ -205,12 +214,11 @@ class Outage:
                 operation, content = self._unwritten[0]
                 await self._tell_own(Line(0, operation, content))
                 self._unwritten.popleft()
-            if self._folder is not None:
-                for journal in Journal.adopt(self._folder):
-                    try:
-                        await self.tell_of(journal)
-                    finally:
-                        await journal.close()
+            for journal in self._adopt():
+                try:
+                    await self.tell_of(journal)
+                finally:
+                    await journal.close()
 
     async def _tell_own(self, line: Line) -> None:
         numbers = [line.number]
@@ -302,6 +310,10 @@ class Outage:
                 # Whoever finds the journal gives them back.
                 self._journal.keep = True
         await self._journal.close()
+
+
+def _journals_of(folder: Path | None) -> Iterable[Journal]:
+    return Journal.adopt(folder) if folder is not None else ()
 
 
 def _marked(facts: str) -> str:

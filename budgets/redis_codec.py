@@ -33,9 +33,9 @@ from budgets.ledger import (
 Args = list[str | int]
 
 
-def policy_args(policy: PublishedPolicy) -> Args:
+def policy_args(policy: PublishedPolicy, after: int) -> Args:
     """Return `publish`'s arguments."""
-    args: Args = [policy.digest]
+    args: Args = [policy.digest, after]
     for rule in policy.rules:
         args += [rule.rule, rule.limit_nano_usd, _thresholds(rule)]
     return args

@@ -36,6 +36,7 @@ from budgets.ledger import (
     LedgerPaused,
     OfflineHold,
     PolicyNotPublished,
+    PolicyOutrun,
     PublishedPolicy,
     RefusalRecord,
     Refused,
@@ -50,6 +51,8 @@ from budgets.redis_scripts import RedisClient, redis_errors, run_script
 from budgets.verify import next_order_id, rebuilt
 
 PAGE_LINES = 500
+PUBLISH_TRIES = 10
+"""The first finds out the revision; each other one means that somebody else published just then."""
 BATCH_MAX = 200
 """The most holds or budgets in one script call: it bounds how long others wait for Redis."""
 
@@ -83,6 +86,7 @@ class RedisLedger:
         self._prefix = f"farebox:{{{name}}}:"
         self._decision_ttl_s = decision_ttl_s
         self._policy: PublishedPolicy | None = None
+        self._revision = 0
 
     async def _run(self, script: str, *args: str | int) -> Any:
         return await run_script(self._client, script, self._prefix, self.clock_offset_ms, *args)
@@ -102,11 +106,21 @@ class RedisLedger:
             raise LedgerPaused(int(reply[1]))
         return reply
 
-    async def publish(self, policy: PublishedPolicy) -> int:
+    async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
         check_policy(policy)
         # Remembered first: if Redis is down now, the first hold after its return publishes it.
         self._policy = policy
-        return int(await self._run("publish", *codec.policy_args(policy)))
+        for _ in range(PUBLISH_TRIES):
+            # Every try names the revision that it follows: should it arrive late, it is void.
+            expected = self._revision if after is None else after
+            reply = await self._run("publish", *codec.policy_args(policy, expected))
+            if isinstance(reply, int):
+                self._revision = reply
+                return reply
+            self._revision = int(reply[1])
+            if after is not None:
+                break
+        raise PolicyOutrun(self._revision)
 
     async def hold(self, request: HoldRequest) -> Held | Refused:
         check_hold(request)

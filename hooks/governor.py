@@ -10,6 +10,7 @@ Whatever the way out, the ledger gets a line: the hold's, or a refusal event wit
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -75,12 +76,33 @@ HOLD_LATENCY_MS = 10_000
 """How long a request is assumed to take where the model's speed is not known."""
 
 
-class Governor:
-    """Admits requests against the policy in force. One a worker."""
+def random_id() -> str:
+    """Return a new id that nobody can guess or has used."""
+    return uuid.uuid4().hex
 
-    def __init__(self, worker: Worker, clock_ms: Callable[[], int]) -> None:
+
+class Governor:
+    """Admits requests against the policy in force. One a worker.
+
+    Args:
+        worker: what holds the policy and the ledger.
+        clock_ms: this machine's time, Unix ms.
+        clock_ns: nanoseconds that never go back, for latencies.
+        new_id: makes the ids of requests and decisions; none may come twice.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        clock_ms: Callable[[], int],
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        new_id: Callable[[], str] = random_id,
+    ) -> None:
         self._worker = worker
         self._clock_ms = clock_ms
+        self._clock_ns = clock_ns
+        self._new_id = new_id
 
     async def admit(self, incoming: Incoming) -> Admission:
         """Return what to send.
@@ -91,8 +113,8 @@ class Governor:
         case = Case(
             incoming=incoming,
             policy=self._worker.policy,
-            request_id=uuid.uuid4().hex,
-            decision_id=uuid.uuid4().hex,
+            request_id=self._new_id(),
+            decision_id=self._new_id(),
             time_ms=self._clock_ms(),
             caller=Caller(incoming.key_name, incoming.team, incoming.user, incoming.allowed_groups),
         )
@@ -272,6 +294,7 @@ class Governor:
                 output_tokens_cap=decision.output_tokens_cap,
                 choices=case.view.choices if case.view is not None else 1,
                 learning_rate=case.policy.routing.estimates.learning_rate,
+                clock_ns=self._clock_ns,
             )
         )
         if not offline:

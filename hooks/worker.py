@@ -24,7 +24,7 @@ from budgets.archivist import Archivist, Settings
 from budgets.connection import AsyncClient, RedisUrlError
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
-from budgets.ledger import LearnedOutput, Ledger, LedgerUnavailable
+from budgets.ledger import LearnedOutput, Ledger, LedgerUnavailable, PolicyOutrun
 from budgets.matching import allowances_at
 from budgets.period import Period
 from budgets.runtime import Runtime
@@ -41,6 +41,7 @@ WATCH_INTERVAL_S = 0.4
 LEARNED_INTERVAL_S = 2.0
 STATUS_INTERVAL_S = 2.0
 START_RETRY_S = 1.0
+LIMITS_INTERVAL_S = 5.0
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Worker:
     errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     groups_applied: bool = False
+    limits_revision: int = 0
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     started_ms: int = field(default_factory=lambda: _wall_ms())
     policy_loaded_ms: int = field(default_factory=lambda: _wall_ms())
@@ -95,7 +97,7 @@ class Worker:
                 await asyncio.sleep(START_RETRY_S)
                 continue
             try:
-                await opened.ledger.publish(self.policy.budgets.published())
+                self.limits_revision = await opened.ledger.publish(self.policy.budgets.published())
             except LedgerUnavailable as error:
                 # The first hold after its return publishes them.
                 opened.lost(error)
@@ -104,7 +106,7 @@ class Worker:
             runtime.install(opened)
             self.runtime = opened
         self._started.set()
-        for work in (self._watch_files, self._refresh_learned, self._report):
+        for work in (self._watch_files, self.keep_limits, self._refresh_learned, self._report):
             self.runtime.spawn(work())
         if self.runtime.client is not None:
             archivist = self._archivist(self.runtime.ledger, self.runtime.client)
@@ -140,10 +142,14 @@ class Worker:
         if policy.revision == self.policy.revision:
             self.errors = ()
             return
+        await self.take(policy)
+
+    async def take(self, policy: Policy) -> None:
+        """Decide by `policy` from now on, once the store and LiteLLM have taken it too."""
         previous = self.policy
         try:
             if self.runtime is not None:
-                await self.runtime.ledger.publish(policy.budgets.published())
+                self.limits_revision = await self.runtime.ledger.publish(policy.budgets.published())
             litellm_file = str(policy.paths.litellm)
             if policy.digests[litellm_file] != previous.digests[litellm_file]:
                 self.apply_groups(policy)
@@ -173,6 +179,25 @@ class Worker:
             previous=previous.revision,
             needs_restart=bool(self.needs_restart),
         )
+
+    async def keep_limits(self) -> None:
+        """See to it that the store's limits do not go back, for as long as this worker lives.
+
+        A failover can lose the last writes, and so an edit of the limits: nobody would notice it.
+        A newer policy than this worker's is another worker's to keep.
+        """
+        assert self.runtime is not None
+        ledger = self.runtime.ledger
+        while True:
+            await asyncio.sleep(LIMITS_INTERVAL_S)
+            published = self.policy.budgets.published()
+            with contextlib.suppress(LedgerUnavailable):
+                try:
+                    self.limits_revision = await ledger.publish(published, self.limits_revision)
+                except PolicyOutrun as outrun:
+                    if outrun.revision < self.limits_revision:
+                        self.limits_revision = await ledger.publish(published)
+                        log.warning("limits_published_again", revision=self.limits_revision)
 
     def _reject(self, problems: tuple[str, ...]) -> None:
         self.errors = problems

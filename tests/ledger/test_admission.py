@@ -13,6 +13,7 @@ from budgets.ledger import (
     HoldRequest,
     Level,
     PolicyNotPublished,
+    PolicyOutrun,
     Refused,
     SettleStatus,
 )
@@ -220,6 +221,19 @@ async def test_a_settle_belongs_to_the_period_of_its_hold(world: World) -> None:
     second = await today(world.ledger)
     assert (await state(world.ledger, period_id=first.id)).spent_nano_usd == 4
     assert (await state(world.ledger, period_id=second.id)).spent_nano_usd == 0
+
+
+async def test_a_policy_that_arrives_late_brings_no_old_limit_back(world: World) -> None:
+    old, new = policy(10), policy(5)
+    first = await world.ledger.publish(old)
+    second = await world.ledger.publish(new)
+    with pytest.raises(PolicyOutrun) as caught:
+        await world.ledger.publish(old, after=first)
+    assert caught.value.revision == second
+    assert (await state(world.ledger)).limit_nano_usd == 5
+    assert await world.ledger.publish(new, after=0) == second
+    assert await world.ledger.publish(old, after=second) == second + 1
+    assert (await state(world.ledger)).limit_nano_usd == 10
 
 
 async def test_a_top_up_raises_a_hold_to_its_target(world: World) -> None:

@@ -1,0 +1,93 @@
+"""The last check of a run: the books against the provider's bill, request by request.
+
+Only here is it asked what became of each request; what every single operation must keep is in
+`checks`. A failover that lost writes excuses exactly the requests whose writes it lost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulation.checks import Broken, HoldRecord
+from tests.simulation.store import at_once
+
+if TYPE_CHECKING:
+    from tests.simulation.proxy import Job
+    from tests.simulation.world import World
+
+REFUSAL_S_MAX = 0.05
+"""How long a refusal may take where the outage is known."""
+
+
+def check_books(world: World) -> None:
+    """Raise `Broken` where the books, at rest, do not say what happened."""
+    store, checker = world.store, world.store.checker
+    differences = at_once(store.ledger.verify())
+    if differences:
+        raise Broken(9, f"verify finds {differences}")
+    lost_ids = {_id_of(it.args[0]) for it in world.lost if it.args}
+    for job in world.jobs:
+        hold = checker.holds.get(job.request_id or "")
+        if job.request_id in lost_ids or job.decision_id in lost_ids:
+            continue
+        if job.code not in ("ok", "error", "lost"):
+            _check_refusal(job, job.decision_id in checker.refusals)
+            continue
+        if hold is None:
+            if job.sent:
+                raise Broken(11, f"job {job.number} was sent and the store knows nothing of it")
+            continue
+        _check_charge(job, hold)
+    for hold in checker.holds.values():
+        if not hold.outcome:
+            raise Broken(4, f"{hold} is still open")
+    _check_never_sent(world, lost_ids)
+
+
+def _check_charge(job: Job, hold: HoldRecord) -> None:
+    alive = job.process is not None and job.process.alive
+    due = sum(job.due)
+    match hold.outcome:
+        case "unreconciled":
+            if alive:
+                raise Broken(4, f"job {job.number} of a living worker stays unreconciled: {hold}")
+            if hold.cost != hold.amount:
+                raise Broken(4, f"the hold of job {job.number} is {hold.amount}: {hold}")
+        case _:
+            if hold.cost != due:
+                raise Broken(2, f"job {job.number} cost {job.due} and is charged {hold.cost}")
+            total = hold.shares["total"].charged if due else 0
+            if total != due:
+                raise Broken(2, f"job {job.number} cost {due}, and {total} of the total budget")
+
+
+def _check_refusal(job: Job, recorded: bool) -> None:
+    alive = job.process is not None and job.process.alive
+    if alive and not recorded and not job.unstarted:
+        raise Broken(
+            "refusals", f"the refusal of job {job.number} ({job.code}) is not in the ledger"
+        )
+    if job.code == "ledger_unavailable" and job.known_down and job.seconds > REFUSAL_S_MAX:
+        raise Broken(11, f"job {job.number} waited {job.seconds} s in a known outage")
+    if job.sent:
+        raise Broken(11, f"job {job.number} was refused ({job.code}) and sent")
+
+
+def _check_never_sent(world: World, lost_ids: set[str]) -> None:
+    """A request that was never sent, of a worker that lives, costs nothing."""
+    sent = {job.request_id for job in world.jobs if job.sent}
+    for process, link in world.links:
+        for hold_id in link.asked if process.alive else ():
+            hold = world.store.checker.holds.get(hold_id)
+            if hold is None or hold_id in sent or hold_id in lost_ids:
+                continue
+            if hold.cost:
+                raise Broken(4, f"never sent, by a worker that lives, and charged: {hold}")
+
+
+def _id_of(argument: object) -> str:
+    for name in ("hold_id", "decision_id"):
+        found = getattr(argument, name, None)
+        if isinstance(found, str):
+            return found
+    return str(argument)

@@ -1,0 +1,237 @@
+"""The network between one worker and the store, as a `Ledger`: what the worker's Redis client is.
+
+It does what that client does. A broken connection is tried once more at once, so a call whose reply
+was lost arrives twice. After a time-out the caller gives up, and the call may still be done later.
+Where the store lost its limits, what this worker published last is published again; and each
+publishing names the revision that it follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from budgets.connection import SOCKET_TIMEOUT_S
+from budgets.ledger import (
+    BudgetHold,
+    BudgetState,
+    Difference,
+    Held,
+    HoldRequest,
+    LearnedOutput,
+    LedgerEntry,
+    LedgerEvent,
+    LedgerUnavailable,
+    OfflineHold,
+    PolicyNotPublished,
+    PolicyOutrun,
+    PublishedPolicy,
+    RefusalRecord,
+    Refused,
+    Settled,
+    Settlement,
+    Slice,
+    SliceRequest,
+)
+from budgets.redis_store import PUBLISH_TRIES
+from tests.simulation.faults import LinkFault, Plan
+from tests.simulation.loop import VirtualLoop, outside
+from tests.simulation.store import Answer, Store
+
+LATE_S_MAX = 20.0
+
+
+class Link:
+    """A `Ledger` over a faulty network. `crash` kills the worker that this link belongs to."""
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        loop: VirtualLoop,
+        chance: random.Random,
+        crash: Callable[[str], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._loop = loop
+        self._chance = chance
+        self._crash = crash
+        self._note = note
+        self._policy: PublishedPolicy | None = None
+        self._revision = 0
+        self.asked: list[str] = []
+        """Every hold that this worker ever asked for."""
+        self.calm = False
+        """Whether the network has stopped failing: for the end of a run."""
+
+    async def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        fault = None if self.calm else self._plan.link_fault(self._chance)
+        if fault is not None:
+            self._note(f"link {fault} {name}")
+        match fault:
+            case LinkFault.CRASH_BEFORE:
+                self._crash(f"before {name}")
+                await self._loop.create_future()
+            case LinkFault.REFUSED:
+                await asyncio.sleep(self._plan.latency_s)
+                raise LedgerUnavailable("Redis cannot be reached")
+            case LinkFault.SWALLOWED:
+                await asyncio.sleep(SOCKET_TIMEOUT_S)
+                raise LedgerUnavailable("Redis did not answer in time")
+            case LinkFault.LATE:
+                delay_s = self._chance.uniform(0, LATE_S_MAX)
+                self._later(delay_s, lambda: self._arrive(name, args, kwargs, None))
+                await asyncio.sleep(SOCKET_TIMEOUT_S)
+                raise LedgerUnavailable("Redis did not answer in time")
+            case LinkFault.CUT_AFTER:
+                await self._deliver(name, args, kwargs)
+            case LinkFault.CUT_TWICE:
+                await self._deliver(name, args, kwargs)
+                raise LedgerUnavailable("Redis cannot be reached")
+        answer = await self._deliver(name, args, kwargs)
+        if fault is LinkFault.CRASH_AFTER:
+            self._crash(f"after {name}")
+            await self._loop.create_future()
+        return answer.get()
+
+    async def _deliver(self, name: str, args: Any, kwargs: Any) -> Answer:
+        """Send a call and wait for its reply, for as long as the client waits."""
+        reply: asyncio.Future[Answer] = self._loop.create_future()
+        self._later(self._latency_s(), lambda: self._arrive(name, args, kwargs, reply))
+        try:
+            return await asyncio.wait_for(reply, SOCKET_TIMEOUT_S)
+        except TimeoutError:
+            raise LedgerUnavailable("Redis did not answer in time") from None
+
+    def _arrive(
+        self, name: str, args: Any, kwargs: Any, reply: asyncio.Future[Answer] | None
+    ) -> None:
+        store = self._store
+        if store.down:
+            error = LedgerUnavailable("Redis cannot be reached")
+            self._later(self._latency_s(), lambda: _set(reply, Answer(error=error)))
+        elif store.paused:
+            store.queue.append(lambda: self._arrive(name, args, kwargs, reply))
+        else:
+            answer = store.execute(name, *args, **kwargs)
+            self._later(self._latency_s(), lambda: _set(reply, answer))
+
+    def _latency_s(self) -> float:
+        return self._chance.uniform(0, 2 * self._plan.latency_s) if self._plan.latency_s else 0.0
+
+    def _later(self, delay_s: float, work: Callable[[], None]) -> None:
+        self._loop.call_later(delay_s, work, context=outside())
+
+    async def _call_with_policy(self, name: str, *args: Any) -> Any:
+        try:
+            return await self._call(name, *args)
+        except PolicyNotPublished:
+            if self._policy is None:
+                raise
+            await self.publish(self._policy)
+            return await self._call(name, *args)
+
+    # ── the ledger's operations ──────────────────────────────────────────────────────────────────
+
+    async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
+        self._policy = policy
+        for _ in range(PUBLISH_TRIES):
+            expected = self._revision if after is None else after
+            try:
+                self._revision = await self._call("publish", policy, expected)
+            except PolicyOutrun as outrun:
+                self._revision = outrun.revision
+                if after is not None:
+                    raise
+            else:
+                return self._revision
+        raise PolicyOutrun(self._revision)
+
+    async def hold(self, request: HoldRequest) -> Held | Refused:
+        self.asked.append(request.hold_id)
+        answer: Held | Refused = await self._call_with_policy("hold", request)
+        return answer
+
+    async def top_up(
+        self, hold_id: str, amount_nano_usd: int, budgets: tuple[BudgetHold, ...]
+    ) -> Held | Refused | None:
+        answer: Held | Refused | None = await self._call_with_policy(
+            "top_up", hold_id, amount_nano_usd, budgets
+        )
+        return answer
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        settled: Settled = await self._call("settle", settlement)
+        return settled
+
+    async def void(
+        self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
+    ) -> Settled:
+        settled: Settled = await self._call("void", hold_id, body, counters, ahead=ahead)
+        return settled
+
+    async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
+        renewed: int = await self._call("renew", tuple(hold_ids), lease_ms)
+        return renewed
+
+    async def expire(self, count_max: int) -> tuple[LedgerEntry, ...]:
+        ended: tuple[LedgerEntry, ...] = await self._call("expire", count_max)
+        return ended
+
+    async def refuse(self, refusal: RefusalRecord) -> None:
+        await self._call("refuse", refusal)
+
+    async def slices(self, owner: str, wanted: Sequence[SliceRequest]) -> tuple[Slice, ...]:
+        if not wanted:
+            return ()
+        slices: tuple[Slice, ...] = await self._call("slices", owner, wanted)
+        return slices
+
+    async def release_slices(self, owner: str) -> None:
+        await self._call("release_slices", owner)
+
+    async def replay(self, offline: OfflineHold, ending: Settlement, state: str) -> Settled:
+        settled: Settled = await self._call("replay", offline, ending, state)
+        return settled
+
+    async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
+        states: tuple[BudgetState, ...] = await self._call("states", budgets)
+        return states
+
+    async def counters(self, stats_period: str) -> dict[str, int]:
+        counters: dict[str, int] = await self._call("counters", stats_period)
+        return counters
+
+    async def learned(self) -> dict[str, LearnedOutput]:
+        learned: dict[str, LearnedOutput] = await self._call("learned")
+        return learned
+
+    async def decision(self, decision_id: str) -> str | None:
+        decision: str | None = await self._call("decision", decision_id)
+        return decision
+
+    async def verify(self) -> tuple[Difference, ...]:
+        differences: tuple[Difference, ...] = await self._call("verify")
+        return differences
+
+    async def now_ms(self) -> int:
+        now_ms: int = await self._call("now_ms")
+        return now_ms
+
+    def entries(self, after: str = "", newest_first: bool = False) -> AsyncIterator[LedgerEntry]:
+        return self._store.ledger.entries(after, newest_first)
+
+    def events(self, after: str = "", newest_first: bool = False) -> AsyncIterator[LedgerEvent]:
+        return self._store.ledger.events(after, newest_first)
+
+    def refusals(self, after: str = "", newest_first: bool = False) -> AsyncIterator[LedgerEvent]:
+        return self._store.ledger.refusals(after, newest_first)
+
+
+def _set(reply: asyncio.Future[Answer] | None, answer: Answer) -> None:
+    if reply is not None and not reply.done():
+        reply.set_result(answer)

@@ -1,0 +1,240 @@
+"""Defects put in on purpose, to see that seeds find them: what cannot fail proves nothing.
+
+Each is a small lie of the store, or of a worker, of the kind that a real change could bring in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from budgets.ledger import (
+    Held,
+    HoldRequest,
+    LedgerEntry,
+    RefusalRecord,
+    Refused,
+    Settled,
+    Settlement,
+    Slice,
+)
+from budgets.memory import MemoryLedger
+from budgets.memory_records import Hold, Share
+from budgets.open_requests import OpenRequest
+from budgets.outage import Outage
+from budgets.runtime import Runtime
+from tests.simulation.proxy import Proxy
+
+
+class OneNanoTooMuch(MemoryLedger):
+    """Admits one nanodollar above a limit."""
+
+    async def hold(self, request: HoldRequest) -> Held | Refused:
+        published = dict(self._rules)
+        for name, (rule, epoch) in published.items():
+            self._rules[name] = (replace(rule, limit_nano_usd=rule.limit_nano_usd + 1), epoch)
+        try:
+            return await super().hold(request)
+        finally:
+            self._rules = published
+
+
+class ForgottenCharge(MemoryLedger):
+    """Leaves one charge in seven out of the counters."""
+
+    def _end(self, hold_id: str, hold: Hold, **more: Any) -> LedgerEntry:
+        entry = super()._end(hold_id, hold, **more)
+        if len(self._entries) % 7 == 0 and entry.charges:
+            key = next(iter(entry.charges))
+            self._counters[key].spent -= entry.charges[key]
+        return entry
+
+
+class ForgottenVoid(MemoryLedger):
+    """Says that a hold is voided, and keeps it."""
+
+    async def void(self, hold_id: str, body: str, counters: Mapping[str, int]) -> Settled:
+        before = self._holds.get(hold_id)
+        settled = await super().void(hold_id, body, counters)
+        if before is not None and settled.status == "voided":
+            for share in before.shares:
+                self._counters[share.budget, share.period_id].held += share.amount
+        return settled
+
+
+class Clamped(MemoryLedger):
+    """Charges no more than was held."""
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        hold = self._hold(settlement.hold_id)
+        if hold is None:
+            return await super().settle(settlement)
+        shares = {it.budget: it.amount for it in hold.shares}
+        charges = {
+            budget: min(amount, settlement.charges.get(budget, settlement.cost_nano_usd))
+            for budget, amount in shares.items()
+        }
+        cost = min(settlement.cost_nano_usd, hold.amount)
+        return await super().settle(replace(settlement, cost_nano_usd=cost, charges=charges))
+
+
+class ChargedTwice(MemoryLedger):
+    """Charges a settle that is repeated once more."""
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        hold = self._hold(settlement.hold_id)
+        if hold is not None and hold.state == "settled":
+            for share in hold.shares:
+                self._counters[share.budget, share.period_id].spent += share.charged
+        return await super().settle(settlement)
+
+
+class NeverCorrected(MemoryLedger):
+    """Takes an ended lease for the last word."""
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        hold = self._hold(settlement.hold_id)
+        if hold is not None and hold.state == "unreconciled":
+            hold.state = "settled"
+        return await super().settle(settlement)
+
+
+class FreeCrash(MemoryLedger):
+    """Releases what a dead worker held, as if it had never been sent."""
+
+    async def expire(self, count_max: int) -> tuple[LedgerEntry, ...]:
+        now = self._clock()
+        past = [it for it, end in self._leases.items() if end <= now][:count_max]
+        for hold_id in past:
+            await self.void(hold_id, "{}", {})
+        return ()
+
+
+class NextPeriod(MemoryLedger):
+    """Charges the period of the settle, not that of the hold."""
+
+    def _end(self, hold_id: str, hold: Hold, **more: Any) -> LedgerEntry:
+        for share in hold.shares:
+            newest = [period for budget, period in self._counters if budget == share.budget]
+            if newest and newest[-1] != share.period_id:
+                _move(self, hold_id, share, newest[-1])
+        return super()._end(hold_id, hold, **more)
+
+
+def _move(ledger: MemoryLedger, hold_id: str, share: Share, period_id: str) -> None:
+    """Put an open share into another period, held money and all."""
+    old = ledger._counters[share.budget, share.period_id]
+    new = ledger._counters[share.budget, period_id]
+    if hold_id in old.expected_ends:
+        old.held -= share.amount
+        new.held += share.amount
+        new.expected_ends[hold_id] = old.expected_ends.pop(hold_id)
+    share.period_id = period_id
+
+
+class EveryPeriod(MemoryLedger):
+    """Admits in a period that is over."""
+
+    async def hold(self, request: HoldRequest) -> Held | Refused:
+        clock, now = self._clock, self._clock()
+        inside = [it.period.end_ms - 1 for it in request.budgets if it.period.end_ms <= now]
+        self._clock = lambda: min([now, *inside])
+        try:
+            return await super().hold(request)
+        finally:
+            self._clock = clock
+
+
+class LoudThreshold(MemoryLedger):
+    """Claims a threshold anew whenever it is reached."""
+
+    def _claim_reached(self, share: Share, now: int, events: Any) -> None:
+        counter = self._counters[share.budget, share.period_id]
+        if len(self._entries) % 5 == 0:
+            counter.claimed.clear()
+        super()._claim_reached(share, now, events)
+
+
+class LostRefusal(MemoryLedger):
+    """Forgets one refusal in five."""
+
+    async def refuse(self, refusal: RefusalRecord) -> None:
+        if int(refusal.decision_id[0], 16) % 5:
+            await super().refuse(refusal)
+
+
+class ShortLease(MemoryLedger):
+    """Does not renew a lease."""
+
+    async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
+        return sum(hold_id in self._leases for hold_id in hold_ids)
+
+
+class _ForgetfulOutage(Outage):
+    async def settle(self, settlement: Settlement) -> None:
+        return
+
+
+class ForgetfulWorker(Proxy):
+    """Forgets a settlement that it could not tell."""
+
+    outage_type = _ForgetfulOutage
+
+
+class _Careless(Runtime):
+    async def settle(self, request: OpenRequest, settlement: Settlement) -> Settled | None:
+        if not self.available:
+            return await self.void(request, settlement.body, {})
+        return await super().settle(request, settlement)
+
+
+class CarelessWorker(Proxy):
+    """Voids what it cannot settle at once."""
+
+    runtime_type = _Careless
+
+
+class _Generous(Outage):
+    async def hold(self, request: HoldRequest, time_ms: int) -> Held:
+        self.allowance.take(Slice(it.rule, it.period.id, 10**12, 10**12) for it in request.budgets)
+        return await super().hold(request, time_ms)
+
+
+class GenerousWorker(Proxy):
+    """Takes its slices for endless."""
+
+    outage_type = _Generous
+
+
+class _Unforbidding(Runtime):
+    def _forbid(self, request: HoldRequest) -> None:
+        return
+
+
+class UnforbiddingWorker(Proxy):
+    """Forgets a hold whose answer it gave up waiting for."""
+
+    runtime_type = _Unforbidding
+
+
+LEDGERS: tuple[type[MemoryLedger], ...] = (
+    OneNanoTooMuch,
+    ForgottenCharge,
+    ForgottenVoid,
+    Clamped,
+    ChargedTwice,
+    NeverCorrected,
+    FreeCrash,
+    NextPeriod,
+    EveryPeriod,
+    LoudThreshold,
+    LostRefusal,
+    ShortLease,
+)
+WORKERS: tuple[type[Proxy], ...] = (
+    ForgetfulWorker,
+    CarelessWorker,
+    GenerousWorker,
+    UnforbiddingWorker,
+)
