@@ -19,6 +19,7 @@ import structlog
 
 from budgets import embedded
 from budgets.connection import AsyncClient, RedisServerError, check_server, connect
+from budgets.counters import OVERAGE_NANO_USD, OVERAGE_REQUESTS
 from budgets.home import Home
 from budgets.inflight import InFlight
 from budgets.journal import Journal, JournalError
@@ -33,6 +34,7 @@ from budgets.ledger import (
     Refused,
     Settled,
     Settlement,
+    SettleStatus,
     ThresholdEvent,
 )
 from budgets.open_requests import OpenRequest, OpenRequests
@@ -200,7 +202,10 @@ class Runtime:
             await self.outage.end(settlement, "settled")
             self._news.set()
             return None
-        return await self._settle(settlement)
+        settled = await self._settle(settlement)
+        if settled is not None:
+            announce_overage(request, settled)
+        return settled
 
     async def _settle(self, settlement: Settlement) -> Settled | None:
         if self.available:
@@ -325,6 +330,26 @@ def announce(events: Iterable[ThresholdEvent]) -> None:
             spent_nano_usd=event.spent_nano_usd,
             limit_nano_usd=event.limit_nano_usd,
         )
+
+
+def announce_overage(request: OpenRequest, settled: Settled) -> None:
+    """Log and count a request that cost more than its hold; a repeated settle says it only once."""
+    ended_now = settled.status in (SettleStatus.SETTLED, SettleStatus.CORRECTED)
+    if settled.overage_nano_usd == 0 or not ended_now:
+        return
+    group = request.attempts[-1].group if request.attempts else request.group
+    OVERAGE_REQUESTS.labels(group).inc()
+    OVERAGE_NANO_USD.labels(group).inc(settled.overage_nano_usd)
+    log.warning(
+        "overage",
+        request_id=request.request_id,
+        decision_id=request.decision_id,
+        group=group,
+        category=request.facts.get("category"),
+        charged_nano_usd=settled.charged_nano_usd,
+        held_nano_usd=settled.held_nano_usd,
+        overage_nano_usd=settled.overage_nano_usd,
+    )
 
 
 async def _logged(work: Awaitable[object]) -> None:

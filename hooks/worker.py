@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +24,7 @@ from budgets.archivist import Archivist, Settings
 from budgets.connection import AsyncClient, RedisUrlError
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
-from budgets.ledger import LearnedOutput, Ledger, LedgerUnavailable
+from budgets.ledger import Learned, Ledger, LedgerUnavailable
 from budgets.matching import allowances_at
 from budgets.period import Period
 from budgets.runtime import Runtime
@@ -54,7 +54,7 @@ class Worker:
     taken: Callable[[Policy], None] = lambda _: None
     simulated: frozenset[str] = frozenset()
     runtime: Runtime | None = None
-    learned: Mapping[str, LearnedOutput] = field(default_factory=dict)
+    learned: Learned = field(default_factory=Learned)
     errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     groups_applied: bool = False
