@@ -13,9 +13,9 @@ Two things are known of each group and of each provider:
 
 Anyone who may send requests takes part in this, and somebody may mean ill. So the policy keeps the
 ends: the bound never falls below the middle of the policy's own two factors, however many requests
-are counted generously, and never rises above two and a half times the policy's bound, however odd
-a text somebody finds. It takes ten passing requests to get it there, each of them paid for, and
-18,000 others to undo that.
+are counted generously, and never rises more than 1.5 above the policy's bound, however odd a text
+somebody finds. It takes up to ten passing requests to get it there, each of them paid for, and up
+to 18,000 others to undo that.
 Beyond the ceiling an overage is charged and recorded like any other, and a person must look.
 
 An edit of the policy's bound lifts what was learned to it at once and never drops it: a lower one
@@ -33,14 +33,15 @@ RATE = 0.02
 
 RISE = 1.1
 FALL = 1 - 1 / 20_000
-CEILING = 2.5
-"""The bound's highest value, as a multiple of the policy's."""
+CEILING_ABOVE = 1.5
+"""How far above the policy's bound the learned one may rise."""
 
 PASSED_AT_MOST = (1 / 1_900, 10)
 """Requests that pass the bound: at most this share of all, and so many more.
 
 Each raises its logarithm by ln(1.1), every other one lowers it by 1/20,000 at the most, and from
-where it starts to its ceiling it is ln(2.5): so N · ln(1.1) ≤ ln(2.5) + (T - N) / 20,000.
+where it starts, at 1 or more, to its ceiling it is ln(2.5) at the most: so
+N · ln(1.1) ≤ ln(2.5) + (T - N) / 20,000.
 """
 
 
@@ -68,6 +69,11 @@ def floor_of(estimate_factor: float, bound_factor: float) -> float:
     return (estimate_factor + bound_factor) / 2
 
 
+def ceiling_of(bound_factor: float) -> float:
+    """Return the highest bound that may be learned."""
+    return bound_factor + CEILING_ABOVE
+
+
 def observe_input(
     known: InputLearning | None,
     counted_tokens: int,
@@ -81,7 +87,7 @@ def observe_input(
     `counted_tokens` is Farebox's count (above 0), `input_tokens` the provider's, `extra_tokens`
     what the policy's bound adds to such a request; the factors are the policy's.
     """
-    ceiling = bound_factor * CEILING
+    ceiling = ceiling_of(bound_factor)
     if known is None:
         known = InputLearning(
             0, float(counted_tokens), counted_tokens * estimate_factor, bound_factor, bound_factor

@@ -64,6 +64,7 @@ class Runtime:
 
     `check` looks at the server before it is used for the first time, where it could not be looked
     at when the process started.
+    `overage` is set when a request cost more than its hold, for whoever can learn from it.
     """
 
     ledger: Ledger
@@ -75,6 +76,7 @@ class Runtime:
     requests: OpenRequests = field(default_factory=OpenRequests)
     available: bool = True
     allowances: Allowances = lambda _: ()
+    overage: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: set[asyncio.Timeout] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -203,8 +205,8 @@ class Runtime:
             self._news.set()
             return None
         settled = await self._settle(settlement)
-        if settled is not None:
-            announce_overage(request, settled)
+        if settled is not None and announce_overage(request, settled):
+            self.overage.set()
         return settled
 
     async def _settle(self, settlement: Settlement) -> Settled | None:
@@ -332,11 +334,14 @@ def announce(events: Iterable[ThresholdEvent]) -> None:
         )
 
 
-def announce_overage(request: OpenRequest, settled: Settled) -> None:
-    """Log and count a request that cost more than its hold; a repeated settle says it only once."""
+def announce_overage(request: OpenRequest, settled: Settled) -> bool:
+    """Log and count a request that cost more than its hold, and say whether it did.
+
+    A repeated settle tells it only once.
+    """
     ended_now = settled.status in (SettleStatus.SETTLED, SettleStatus.CORRECTED)
     if settled.overage_nano_usd == 0 or not ended_now:
-        return
+        return False
     group = request.attempts[-1].group if request.attempts else request.group
     OVERAGE_REQUESTS.labels(group).inc()
     OVERAGE_NANO_USD.labels(group).inc(settled.overage_nano_usd)
@@ -350,6 +355,7 @@ def announce_overage(request: OpenRequest, settled: Settled) -> None:
         held_nano_usd=settled.held_nano_usd,
         overage_nano_usd=settled.overage_nano_usd,
     )
+    return True
 
 
 async def _logged(work: Awaitable[object]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from budgets.ledger import Learned
-from budgets.margins import CEILING, floor_of
+from budgets.margins import ceiling_of, floor_of
 from budgets.open_requests import InputTerms
 from hooks.groups import Group
 from hooks.request import RequestView
@@ -63,7 +63,7 @@ def input_factors(routing: RoutingFile, group: Group, learned: Learned) -> Input
         bound = max([margin.bound_factor, *(it.bound for it in known if it is not None)])
     # The policy may have been edited since the last request was counted.
     floor = floor_of(margin.estimate_factor, margin.bound_factor)
-    bound = min(max(bound, floor), margin.bound_factor * CEILING)
+    bound = min(max(bound, floor), ceiling_of(margin.bound_factor))
     nearest = own or provider
     likely = nearest.factor if nearest is not None else margin.estimate_factor
     likely = min(max(likely, margin.estimate_factor * FACTOR_LEAST), bound)

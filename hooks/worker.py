@@ -39,6 +39,7 @@ log = structlog.get_logger("farebox.worker")
 
 WATCH_INTERVAL_S = 0.4
 LEARNED_INTERVAL_S = 2.0
+LEARNED_INTERVAL_LEAST_S = 0.05
 STATUS_INTERVAL_S = 2.0
 START_RETRY_S = 1.0
 
@@ -186,7 +187,12 @@ class Worker:
         while True:
             with contextlib.suppress(LedgerUnavailable):
                 self.learned = await self.runtime.ledger.learned()
-            await asyncio.sleep(LEARNED_INTERVAL_S)
+            await asyncio.sleep(LEARNED_INTERVAL_LEAST_S)
+            # An overage raises a margin: the requests that come now need it, not those in two
+            # seconds.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.runtime.overage.wait(), LEARNED_INTERVAL_S)
+            self.runtime.overage.clear()
 
     async def _report(self) -> None:
         assert self.runtime is not None

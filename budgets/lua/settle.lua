@@ -57,7 +57,7 @@ for k, field in ipairs(fields) do
   local i = inputs_at + 6 * (k - 1)
   local counted, input, extra = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   local likely, policy_bound = tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5])
-  local ceiling = policy_bound * 2.5
+  local ceiling = policy_bound + 1.5
   local n, counted_mean, input_mean, bound, seed =
     0, counted, counted * likely, policy_bound, policy_bound
   if known[k] then

@@ -45,7 +45,7 @@ def test_a_new_group_has_at_least_the_policys_bound_whatever_its_provider_has_sh
 
 
 def test_what_was_learned_stays_within_the_policys_ends_when_the_policy_is_edited() -> None:
-    assert factors(group=LearnedInput(9.0, 90.0, MANY)) == (1.9 * 2.5, 1.9 * 2.5)
+    assert factors(group=LearnedInput(9.0, 90.0, MANY)) == (1.9 + 1.5, 1.9 + 1.5)
     assert factors(group=LearnedInput(0.01, 0.02, MANY)) == pytest.approx((0.6, 1.55))
 
 
