@@ -63,8 +63,8 @@ class Runtime:
     """The ledger's side of one process. Made by `open_runtime`, on the event loop that uses it.
 
     `check` looks at the server before it is used for the first time, where it could not be looked
-    at when the process started.
-    `overage` is set when a request cost more than its hold, for whoever can learn from it.
+    at when the process started. `overage` is set when a request cost more than its hold, for
+    whoever can learn from it.
     """
 
     ledger: Ledger
