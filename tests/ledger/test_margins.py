@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from budgets import spool
 from budgets.ledger import InputSample, LearnedInput, OutputSample, Settlement
 from budgets.margins import PASSED_AT_MOST, InputLearning, ceiling_of, floor_of, observe_input
 from tests.ledger.worlds import World, held, policy
@@ -171,3 +173,13 @@ async def test_a_malformed_observation_of_input_is_refused(
 ) -> None:
     with pytest.raises(ValueError):
         await world.ledger.settle(Settlement("h", 0, "{}", input_samples=(sample,)))
+
+
+def test_what_a_request_taught_outlasts_the_journal() -> None:
+    """A settle that waits for the ledger is a line of JSON meanwhile."""
+    samples = (InputSample("group:a", 100, 150, 64, 1.0, 1.1), InputSample("b", 1, 0, 0, 1, 2))
+    lengths = (OutputSample("t|a", 9), OutputSample("t|b", 7, 5, 0.2))
+    waiting = Settlement("h", 5, "{}", {"team": 5}, {"n": 1}, lengths, samples)
+    assert spool.settlement(json.loads(json.dumps(spool.of_settlement(waiting)))) == waiting
+    older = {k: v for k, v in spool.of_settlement(waiting).items() if k != "inputs"}
+    assert spool.settlement(older).input_samples == ()
