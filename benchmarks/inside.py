@@ -36,7 +36,7 @@ from benchmarks.figures import quantile
 from budgets import home as homes
 from budgets.connection import connect
 from budgets.inflight import InFlight
-from budgets.ledger import HoldRequest
+from budgets.ledger import HoldRequest, Learned
 from budgets.outage import Outage
 from budgets.prices import TokenUsage
 from budgets.redis_store import RedisLedger
@@ -208,7 +208,7 @@ async def measure(bench: Bench, size: int, count: int) -> dict[str, list[float]]
         with took("count_request, same text again"):
             tokens.count_request(view)
         with took("decide"):
-            decision = decide(policy, view, counts, caller, {}, uuid.uuid4().hex)
+            decision = decide(policy, view, counts, caller, Learned(), uuid.uuid4().hex)
         assert decision.group is not None
         case = Case(
             incoming, policy, uuid.uuid4().hex, decision.id, _now_ms(), caller, view, decision

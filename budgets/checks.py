@@ -13,6 +13,8 @@ from budgets.money import AMOUNT_NANO_USD_MAX
 BUDGETS_PER_HOLD_MAX = 200
 """Far above what a policy matches; it bounds the time that one script keeps the store busy."""
 
+INPUT_FACTOR_MAX = 100
+
 
 def check_policy(policy: PublishedPolicy) -> None:
     """Raise `ValueError` where a policy cannot be published."""
@@ -71,6 +73,18 @@ def check_settlement(settlement: Settlement) -> None:
             raise ValueError(f"the rate of learning is above 0 and at most 1, not {sample.rate}")
     if len({sample.key for sample in settlement.samples}) != len(settlement.samples):
         raise ValueError("a settlement has one output sample for each key")
+    for seen in settlement.input_samples:
+        _name("sample key", seen.key)
+        _amount("counted tokens", seen.counted_tokens - 1)
+        _amount("input tokens", seen.input_tokens)
+        _amount("extra tokens", seen.extra_tokens)
+        if not 0 < seen.estimate_factor <= seen.bound_factor <= INPUT_FACTOR_MAX:
+            raise ValueError(
+                f"the factors of {seen.key} are {seen.estimate_factor} and {seen.bound_factor}; "
+                f"they rise from above 0 to at most {INPUT_FACTOR_MAX}"
+            )
+    if len({seen.key for seen in settlement.input_samples}) != len(settlement.input_samples):
+        raise ValueError("a settlement has one input sample for each key")
 
 
 def check_refusal(refusal: RefusalRecord) -> None:

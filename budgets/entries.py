@@ -46,7 +46,12 @@ class EntryBody(_Lenient):
 
     `group` was decided, `serving_group` served (another one after a fallback), `serving_model` is
     the provider's own name for the model. `marks` are words such as `estimated`, `simulated`,
-    `cache_hit`, `output_capped`. `estimate_error` is actual less estimate, over the actual cost.
+    `cache_hit`, `output_capped`, `overage`. `estimate_error` is actual less estimate, over the
+    actual cost. `input_counted` is Farebox's own count of the input and `input_extra` what the
+    policy's bound had on top of it: margins are learned from both and the reported tokens, from
+    entries with status `ok` that have the two, no mark `cache_hit`, and a last attempt that is not
+    `estimated`. `input_extra` is None where a request teaches nothing (images, a simulated
+    provider).
     """
 
     v: int = 1
@@ -69,6 +74,8 @@ class EntryBody(_Lenient):
     estimate_nano_usd: int | None = None
     hold_nano_usd: int | None = None
     actual_nano_usd: int | None = None
+    input_counted: int | None = None
+    input_extra: int | None = None
     estimate_error: float | None = None
     attempts: tuple[Attempt, ...] = ()
     latency_ms: int | None = None

@@ -329,12 +329,29 @@ class OutputSample:
 
 
 @dataclass(frozen=True, slots=True)
+class InputSample:
+    """One observation of how a provider counted a request's input: see `margins`.
+
+    `counted_tokens` is Farebox's count, above 0. The last three are the policy's: tokens that its
+    bound adds to such a request, and its two factors.
+    """
+
+    key: str
+    counted_tokens: int
+    input_tokens: int
+    extra_tokens: int
+    estimate_factor: float
+    bound_factor: float
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """What a request really cost.
 
     `charges` maps a budget's counter name to its amount; budgets of the hold that are missing there
     are charged `cost_nano_usd`; names that the hold does not have are ignored. `counters` are added
-    to the running totals of the hold's `stats_period`. `samples` feed the learned output lengths.
+    to the running totals of the hold's `stats_period`. `samples` feed the learned output lengths,
+    `input_samples` the learned margins.
     """
 
     hold_id: str
@@ -343,6 +360,7 @@ class Settlement:
     charges: Mapping[str, int] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
     samples: tuple[OutputSample, ...] = ()
+    input_samples: tuple[InputSample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +429,26 @@ class LearnedOutput:
     mean_tokens: float
     quantile95_tokens: float
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedInput:
+    """How a group or provider counts input, over `count` requests, as factors on Farebox's count.
+
+    `factor` is the likely one, `bound` the one for holds.
+    """
+
+    factor: float
+    bound: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """All that the ledger has learned: output lengths and input margins, by key."""
+
+    outputs: Mapping[str, LearnedOutput] = field(default_factory=dict)
+    inputs: Mapping[str, LearnedInput] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -528,8 +566,8 @@ class Ledger(Protocol):
     async def counters(self, stats_period: str) -> dict[str, int]:
         """Return the running totals of a stats period."""
 
-    async def learned(self) -> dict[str, LearnedOutput]:
-        """Return every learned output length, by key."""
+    async def learned(self) -> Learned:
+        """Return every learned output length and input margin."""
 
     async def decision(self, decision_id: str) -> str | None:
         """Return a stored decision's JSON text."""

@@ -25,6 +25,8 @@ from budgets.ledger import (
     Held,
     HoldIdReused,
     HoldRequest,
+    Learned,
+    LearnedInput,
     LearnedOutput,
     LedgerEntry,
     LedgerEvent,
@@ -40,6 +42,7 @@ from budgets.ledger import (
     SliceRequest,
     ThresholdEvent,
 )
+from budgets.margins import observe_input
 from budgets.memory_proof import Proof
 from budgets.memory_records import (
     Hold,
@@ -149,6 +152,15 @@ class MemoryLedger(Proof):
                 known = self._learned.get(sample.key)
                 self._learned[sample.key] = observe(
                     known, sample.output_tokens, sample.seed_tokens, sample.rate
+                )
+            for seen in settlement.input_samples:
+                self._learned_inputs[seen.key] = observe_input(
+                    self._learned_inputs.get(seen.key),
+                    seen.counted_tokens,
+                    seen.input_tokens,
+                    seen.extra_tokens,
+                    seen.estimate_factor,
+                    seen.bound_factor,
                 )
         return result
 
@@ -289,11 +301,17 @@ class MemoryLedger(Proof):
     async def counters(self, stats_period: str) -> dict[str, int]:
         return dict(self._stats.get(stats_period, {}))
 
-    async def learned(self) -> dict[str, LearnedOutput]:
-        return {
-            key: LearnedOutput(known.mean, known.quantile95, known.count)
-            for key, known in self._learned.items()
-        }
+    async def learned(self) -> Learned:
+        return Learned(
+            outputs={
+                key: LearnedOutput(known.mean, known.quantile95, known.count)
+                for key, known in self._learned.items()
+            },
+            inputs={
+                key: LearnedInput(known.factor, known.bound, known.count)
+                for key, known in self._learned_inputs.items()
+            },
+        )
 
     async def decision(self, decision_id: str) -> str | None:
         text, until = self._decisions.get(decision_id, (None, 0))

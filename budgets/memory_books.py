@@ -25,6 +25,7 @@ from budgets.ledger import (
     SettleStatus,
     ThresholdEvent,
 )
+from budgets.margins import InputLearning
 from budgets.memory_records import Counter, Hold, Share, Want, name_of, next_line_id
 
 ENDED_TTL_MS = 7 * 86_400_000
@@ -49,6 +50,7 @@ class Books:
         self._refused: dict[str, int] = {}
         self._stats: dict[str, dict[str, int]] = {}
         self._learned: dict[str, Learning] = {}
+        self._learned_inputs: dict[str, InputLearning] = {}
         self._slice_owners: dict[str, int] = {}
         self._slices: dict[tuple[str, str, str], int] = {}
         self._handed_out: dict[tuple[str, str], int] = {}

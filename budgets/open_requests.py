@@ -23,11 +23,26 @@ ENDED_REQUESTS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
+class InputTerms:
+    """Farebox's count of the input, and the policy's figures beside it, for learning margins.
+
+    `keys` are those that it is learned under; none where such a request teaches nothing.
+    """
+
+    counted_tokens: int
+    extra_tokens: int
+    estimate_factor: float
+    bound_factor: float
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What this request costs on one group: its price, the local counts, the hold it would need.
 
     `budgets` are all budgets that a send to this group is charged to, with the amounts of its hold.
-    `output_tokens_seed` is the policy's first guess for one choice, for learning.
+    `output_tokens_seed` is the policy's first guess for one choice, for learning; `input` says how
+    the input was counted.
     """
 
     group: str
@@ -38,6 +53,7 @@ class Terms:
     hold_nano_usd: int
     budgets: tuple[BudgetHold, ...]
     output_tokens_seed: int | None = None
+    input: InputTerms | None = None
 
 
 @dataclass(slots=True)

@@ -14,6 +14,9 @@ from budgets.ledger import (
     BudgetHold,
     BudgetState,
     Held,
+    InputSample,
+    Learned,
+    LearnedInput,
     LearnedOutput,
     LedgerEntry,
     LedgerEvent,
@@ -94,6 +97,15 @@ def replayed_args(budgets: Iterable[BudgetHold], ending: Settlement) -> Args:
     for it in budgets:
         charge = ending.charges.get(it.budget, ending.cost_nano_usd)
         args += [it.budget, it.rule, it.period.id, it.amount_nano_usd, charge, int(it.enforced)]
+    return args
+
+
+def input_sample_args(samples: Sequence[InputSample]) -> Args:
+    """Return key, counted, input and extra tokens, and the two factors of each sample."""
+    args: Args = []
+    for it in samples:
+        args += [it.key, it.counted_tokens, it.input_tokens, it.extra_tokens]
+        args += [repr(float(it.estimate_factor)), repr(float(it.bound_factor))]
     return args
 
 
@@ -202,10 +214,10 @@ def stream_event(event_id: str, fields: Mapping[str, str]) -> LedgerEvent:
     return LedgerEvent(event_id, fields["kind"], int(fields["time"]), fields["body"])
 
 
-def learned_outputs(fields: Mapping[str, str]) -> dict[str, LearnedOutput]:
-    """Return the learned output lengths of the `learned` hash."""
+def learned(fields: Mapping[str, str]) -> Learned:
+    """Return what the `learned` hash holds."""
     keys = [name.removeprefix("n:") for name in fields if name.startswith("n:")]
-    return {
+    outputs = {
         key: LearnedOutput(
             mean_tokens=float(fields[f"mean:{key}"]),
             quantile95_tokens=float(fields[f"quantile95:{key}"]),
@@ -213,3 +225,15 @@ def learned_outputs(fields: Mapping[str, str]) -> dict[str, LearnedOutput]:
         )
         for key in keys
     }
+    inputs = {
+        name.removeprefix("input:"): _learned_input(text)
+        for name, text in fields.items()
+        if name.startswith("input:")
+    }
+    return Learned(outputs, inputs)
+
+
+def _learned_input(text: str) -> LearnedInput:
+    """Return `n counted input bound seed`; words beyond these are a newer release's."""
+    count, counted_mean, input_mean, bound = text.split(" ")[:4]
+    return LearnedInput(float(input_mean) / float(counted_mean), float(bound), int(count))

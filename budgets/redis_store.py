@@ -30,7 +30,7 @@ from budgets.ledger import (
     Held,
     HoldIdReused,
     HoldRequest,
-    LearnedOutput,
+    Learned,
     LedgerEntry,
     LedgerEvent,
     LedgerPaused,
@@ -171,9 +171,11 @@ class RedisLedger:
             settlement.body,
             len(settlement.charges),
             len(settlement.counters),
+            len(settlement.samples),
             *codec.pair_args(settlement.charges),
             *codec.pair_args(settlement.counters),
             *codec.sample_args(settlement.samples),
+            *codec.input_sample_args(settlement.input_samples),
         )
         return codec.settled(reply)
 
@@ -258,8 +260,8 @@ class RedisLedger:
         totals = await self._read_hash(f"stats:{stats_period}")
         return {name: int(figure) for name, figure in totals.items()}
 
-    async def learned(self) -> dict[str, LearnedOutput]:
-        return codec.learned_outputs(await self._read_hash("learned"))
+    async def learned(self) -> Learned:
+        return codec.learned(await self._read_hash("learned"))
 
     async def decision(self, decision_id: str) -> str | None:
         with redis_errors():

@@ -19,6 +19,7 @@ import structlog
 
 from budgets import embedded
 from budgets.connection import AsyncClient, RedisServerError, check_server, connect
+from budgets.counters import OVERAGE_NANO_USD, OVERAGE_REQUESTS
 from budgets.home import Home
 from budgets.inflight import InFlight
 from budgets.journal import Journal, JournalError
@@ -33,6 +34,7 @@ from budgets.ledger import (
     Refused,
     Settled,
     Settlement,
+    SettleStatus,
     ThresholdEvent,
 )
 from budgets.open_requests import OpenRequest, OpenRequests
@@ -61,7 +63,8 @@ class Runtime:
     """The ledger's side of one process. Made by `open_runtime`, on the event loop that uses it.
 
     `check` looks at the server before it is used for the first time, where it could not be looked
-    at when the process started.
+    at when the process started. `overage` is set when a request cost more than its hold, for
+    whoever can learn from it.
     """
 
     ledger: Ledger
@@ -73,6 +76,7 @@ class Runtime:
     requests: OpenRequests = field(default_factory=OpenRequests)
     available: bool = True
     allowances: Allowances = lambda _: ()
+    overage: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: set[asyncio.Timeout] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -200,7 +204,10 @@ class Runtime:
             await self.outage.end(settlement, "settled")
             self._news.set()
             return None
-        return await self._settle(settlement)
+        settled = await self._settle(settlement)
+        if settled is not None and announce_overage(request, settled):
+            self.overage.set()
+        return settled
 
     async def _settle(self, settlement: Settlement) -> Settled | None:
         if self.available:
@@ -325,6 +332,30 @@ def announce(events: Iterable[ThresholdEvent]) -> None:
             spent_nano_usd=event.spent_nano_usd,
             limit_nano_usd=event.limit_nano_usd,
         )
+
+
+def announce_overage(request: OpenRequest, settled: Settled) -> bool:
+    """Log and count a request that cost more than its hold, and say whether it did.
+
+    A repeated settle tells it only once.
+    """
+    ended_now = settled.status in (SettleStatus.SETTLED, SettleStatus.CORRECTED)
+    if settled.overage_nano_usd == 0 or not ended_now:
+        return False
+    group = request.attempts[-1].group if request.attempts else request.group
+    OVERAGE_REQUESTS.labels(group).inc()
+    OVERAGE_NANO_USD.labels(group).inc(settled.overage_nano_usd)
+    log.warning(
+        "overage",
+        request_id=request.request_id,
+        decision_id=request.decision_id,
+        group=group,
+        category=request.facts.get("category"),
+        charged_nano_usd=settled.charged_nano_usd,
+        held_nano_usd=settled.held_nano_usd,
+        overage_nano_usd=settled.overage_nano_usd,
+    )
+    return True
 
 
 async def _logged(work: Awaitable[object]) -> None:

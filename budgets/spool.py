@@ -6,9 +6,17 @@ fields may be added, and an absent one has its default.
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
-from budgets.ledger import BudgetHold, OfflineHold, OutputSample, RefusalRecord, Settlement
+from budgets.ledger import (
+    BudgetHold,
+    InputSample,
+    OfflineHold,
+    OutputSample,
+    RefusalRecord,
+    Settlement,
+)
 from budgets.period import Period
 
 Content = dict[str, Any]
@@ -25,6 +33,7 @@ def of_settlement(settlement: Settlement) -> Content:
         "samples": [
             [it.key, it.output_tokens, it.seed_tokens, it.rate] for it in settlement.samples
         ],
+        "inputs": [list(astuple(it)) for it in settlement.input_samples],
     }
 
 
@@ -37,6 +46,7 @@ def settlement(content: Content) -> Settlement:
         charges=content["charges"],
         counters=content["counters"],
         samples=tuple(OutputSample(*it) for it in content.get("samples", ())),
+        input_samples=tuple(InputSample(*it) for it in content.get("inputs", ())),
     )
 
 

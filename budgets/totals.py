@@ -2,7 +2,8 @@
 
 They exist so that a status page needs one read and no walk over the entries. Names are
 `subject:value:measure`. Measures are `requests` and `actual_nano`, and for answers whose estimate
-can be judged (complete, sent, not from a cache) `judged` with its two sums.
+can be judged (complete, sent, not from a cache) `judged` with its two sums. `overage` and
+`overage_nano` are of requests that cost more than their hold.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def of_entry(facts: Mapping[str, Any], actual_nano_usd: int, judged: bool) -> dict[str, int]:
+def of_entry(
+    facts: Mapping[str, Any], actual_nano_usd: int, judged: bool, overage_nano_usd: int = 0
+) -> dict[str, int]:
     """Return the counters that a settled or voided request adds to."""
     totals: dict[str, int] = {}
     subjects = [
@@ -27,6 +30,9 @@ def of_entry(facts: Mapping[str, Any], actual_nano_usd: int, judged: bool) -> di
             totals[f"{subject}:judged"] = 1
             totals[f"{subject}:judged_actual_nano"] = actual_nano_usd
             totals[f"{subject}:judged_estimate_nano"] = facts["estimate_nano_usd"]
+        if overage_nano_usd:
+            totals[f"{subject}:overage"] = 1
+            totals[f"{subject}:overage_nano"] = overage_nano_usd
     would = facts.get("would")
     if would:
         totals["shadow:requests"] = 1

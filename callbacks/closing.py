@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from budgets import totals
-from budgets.ledger import OutputSample, Settlement
+from budgets.ledger import InputSample, OutputSample, Settlement
 from budgets.open_requests import Attempt, OpenRequest, Terms
 from budgets.prices import TokenUsage
 
@@ -125,6 +125,9 @@ def close(
         marks.append("cache_hit")
     if request.capped:
         marks.append("output_capped")
+    overage = max(0, cost - request.held_nano_usd)
+    if overage:
+        marks.append("overage")
     judged = status == "ok" and answer is not None and not answer.cache_hit
     estimate = request.terms[serving or request.group].estimate_nano_usd
     usage = answer.usage if answer is not None else None
@@ -154,11 +157,12 @@ def close(
         "error": error,
         "marks": marks,
     }
-    counters = totals.of_entry({**facts, "estimate_nano_usd": estimate}, cost, judged)
+    counters = totals.of_entry({**facts, "estimate_nano_usd": estimate}, cost, judged, overage)
     body = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
     settlement = None
     if answer is not None or cost > 0:
         samples: tuple[OutputSample, ...] = ()
+        input_samples: tuple[InputSample, ...] = ()
         if judged and usage is not None and answer is not None and answer.usage_reported:
             key = f"{request.facts['task_type']}|{serving}"
             samples = (
@@ -169,6 +173,7 @@ def close(
                     request.learning_rate,
                 ),
             )
+            input_samples = _input_samples(request.terms[serving or request.group], usage)
         settlement = Settlement(
             hold_id=request.request_id,
             cost_nano_usd=cost,
@@ -176,5 +181,24 @@ def close(
             charges=request.charges(),
             counters=counters,
             samples=samples,
+            input_samples=input_samples,
         )
     return Ending(body, facts, counters, settlement, cost, tuple(marks))
+
+
+def _input_samples(terms: Terms, usage: TokenUsage) -> tuple[InputSample, ...]:
+    """Return what the provider's count of the input teaches, for each key of its group."""
+    said = terms.input
+    if said is None:
+        return ()
+    return tuple(
+        InputSample(
+            key,
+            said.counted_tokens,
+            usage.input_tokens,
+            said.extra_tokens,
+            said.estimate_factor,
+            said.bound_factor,
+        )
+        for key in said.keys
+    )

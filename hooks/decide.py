@@ -9,11 +9,11 @@ A decision says all of that about itself. It has no prompt in it, only counts an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from budgets.ledger import LearnedOutput
+from budgets.ledger import Learned
 from budgets.matching import BudgetFacts, Cap, matched, per_request_cap
 from budgets.prices import UnknownPrice
 from hooks.constraints import Drop, Judged, drops, expected_latency_ms
@@ -144,7 +144,7 @@ def decide(
     view: RequestView,
     counts: TokenCounts,
     caller: Caller,
-    learned: Mapping[str, LearnedOutput],
+    learned: Learned,
     decision_id: str,
 ) -> Decision:
     """Decide one request. Nothing is raised: a refusal is a decision too."""
@@ -154,7 +154,7 @@ def decide(
     consequence = max(
         task.consequence, view.steering.consequence or Consequence.LOW, key=lambda c: c.rank
     )
-    expected = expected_output(routing, view, task_type, None, {})
+    expected = expected_output(routing, view, task_type, None, Learned())
     if view.output_max is not None:
         expected = min(expected, view.output_max)
     expected *= view.choices
@@ -263,7 +263,7 @@ def _choose(
     view: RequestView,
     counts: TokenCounts,
     caller: Caller,
-    learned: Mapping[str, LearnedOutput],
+    learned: Learned,
     base: Decision,
     start: str,
     named: bool,
@@ -309,7 +309,7 @@ def _candidate(
     view: RequestView,
     counts: TokenCounts,
     caller: Caller,
-    learned: Mapping[str, LearnedOutput],
+    learned: Learned,
     base: Decision,
     group: Group,
     category: Category,
@@ -471,7 +471,7 @@ def _in_shadow(
     view: RequestView,
     counts: TokenCounts,
     caller: Caller,
-    learned: Mapping[str, LearnedOutput],
+    learned: Learned,
     base: Decision,
     enforced: Decision,
     requested: str,

@@ -1,19 +1,19 @@
 """What a request will probably cost on a group, and the most that it can. Pure.
 
-The likely cost uses the likely input (Farebox's count times the provider's usual factor) and the
-learned output length. The most uses a bound of the input (margin, tools, images at their bound),
-the output cap, and the dearest rate that can apply. So a hold is larger than a cost.
+The likely cost uses the likely input (Farebox's count times the group's usual factor) and the
+learned output length. The most uses a bound of the input (learned margin, tools, images at their
+bound), the output cap, and the dearest rate that can apply. So a hold is larger than a cost.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from budgets.ledger import LearnedOutput
+from budgets.ledger import Learned
 from budgets.prices import Price, TokenUsage
 from hooks.groups import Group
+from hooks.margins import input_extra_tokens, input_factors, margin_of
 from hooks.request import RequestView
 from hooks.routing import RoutingFile
 from hooks.tokens import TokenCounts
@@ -42,7 +42,7 @@ def expected_output(
     view: RequestView,
     task_type: str,
     group: str | None,
-    learned: Mapping[str, LearnedOutput],
+    learned: Learned,
 ) -> int:
     """Return the output tokens to expect for one choice, before any cap.
 
@@ -56,7 +56,7 @@ def expected_output(
     seeds = routing.task(task_type).expected_output_tokens
     if group is None:
         return seeds["default"]
-    known = learned.get(f"{task_type}|{group}")
+    known = learned.outputs.get(f"{task_type}|{group}")
     if known is not None:
         return max(1, round(known.mean_tokens))
     return seeds.get(group, seeds["default"])
@@ -70,7 +70,7 @@ def cost_on(
     group: Group,
     prices: tuple[Price, ...],
     output_cap: int | None,
-    learned: Mapping[str, LearnedOutput],
+    learned: Learned,
 ) -> CostEstimate:
     """Return the estimate for a group whose prices are known.
 
@@ -79,21 +79,22 @@ def cost_on(
     """
     name = group.primary or group.name
     facts = routing.models.get(name)
-    margin = routing.margin(name, group.provider)
+    margin = margin_of(routing, group)
+    factors = input_factors(routing, group, learned)
     image_max = margin.image_tokens_max
     if image_max is None:
         image_max = routing.requests.image_tokens_max
-    likely_in = math.ceil(counts.input * margin.estimate_factor) + counts.images * (image_max // 4)
+    likely_in = math.ceil(counts.input * factors.likely) + counts.images * (image_max // 4)
     bound_in = (
-        math.ceil(counts.input * margin.bound_factor)
-        + margin.bound_extra_tokens
-        + (margin.tools_extra_tokens if counts.tools else 0)
+        math.ceil(counts.input * factors.bound)
+        + input_extra_tokens(margin, counts.tools)
         + counts.images * image_max
     )
     model_max = facts.output_tokens_max if facts and facts.output_tokens_max else None
     model_max = model_max or group.output_tokens_max
     bound_out = output_bound(view, output_cap, model_max)
     likely_out = min(expected_output(routing, view, task_type, name, learned), bound_out)
+    writes = margin.cache_writes == "always" or view.caches or group.caches
     likely_out *= view.choices
     bound_out *= view.choices
     return CostEstimate(
@@ -104,7 +105,10 @@ def cost_on(
         estimate_nano_usd=max(
             price.cost(TokenUsage(likely_in, likely_out), view.images) for price in prices
         ),
-        hold_nano_usd=max(price.worst_cost(bound_in, bound_out, view.images) for price in prices),
+        hold_nano_usd=max(
+            price.worst_cost(bound_in, bound_out, view.images, cache_writes=writes)
+            for price in prices
+        ),
     )
 
 

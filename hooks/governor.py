@@ -179,11 +179,13 @@ class Governor:
         runtime = self._worker.runtime
         if runtime is None:
             await self._unavailable(case, "")
-        terms = _terms(case, decision)
+        terms = self._terms(case, decision)
         first = terms[decision.group]
         facts = case.facts() | {
             "estimate_nano_usd": first.estimate_nano_usd,
             "hold_nano_usd": first.hold_nano_usd,
+            "input_counted": first.input.counted_tokens if first.input else None,
+            "input_extra": first.input.extra_tokens if first.input and first.input.keys else None,
             "marks": self._marks(case, decision.group, first),
         }
         try:
@@ -240,7 +242,7 @@ class Governor:
                 if last_try:
                     raise LedgerUnavailable("the period turned twice during one request") from skew
                 case.time_ms = skew.now_ms
-                terms = _terms(case, decision)
+                terms = self._terms(case, decision)
         raise AssertionError("the loop returns or raises")
 
     def _may_go_on(self, case: Case) -> bool:
@@ -308,6 +310,11 @@ class Governor:
             output_tokens_cap=decision.output_tokens_cap,
             headers=response_headers,
         )
+
+    def _terms(self, case: Case, decision: Decision) -> dict[str, Terms]:
+        if case.view is None:
+            return unbounded.terms_of(case, decision)
+        return terms_of_all(case, self._worker.simulated)
 
     def _marks(self, case: Case, group: str, terms: Terms) -> list[str]:
         marks = ["simulated"] if group in self._worker.simulated else []
@@ -410,10 +417,6 @@ class Governor:
             case.decision_id,
             facts,
         )
-
-
-def _terms(case: Case, decision: Decision) -> dict[str, Terms]:
-    return unbounded.terms_of(case, decision) if case.view is None else terms_of_all(case)
 
 
 def _passed(held: Held) -> list[str]:

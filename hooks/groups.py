@@ -30,6 +30,9 @@ _CAPABILITY_KEYS = {
     "supports_reasoning": "reasoning",
 }
 
+_CACHE_SWITCHES = ("cache_control_injection_points", "enable_prompt_caching")
+"""With one of these LiteLLM marks parts of a request to be cached, without its client's word."""
+
 _OVERRIDE_MARKS = ("_cost", "cost_per", "tiered_pricing")
 
 
@@ -49,6 +52,7 @@ class Deployment:
     embeds: bool
     known: bool
     place: KeyPath
+    caches: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,11 @@ class Group:
     def capabilities(self) -> frozenset[str]:
         """What every deployment can do."""
         return frozenset.intersection(*(d.capabilities for d in self.deployments))
+
+    @property
+    def caches(self) -> bool:
+        """Whether LiteLLM asks a deployment's provider to cache what no client asked it to."""
+        return any(d.caches for d in self.deployments)
 
     @property
     def embeds(self) -> bool:
@@ -203,7 +212,13 @@ def _deployment(
         embeds=merged.get("mode") == "embedding",
         known=listed is not None,
         place=place,
+        caches=any(params.get(key) for key in _CACHE_SWITCHES) or _caches_all(file),
     )
+
+
+def _caches_all(file: YamlFile) -> bool:
+    settings = file.data.get("litellm_settings")
+    return isinstance(settings, Mapping) and bool(settings.get("enable_anthropic_prompt_caching"))
 
 
 def _entry(model: str, price_map: PriceMap) -> Mapping[str, Any] | None:

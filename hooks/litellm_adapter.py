@@ -31,6 +31,7 @@ from hooks import (
     litellm_mends,
     litellm_router,
     metrics_route,
+    tested,
     tokens,
     underway,
 )
@@ -41,7 +42,6 @@ from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.refusals import Refusal
 from hooks.request import GOVERNED
 from hooks.routing import Mode
-from hooks.tested import LITELLM_TESTED
 from hooks.worker import Worker
 
 log = structlog.get_logger("farebox.hook")
@@ -252,14 +252,11 @@ def _allow_kinds(policy: Policy) -> None:
 
 
 def _check_version() -> None:
-    from importlib.metadata import version
-
-    found = version("litellm")
-    if found != LITELLM_TESTED:
-        raise RuntimeError(
-            f"Farebox is tested with LiteLLM {LITELLM_TESTED}, and {found} is installed. "
-            f"Install the locked one: pip install --require-hashes -r requirements.lock"
-        )
+    """End the start of a proxy whose LiteLLM must not be used."""
+    try:
+        tested.check(tested.installed())
+    except tested.UnfitLiteLLM as problem:
+        raise SystemExit(f"Farebox cannot start. {problem}") from None
 
 
 def _config_path() -> Any:

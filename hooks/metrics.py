@@ -1,4 +1,5 @@
-"""Figures for Prometheus: what each worker did and what waits in it. Money is read from the ledger.
+"""Figures for Prometheus: what each worker did and what waits in it. Spending is read from the
+ledger. The counters of overages are in `budgets.counters`.
 
 With several workers the values are summed over all of them, through the folder that
 `PROMETHEUS_MULTIPROC_DIR` names (`./scripts/serve` gives each start one of its own).

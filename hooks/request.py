@@ -38,6 +38,14 @@ _MARKER_CHARS_MAX = 128
 _OPAQUE = frozenset({"input", "arguments", "parameters", "input_schema", "schema"})
 """Keys whose object is any JSON: the provider sees its text, whatever its keys are called."""
 
+_CACHE_MARKS = frozenset({"cache_control", "cachePoint", "cache_point"})
+"""Keys by which a part of a request asks to be written to the provider's cache."""
+
+_CACHE_SWITCHES = (
+    "cache_control", "cache_control_injection_points", "enable_prompt_caching", "extra_body",
+)  # fmt: skip
+"""Fields of a body that can ask for it as a whole; what `extra_body` holds is not looked into."""
+
 _CLIENT_TOOLS = frozenset({"function", "custom", "local_shell", "shell", "apply_patch"})
 _SERVER_TOOL_KEYS = frozenset(
     {
@@ -90,7 +98,8 @@ class RequestView:
     as token numbers. `prompts` is above 1 where one request brings several inputs that have nothing
     to do with each other (text completion, embeddings). `output_max` is the caller's own maximum
     for one choice. `choices` is how many answers are asked for: `n` times the number of prompts.
-    `unbounded` names kinds of content whose cost has no upper bound beforehand.
+    `unbounded` names kinds of content whose cost has no upper bound beforehand. `caches` is true
+    where the request may ask the provider to write to its cache.
     """
 
     call_type: str
@@ -113,6 +122,7 @@ class RequestView:
     needs: frozenset[str]
     unbounded: tuple[str, ...]
     steering: Steering
+    caches: bool = False
 
     @property
     def embeds(self) -> bool:
@@ -129,6 +139,7 @@ class _Walk:
         self.images = 0
         self.files = 0
         self.audios = 0
+        self.caches = False
         self._parts = 0
 
     def add(self, text: str) -> None:
@@ -173,6 +184,7 @@ class _Walk:
             return
         if not all(isinstance(key, str) for key in value):
             raise InvalidRequest(f"`{param}` has a key that is not text.", param)
+        self.caches = self.caches or not _CACHE_MARKS.isdisjoint(value)
         # Braces, quotes and keys take tokens as well.
         self.add("{}" + " ".join(f'"{key}":' for key in value))
         for inner in value.values():
@@ -180,6 +192,7 @@ class _Walk:
 
     def _part(self, part: Mapping[Any, Any], param: str, depth: int) -> None:
         kind = part.get("type")
+        self.caches = self.caches or not _CACHE_MARKS.isdisjoint(part)
         if kind in _IMAGE_TYPES if isinstance(kind, str) else False:
             self.images += 1
             return
@@ -311,6 +324,7 @@ def read_request(
         needs=frozenset(needs),
         unbounded=tuple(dict.fromkeys(unbounded)),
         steering=_steering(data, headers or {}, metadata),
+        caches=walk.caches or any(data.get(key) for key in _CACHE_SWITCHES),
     )
 
 

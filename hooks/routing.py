@@ -203,7 +203,10 @@ class InputMargin(Strict):
     """How a provider counts input, against Farebox's own count of the same text.
 
     `estimate_factor` gives the likely count, `bound_factor` one that it does not pass. The extra
-    tokens come on top of the bound, those of tools where a request brings tools.
+    tokens come on top of the bound, those of tools where a request brings tools. With `learn` the
+    factors are where learning starts (`budgets.margins`). `cache_writes` says when the provider
+    bills tokens as written to its cache: `always` on its own account, `asked` only where a request
+    marks what to cache.
     """
 
     estimate_factor: float = Field(default=1.0, ge=0.5, le=5)
@@ -211,6 +214,8 @@ class InputMargin(Strict):
     bound_extra_tokens: int = Field(default=0, ge=0)
     tools_extra_tokens: int = Field(default=0, ge=0)
     image_tokens_max: int | None = Field(default=None, ge=0)
+    learn: bool = True
+    cache_writes: Literal["always", "asked"] = "always"
 
     @model_validator(mode="after")
     def _bound_is_above(self) -> InputMargin:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from budgets.matching import holds, matched
-from budgets.open_requests import Terms
+from budgets.open_requests import InputTerms, Terms
 from budgets.prices import Price, Rates, UnknownPrice
 from hooks.case import Case
 from hooks.decide import Candidate, budget_facts
+from hooks.margins import input_terms
 from hooks.routing import Mode
 
 UNPRICED = Price(Rates(0, 0, 0, 0, 0, 0))
 """Stands in for an unknown price in shadow mode, which refuses nothing: LiteLLM's cost counts."""
 
 
-def terms_of_all(case: Case) -> dict[str, Terms]:
+def terms_of_all(case: Case, simulated: Collection[str] = ()) -> dict[str, Terms]:
     """Return what each group that may serve would cost, with its budgets at `time_ms`.
 
-    A category's group, which only shadow mode sends to, has the terms of its base group.
+    A category's group, which only shadow mode sends to, has the terms of its base group. A
+    simulator's count teaches nothing about the provider that it stands for.
     """
     decision = case.decision
     assert decision is not None and decision.group is not None
@@ -28,6 +31,9 @@ def terms_of_all(case: Case) -> dict[str, Terms]:
             group = case.policy.groups.groups[name]
             base = decision.candidate(group.primary) if group.primary else None
             terms[name] = _terms_of(case, name, base)
+    for name in simulated:
+        if name in terms:
+            terms[name] = replace(terms[name], input=_unlearned(terms[name].input))
     return terms
 
 
@@ -51,7 +57,12 @@ def _terms_of(case: Case, name: str, candidate: Candidate | None) -> Terms:
         hold_nano_usd=hold,
         budgets=amounts,
         output_tokens_seed=_seed(case, decision.task_type, group.primary or name),
+        input=input_terms(case.policy.routing, group, view, decision.input_tokens),
     )
+
+
+def _unlearned(said: InputTerms | None) -> InputTerms | None:
+    return replace(said, keys=()) if said is not None else None
 
 
 def _seed(case: Case, task_type: str, group: str) -> int:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +24,7 @@ from budgets.archivist import Archivist, Settings
 from budgets.connection import AsyncClient, RedisUrlError
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
-from budgets.ledger import LearnedOutput, Ledger, LedgerUnavailable, PolicyOutrun
+from budgets.ledger import Learned, Ledger, LedgerUnavailable, PolicyOutrun
 from budgets.matching import allowances_at
 from budgets.period import Period
 from budgets.runtime import Runtime
@@ -39,6 +39,7 @@ log = structlog.get_logger("farebox.worker")
 
 WATCH_INTERVAL_S = 0.4
 LEARNED_INTERVAL_S = 2.0
+LEARNED_INTERVAL_LEAST_S = 0.05
 STATUS_INTERVAL_S = 2.0
 START_RETRY_S = 1.0
 LIMITS_INTERVAL_S = 5.0
@@ -55,7 +56,7 @@ class Worker:
     taken: Callable[[Policy], None] = lambda _: None
     simulated: frozenset[str] = frozenset()
     runtime: Runtime | None = None
-    learned: Mapping[str, LearnedOutput] = field(default_factory=dict)
+    learned: Learned = field(default_factory=Learned)
     errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     groups_applied: bool = False
@@ -211,7 +212,12 @@ class Worker:
         while True:
             with contextlib.suppress(LedgerUnavailable):
                 self.learned = await self.runtime.ledger.learned()
-            await asyncio.sleep(LEARNED_INTERVAL_S)
+            await asyncio.sleep(LEARNED_INTERVAL_LEAST_S)
+            # An overage raises a margin: the requests that come now need it, not those in two
+            # seconds.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.runtime.overage.wait(), LEARNED_INTERVAL_S)
+            self.runtime.overage.clear()
 
     async def _report(self) -> None:
         assert self.runtime is not None

@@ -29,7 +29,9 @@
 --                                   by them; a TTL beyond the period's end
 --   slices:OWNER            hash    PERIOD|RULE = the slice of one worker
 --   slice_owners            zset    workers by when they last asked for slices
---   learned                 hash    n:KEY, mean:KEY, deviation:KEY, quantile95:KEY
+--   learned                 hash    n:KEY, mean:KEY, deviation:KEY, quantile95:KEY of outputs;
+--                                   input:KEY (`n counted input bound seed`, KEY is group:NAME or
+--                                   provider:NAME)
 --
 -- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53
 -- (9 million dollars), and serve for comparisons; `int` prints them without an exponent. Nothing

@@ -30,17 +30,12 @@ from budgets.home import PACK, Home
 from budgets.ledger import LedgerUnavailable
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors, Severity
-from hooks.tested import LITELLM_TESTED
+from hooks.tested import CLEAN_UP, INSTALL, LITELLM_COMPROMISED, LITELLM_TESTED
 from scripts.cli.context import open_ledger, policy_of
 from scripts.cli.http import is_loopback
 from scripts.serving.providers import ConfigFileError, KeyState, read_groups
 
 PYTHON_MIN, PYTHON_END = (3, 11), (3, 14)
-LITELLM_COMPROMISED = {
-    "1.82.7": "carried a credential stealer",
-    "1.82.8": "carried a credential stealer",
-    "1.107.0": "is reported to be compromised",
-}
 LANGFUSE_MIN, LANGFUSE_END = Version("4.7"), Version("5")
 MASTER_KEY_CHARACTERS_MIN = 20
 MASTER_KEY_DISTINCT_MIN = 10
@@ -83,19 +78,17 @@ def litellm(found: str | None = None) -> Iterator[Result]:
     """LiteLLM's release: exactly the tested one. `found` stands in for the installed one."""
     if found is None:
         found = _version("litellm")
-    mend = f"Install litellm[proxy]=={LITELLM_TESTED}; ./scripts/serve sets up the right one."
     if found is None:
-        yield Result("LiteLLM", State.FAIL, "not installed", mend)
+        yield Result("LiteLLM", State.FAIL, "not installed", INSTALL)
     elif found in LITELLM_COMPROMISED:
         yield Result(
             "LiteLLM",
             State.FAIL,
             f"{found} {LITELLM_COMPROMISED[found]}",
-            "Stop it, rotate every secret that this machine could read, and make the environment "
-            f"anew. {mend}",
+            f"{CLEAN_UP} {INSTALL}",
         )
     elif found != LITELLM_TESTED:
-        yield Result("LiteLLM", State.FAIL, f"{found}; tested is {LITELLM_TESTED} only", mend)
+        yield Result("LiteLLM", State.FAIL, f"{found}; tested is {LITELLM_TESTED} only", INSTALL)
     else:
         yield Result("LiteLLM", State.OK, found)
 

@@ -112,6 +112,8 @@ class EntryView:
             "hold_id": entry.hold_id,
             **{name: _text(self.body.get(name)) for name in TEXT_FIELDS},
             **{name: self.tokens(name) for name in TOKEN_FIELDS},
+            "input_counted": self.number("input_counted"),
+            "input_extra": self.number("input_extra"),
             **amount("estimate", self.number("estimate_nano_usd")),
             **amount("hold", entry.held_nano_usd),
             **amount("actual", entry.cost_nano_usd),

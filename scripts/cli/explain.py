@@ -19,7 +19,7 @@ from rich.console import Console
 from budgets.connection import RedisServerError, RedisUrlError
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
-from budgets.ledger import LearnedOutput, LedgerEvent, LedgerUnavailable, PolicyNotPublished
+from budgets.ledger import Learned, LedgerEvent, LedgerUnavailable, PolicyNotPublished
 from budgets.matching import MatchedBudget, matched
 from budgets.money import AMOUNT_NANO_USD_MAX
 from budgets.period import period_at
@@ -251,12 +251,12 @@ async def _decide(
 _NO_LEDGER = (LedgerUnavailable, RedisServerError, RedisUrlError, EmbeddedRedisError)
 
 
-async def _learned(home: Home) -> tuple[Mapping[str, LearnedOutput], str]:
+async def _learned(home: Home) -> tuple[Learned, str]:
     try:
         async with open_ledger(home) as opened:
             return await opened.ledger.learned(), ""
     except _NO_LEDGER:
-        return {}, "The ledger does not answer: lengths are the seeds, budgets are left out."
+        return Learned(), "The ledger does not answer: lengths are the seeds, budgets are left out."
 
 
 async def _budgets(

@@ -17,7 +17,7 @@ from budgets.config import BudgetsFile
 from budgets.connection import RedisServerError
 from budgets.home import Home
 from budgets.journal import waiting_in
-from budgets.ledger import LearnedOutput, LedgerUnavailable
+from budgets.ledger import Learned, LedgerUnavailable
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
 from scripts.cli.context import budgets_of, home_of, open_ledger, stats_period
@@ -62,7 +62,7 @@ class Status:
     budgets: Sequence[BudgetView]
     budget_errors: ConfigErrors | None
     counters: Mapping[str, int]
-    learned: Mapping[str, LearnedOutput]
+    learned: Learned
 
     @property
     def refused_edits(self) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ def status(
     ] = False,
     learned: Annotated[
         bool,
-        typer.Option("--learned", help="Show the learned output lengths, by task type and group."),
+        typer.Option("--learned", help="Show the learned output lengths and input margins."),
     ] = False,
     config: Config = None,
     as_json: AsJson = False,
@@ -98,8 +98,9 @@ def status(
     """Show the proxy, budgets and requests.
 
     Requests are those of this calendar month. The error of an estimate is (actual - estimate) /
-    actual, over all answers of a category that can be judged: complete, and not from a cache. Exit
-    code 1 if a worker rejects the newest edit of the configuration.
+    actual, over all answers of a category that can be judged: complete, and not from a cache.
+    Overage is the share of requests that cost more than was held for them. Exit code 1 if a worker
+    rejects the newest edit of the configuration.
 
     Example: farebox status --shadow
     """
@@ -187,7 +188,17 @@ def _as_dict(found: Status) -> dict[str, Any]:
                 "quantile95": round(known.quantile95_tokens, 2),
                 "count": known.count,
             }
-            for key, known in sorted(found.learned.items())
+            for key, known in sorted(found.learned.outputs.items())
+        ],
+        "learned_input_factors": [
+            {
+                "of": key.partition(":")[0],
+                "name": key.partition(":")[2],
+                "factor": round(margin.factor, 4),
+                "bound": round(margin.bound, 4),
+                "count": margin.count,
+            }
+            for key, margin in sorted(found.learned.inputs.items())
         ],
     }
 
@@ -208,6 +219,9 @@ def _measures(measures: Mapping[str, int]) -> dict[str, Any]:
         **amount("actual", measures.get("actual_nano", 0)),
         "judged": measures.get("judged", 0),
         "estimate_error": estimate_error(measures),
+        "overage": measures.get("overage", 0),
+        "overage_share": share(measures.get("overage", 0), measures.get("requests", 0)),
+        **amount("overage", measures.get("overage_nano", 0)),
     }
 
 
@@ -364,7 +378,8 @@ def _counter_row(view: BudgetView, now_ms: int, with_bars: bool) -> list[Text | 
 def _request_table(found: Status) -> Table:
     made = table(
         f"Category, {found.period}", "Requests", "Cost", "Refused", "Estimate error", "Judged",
-        right=["Requests", "Cost", "Refused", "Estimate error", "Judged"],
+        "Overage",
+        right=["Requests", "Cost", "Refused", "Estimate error", "Judged", "Overage"],
     )  # fmt: skip
     by_category = totals.grouped(found.counters, "category")
     for name, measures in sorted(by_category.items()):
@@ -382,18 +397,27 @@ def _request_cells(measures: Mapping[str, int]) -> list[str]:
         f"{measures.get('refused', 0):,}",
         percent(estimate_error(measures), 2),
         f"{measures.get('judged', 0):,}",
+        percent(share(measures.get("overage", 0), measures.get("requests", 0)), 2),
     ]
 
 
-def _show_learned(out: Console, learned: Mapping[str, LearnedOutput]) -> None:
-    if not learned:
+def _show_learned(out: Console, learned: Learned) -> None:
+    if not learned.outputs:
         out.print(text("No output length is learned yet: estimates use the seeds of routing.yaml."))
-        return
+    else:
+        out.print(_output_table(learned))
+    if not learned.inputs:
+        out.print(text("No input margin is learned yet: holds use the figures of routing.yaml."))
+    else:
+        out.print(_input_table(learned))
+
+
+def _output_table(learned: Learned) -> Table:
     made = table(
         "Task type", "Group", "Mean tokens", "95 % below", "Requests",
         right=["Mean tokens", "95 % below", "Requests"],
     )  # fmt: skip
-    for key, known in sorted(learned.items()):
+    for key, known in sorted(learned.outputs.items()):
         task_type, _, group = key.partition("|")
         made.add_row(
             text(task_type),
@@ -402,4 +426,17 @@ def _show_learned(out: Console, learned: Mapping[str, LearnedOutput]) -> None:
             f"{known.quantile95_tokens:,.1f}",
             f"{known.count:,}",
         )
-    out.print(made)
+    return made
+
+
+def _input_table(learned: Learned) -> Table:
+    made = table(
+        "Input of", "", "Likely factor", "Bound", "Requests",
+        right=["Likely factor", "Bound", "Requests"],
+    )  # fmt: skip
+    for key, known in sorted(learned.inputs.items()):
+        what, _, name = key.partition(":")
+        made.add_row(
+            text(what), text(name), f"{known.factor:.3f}", f"{known.bound:.3f}", f"{known.count:,}"
+        )
+    return made

@@ -33,6 +33,7 @@ from budgets.connection import (
 )
 from budgets.home import Home, HomeError, make_private, master_key, resolve
 from budgets.yamlfile import ConfigErrors
+from hooks import tested
 from scripts.cli.context import policy_of
 from scripts.serving import page
 from scripts.serving.options import Options
@@ -54,6 +55,7 @@ Failure = (
     ConfigFileError,
     ProxyError,
     SimulatorError,
+    tested.UnfitLiteLLM,
 )
 """What a person can mend: shown as its text alone, with exit code 1."""
 
@@ -89,6 +91,8 @@ def main(options: Options) -> int:
 
 
 def _serve(options: Options, console: Console, errors: Console, stop: Stop) -> int:
+    # Here, where nothing of LiteLLM has been imported yet.
+    tested.check(tested.installed())
     home = resolve(os.environ, config=options.config)
     environ = _with_dotenv(home, os.environ)
     # The file may name the Redis, too.

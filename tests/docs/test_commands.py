@@ -141,6 +141,7 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "exported": _exported,
     "archive": _has("there is nothing to archive"),
     "rebuild": _has("The ledger agrees with itself: nothing was changed."),
+    "doctor-litellm": _has('"state": "ok"', '"detail": "1.106.2"'),
 }
 
 

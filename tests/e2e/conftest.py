@@ -75,6 +75,7 @@ def money_pack(folder: Path, simulator: SimulatorProcess) -> Pack:
             _group("second", "anthropic/claude-sonnet-5-5", base_url),
             _group("hasty", "openai/gpt-4o-mini", base_url, timeout=1),
             _group("hasty-anthropic", "anthropic/claude-haiku-4-5", base_url, timeout=1),
+            _group("miscounted", "openai/gpt-4o-mini", base_url),
             _group("nowhere", "openai/gpt-4o-mini", nowhere),
             _group("round", "openai/round-model", base_url, **ROUND_PRICES),
             _group("busy", "openai/round-model", base_url, **ROUND_PRICES),
@@ -83,7 +84,7 @@ def money_pack(folder: Path, simulator: SimulatorProcess) -> Pack:
             {"first": ["second"]},
             {"first-anthropic": ["gpt-4o-mini"]},
         ]
-    exact = {"estimate_factor": 1.0, "bound_factor": 1.0}
+    exact = {"estimate_factor": 1.0, "bound_factor": 1.0, "learn": False}
     with pack.edit_routing() as routing:
         for name in ("round", "busy"):
             routing["models"][name] = {
@@ -98,6 +99,13 @@ def money_pack(folder: Path, simulator: SimulatorProcess) -> Pack:
                     "basis": "assumed",
                 },
             }
+        # Figures of its own, so that what other tests teach about OpenAI does not count for it.
+        routing["models"]["miscounted"] = {
+            "title": "miscounted",
+            "vendor": "test",
+            "tier": "execute",
+            "input": {"estimate_factor": 1.0, "bound_factor": 1.1},
+        }
     with pack.edit_budgets() as budgets:
         for name in ("round", "busy"):
             budgets["budgets"][name] = {

@@ -31,6 +31,7 @@ from budgets.ledger import (
     ClockSkew,
     HoldIdReused,
     HoldRequest,
+    InputSample,
     Ledger,
     LedgerPaused,
     Level,
@@ -168,6 +169,19 @@ class LedgersAgree(RuleBasedStateMachine):
         charges=st.dictionaries(st.sampled_from(BUDGETS), st.integers(0, 60), max_size=2),
         counters=COUNTERS,
         tokens=st.lists(st.integers(0, 5000), max_size=1),
+        inputs=st.lists(
+            st.builds(
+                InputSample,
+                st.sampled_from(["group:g", "provider:p"]),
+                st.integers(1, 5000),
+                st.integers(0, 15000),
+                st.sampled_from([0, 64]),
+                st.sampled_from([0.8, 1.0]),
+                st.sampled_from([1.1, 1.9]),
+            ),
+            max_size=2,
+            unique_by=lambda it: it.key,
+        ),
     )
     def settle(
         self,
@@ -176,10 +190,11 @@ class LedgersAgree(RuleBasedStateMachine):
         charges: dict[str, int],
         counters: dict[str, int],
         tokens: list[int],
+        inputs: list[InputSample],
     ) -> None:
         samples = tuple(OutputSample("type|group", it) for it in tokens)
         body = json.dumps({"number": next(self.numbers)})
-        settlement = Settlement(hold_id, cost, body, charges, counters, samples)
+        settlement = Settlement(hold_id, cost, body, charges, counters, samples, tuple(inputs))
         self.both(lambda ledger: ledger.settle(settlement))
 
     @rule(hold_id=HOLD_IDS, counters=COUNTERS, ahead=st.booleans())

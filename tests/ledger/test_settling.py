@@ -252,7 +252,7 @@ async def test_output_lengths_are_learned_from_the_first_observation_on(world: W
         sample = OutputSample("refactoring|haiku", tokens)
         await world.ledger.settle(Settlement(f"h{number}", 0, "{}", samples=(sample,)))
         await world.ledger.settle(Settlement(f"h{number}", 0, "{}", samples=(sample,)))
-    learned = (await world.ledger.learned())["refactoring|haiku"]
+    learned = (await world.ledger.learned()).outputs["refactoring|haiku"]
     assert learned.count == 3
     # 100, then 100 + 0.1 × 100 = 110, then 110 + 0.1 × 40 = 114.
     assert learned.mean_tokens == pytest.approx(114)
@@ -269,7 +269,7 @@ async def test_every_store_learns_by_the_same_arithmetic(world: World) -> None:
         await world.ledger.settle(Settlement(f"h{number}", 0, "{}", samples=samples))
     expected = reduce(observe, lengths, None)
     assert expected is not None
-    learned = await world.ledger.learned()
+    learned = (await world.ledger.learned()).outputs
     assert learned.keys() == {"a", "b:c"}
     assert learned["a"] == LearnedOutput(expected.mean, expected.quantile95, 40)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from budgets.ledger import LearnedOutput
+from budgets.ledger import Learned, LearnedInput, LearnedOutput
 from hooks.decide import Caller, Decision, decide
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.request import RequestView, read_request
@@ -87,7 +87,9 @@ def decided(
     policy: Policy | None = None,
     caller: Caller = NOBODY,
     learned: Mapping[str, LearnedOutput] | None = None,
+    inputs: Mapping[str, LearnedInput] | None = None,
 ) -> Decision:
     """Return the decision on a request, by the default policy unless another is given."""
     counts = count_request(view)
-    return decide(policy or default_policy(), view, counts, caller, learned or {}, "d-1")
+    known = Learned(learned or {}, inputs or {})
+    return decide(policy or default_policy(), view, counts, caller, known, "d-1")

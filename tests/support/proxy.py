@@ -199,6 +199,11 @@ class ProxyProcess:
         headers = {"Authorization": f"Bearer {key}", **options.pop("headers", {})}
         return httpx.post(self.base_url + path, json=body, headers=headers, timeout=60, **options)
 
+    def get(self, path: str, key: str = MASTER_KEY) -> httpx.Response:
+        """GET with a key."""
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.get(self.base_url + path, headers=headers, timeout=60)
+
     def chat(
         self, text: str, model: str = "auto", key: str = MASTER_KEY, **fields: Any
     ) -> httpx.Response:

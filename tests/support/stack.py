@@ -18,7 +18,7 @@ import openai
 
 from budgets.connection import AsyncClient, connect
 from budgets.embedded import EmbeddedRedis
-from budgets.ledger import BudgetState, Difference, LedgerEntry, LedgerEvent
+from budgets.ledger import BudgetState, Difference, Learned, LedgerEntry, LedgerEvent
 from budgets.redis_store import RedisLedger
 from scripts.simulator.process import SimulatorProcess
 from tests.support.proxy import MASTER_KEY, Pack, ProxyProcess, wait_until
@@ -47,6 +47,18 @@ class Books:
             return [event async for event in ledger.refusals(after)]
 
         return self._ask(read)
+
+    def events(self, kind: str) -> list[LedgerEvent]:
+        """Return the events of a kind, oldest first."""
+
+        async def read(ledger: RedisLedger) -> list[LedgerEvent]:
+            return [event async for event in ledger.events() if event.kind == kind]
+
+        return self._ask(read)
+
+    def learned(self) -> Learned:
+        """Return what the ledger has learned."""
+        return self._ask(lambda ledger: ledger.learned())
 
     def state(self, budget: str, period: str) -> BudgetState:
         """Return the counters of a budget that counts for everybody together."""

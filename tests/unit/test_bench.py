@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import margins
 from benchmarks.figures import Spread, alternating, compare, quantile
 
 
@@ -44,3 +45,13 @@ def test_a_comparison_needs_pairs_with_a_figure_to_compare_to() -> None:
 
 def test_neither_side_always_goes_first() -> None:
     assert alternating(4) == [(0, 1), (1, 0), (0, 1), (1, 0)]
+
+
+def test_the_simulation_of_margins_counts_what_passes_the_policy_and_what_was_learned() -> None:
+    alone = margins.simulate(margins.Case("a", "gpt-4o-mini", 1.6, learn=False), 1_200)
+    learned = margins.simulate(margins.Case("b", "gpt-4o-mini", 1.6, under_way=5), 1_200)
+    assert alone.overage_share > 0.9 and alone.hold_to_cost_last_block < 1
+    assert 5 <= learned.overages < 20 and learned.bounds[-1] > 1.6
+    assert learned.overages_last_half <= 2 and learned.hold_to_cost_last_block > 1
+    assert margins.simulate(margins.Case("b", "gpt-4o-mini", 1.6, under_way=5), 1_200) == learned
+    assert learned.case.name in margins.table([alone, learned])

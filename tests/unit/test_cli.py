@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from budgets.ledger import InputSample
 from budgets.matching import BudgetFacts
 from tests.unit.test_cli_support import CENT, HOSTILE, REPOSITORY, Request, World, new_world
 
@@ -124,6 +125,30 @@ def test_the_error_of_estimates_is_of_the_sums_by_category(world: World) -> None
     assert requests["by_category"]["NORMAL"]["estimate_error"] == 0.5
     assert requests["refused_by_code"] == {"budget_exceeded": 1}
     assert requests["total"]["actual_nano_usd"] == 450
+
+
+def test_status_shows_the_share_of_requests_that_cost_more_than_their_hold(world: World) -> None:
+    above = Request(cost=3 * CENT, hold=2 * CENT)
+    world.fill(above, *(Request(cost=CENT) for _ in range(3)))
+    world.fill(Request(cost=1, category="NORMAL"))
+    found = world.json("status")["requests"]
+    fast = found["by_category"]["FAST"]
+    assert (fast["overage"], fast["overage_share"], fast["overage_usd"]) == (1, 0.25, "0.01")
+    assert found["by_category"]["NORMAL"]["overage_share"] == 0
+    assert found["total"]["overage"] == 1
+    assert "25.00 %" in world.run("status")
+
+
+def test_learned_input_margins_are_shown_by_group_and_provider(world: World) -> None:
+    world.fill(Request(cost=1))
+    assert world.json("status")["learned_input_factors"] == []
+    assert "No input margin is learned yet" in world.run("status", "--learned")
+    sample = InputSample("group:minimax", 100, 150, 0, 1.1, 1.7)
+    world.fill(Request(cost=1, input_samples=(sample,)))
+    (shown,) = world.json("status")["learned_input_factors"]
+    assert (shown["of"], shown["name"], shown["count"]) == ("group", "minimax", 1)
+    assert (shown["factor"], shown["bound"]) == (1.3, 1.6999)
+    assert "1.300" in world.run("status", "--learned")
 
 
 def test_status_shows_the_workers_and_what_they_wait_for(world: World) -> None:

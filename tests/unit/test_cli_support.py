@@ -29,6 +29,7 @@ from budgets.connection import connect
 from budgets.ledger import (
     Held,
     HoldRequest,
+    InputSample,
     OutputSample,
     RefusalRecord,
     Settlement,
@@ -144,6 +145,7 @@ class Request:
     caller: BudgetFacts | None = None
     code: str | None = None
     would: Mapping[str, Any] | None = None
+    input_samples: tuple[InputSample, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -206,8 +208,9 @@ class Request:
                 self.id,
                 self.cost,
                 json.dumps(facts),
-                counters=of_entry(facts, self.cost, judged=True),
+                counters=of_entry(facts, self.cost, True, max(0, self.cost - self.hold)),
                 samples=(OutputSample(f"{self.task_type}|{self.group}", 50),),
+                input_samples=self.input_samples,
             )
         )
 

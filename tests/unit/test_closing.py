@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
-from budgets.ledger import BudgetHold
-from budgets.open_requests import Attempt, OpenRequest, Terms
+from budgets.ledger import BudgetHold, InputSample
+from budgets.open_requests import Attempt, InputTerms, OpenRequest, Terms
 from budgets.period import period_at
 from budgets.prices import Price, Rates, TokenUsage
 from callbacks.closing import Answer, answer_cost, close, lost_answer_cost, terms_of
@@ -162,3 +163,37 @@ def test_an_entry_names_tokens_by_kind_without_counting_one_twice() -> None:
 def test_a_capped_answer_is_marked() -> None:
     ending = close(opened(attempt(COST), capped=True), status="ok", answer=answer())
     assert ending.marks == ("output_capped",)
+
+
+def test_a_request_that_cost_more_than_its_hold_is_marked_and_counted_by_category() -> None:
+    within = close(opened(attempt(900_000)), status="ok", answer=answer())
+    assert within.marks == () and "all:overage" not in within.counters
+    above = close(opened(attempt(900_001)), status="ok", answer=answer())
+    assert above.marks == ("overage",) and above.cost_nano_usd == 900_001
+    assert above.counters["all:overage"] == above.counters["category:FAST:overage"] == 1
+    assert above.counters["model:minimax:overage_nano"] == 1
+
+
+INPUT = InputTerms(80, 64, 1.2, 1.9, ("group:minimax", "provider:minimax"))
+
+
+def taught(said: InputTerms | None, status: str = "ok", **changes: Any) -> tuple[InputSample, ...]:
+    served = {"minimax": replace(terms(), input=said)}
+    ending = close(opened(attempt(COST), terms=served), status=status, answer=answer(**changes))
+    assert ending.settlement is not None
+    return ending.settlement.input_samples
+
+
+def test_a_reported_count_of_the_input_teaches_its_group_and_provider() -> None:
+    usage = TokenUsage(100, 50, 20, 10, 5)
+    first, second = taught(INPUT, usage=usage)
+    assert first == InputSample("group:minimax", 80, 100, 64, 1.2, 1.9)
+    assert second == replace(first, key="provider:minimax")
+
+
+def test_nothing_is_learned_of_input_that_the_provider_did_not_count_whole() -> None:
+    assert taught(INPUT, usage_reported=False) == ()
+    assert taught(INPUT, cache_hit=True) == ()
+    assert taught(INPUT, status="cancelled") == ()
+    assert taught(replace(INPUT, keys=())) == ()
+    assert taught(None) == ()

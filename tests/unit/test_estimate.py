@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgets.ledger import LearnedOutput
+from budgets.ledger import Learned, LearnedInput, LearnedOutput
 from hooks.estimate import (
     OUTPUT_TOKENS_LEAST,
     OUTPUT_TOKENS_UNKNOWN,
@@ -30,16 +30,18 @@ def cost(
     counts: TokenCounts | None = None,
     cap: int | None = None,
     learned: dict[str, LearnedOutput] | None = None,
+    inputs: dict[str, LearnedInput] | None = None,
 ) -> CostEstimate:
     found = POLICY.groups.groups[group]
     assert isinstance(found.prices, tuple)
     counts = counts or TokenCounts(100, 0)
-    return cost_on(ROUTING, view, counts, "refactoring", found, found.prices, cap, learned or {})
+    known = Learned(learned or {}, inputs or {})
+    return cost_on(ROUTING, view, counts, "refactoring", found, found.prices, cap, known)
 
 
 def expected(view: RequestView, group: str | None, **learned: LearnedOutput) -> int:
     known = {f"refactoring|{name.replace('_', '-')}": value for name, value in learned.items()}
-    return expected_output(ROUTING, view, "refactoring", group, known)
+    return expected_output(ROUTING, view, "refactoring", group, Learned(known))
 
 
 def test_the_callers_word_counts_first_then_what_was_learned_then_the_seed() -> None:
@@ -108,7 +110,10 @@ def test_the_arithmetic_is_that_of_the_price() -> None:
     """Sonnet: $2 in and $10 out per million; a cache write at $2.50, for an hour at $4."""
     made = cost(chat("x", max_tokens=10))
     assert made.estimate_nano_usd == made.input_tokens * 2_000 + 10 * 10_000
-    assert made.hold_nano_usd == made.input_tokens_max * 4_000 + 10 * 10_000
+    assert made.hold_nano_usd == made.input_tokens_max * 2_000 + 10 * 10_000
+    cached = cost(chat("x", max_tokens=10, cache_control={"type": "ephemeral"}))
+    assert cached.estimate_nano_usd == made.estimate_nano_usd
+    assert cached.hold_nano_usd == made.input_tokens_max * 4_000 + 10 * 10_000
 
 
 @given(

@@ -1,0 +1,94 @@
+"""How a group's input is expected to be counted: the policy's margins with what was learned. Pure.
+
+The policy's figures (`InputMargin`) are where learning starts and what bounds it, see
+`budgets.margins`. What a group itself has shown counts first. Until enough of its requests were
+seen, its bound is never below the policy's or its provider's: a new model may bring a new
+tokenizer, and then its provider's past says little in its favour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from budgets.ledger import Learned
+from budgets.margins import ceiling_of, floor_of
+from budgets.open_requests import InputTerms
+from hooks.groups import Group
+from hooks.request import RequestView
+from hooks.routing import InputMargin, RoutingFile
+
+GROUP_REQUESTS_MIN = 200
+"""So many requests of a group must have been seen before its bound alone counts."""
+
+FACTOR_LEAST = 0.5
+"""The least share of the policy's likely factor that an estimate goes by."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFactors:
+    """Factors on Farebox's count: the likely one, and the one that is not passed."""
+
+    likely: float
+    bound: float
+
+
+def margin_of(routing: RoutingFile, group: Group) -> InputMargin:
+    """Return the policy's figures for a group; a category has those of its base group."""
+    return routing.margin(group.primary or group.name, group.provider)
+
+
+def learning_keys(routing: RoutingFile, group: Group) -> tuple[str, ...]:
+    """Return the keys that a group's requests are learned under: its own, and its provider's.
+
+    A group for which the policy has figures of its own says nothing about its provider. Nor does
+    one whose deployments have several: nobody knows which one a request went to.
+    """
+    name = group.primary or group.name
+    facts = routing.models.get(name)
+    if len(group.providers) > 1 or (facts is not None and facts.input is not None):
+        return (f"group:{name}",)
+    return (f"group:{name}", f"provider:{group.provider}")
+
+
+def input_factors(routing: RoutingFile, group: Group, learned: Learned) -> InputFactors:
+    """Return the factors for a request on a group."""
+    margin = margin_of(routing, group)
+    if not margin.learn:
+        return InputFactors(margin.estimate_factor, margin.bound_factor)
+    known = [learned.inputs.get(key) for key in learning_keys(routing, group)]
+    own, provider = known[0], known[1] if len(known) > 1 else None
+    if own is not None and own.count >= GROUP_REQUESTS_MIN:
+        bound = own.bound
+    else:
+        bound = max([margin.bound_factor, *(it.bound for it in known if it is not None)])
+    # The policy may have been edited since the last request was counted.
+    floor = floor_of(margin.estimate_factor, margin.bound_factor)
+    bound = min(max(bound, floor), ceiling_of(margin.bound_factor))
+    nearest = own or provider
+    likely = nearest.factor if nearest is not None else margin.estimate_factor
+    likely = min(max(likely, margin.estimate_factor * FACTOR_LEAST), bound)
+    return InputFactors(likely, bound)
+
+
+def input_extra_tokens(margin: InputMargin, tools: int) -> int:
+    """Return the tokens that the policy's bound has on top, but for images."""
+    return margin.bound_extra_tokens + (margin.tools_extra_tokens if tools else 0)
+
+
+def input_terms(
+    routing: RoutingFile, group: Group, view: RequestView, counted_tokens: int
+) -> InputTerms:
+    """Return what the end of a request needs to learn from how its input was counted.
+
+    Nothing is learned from a request with images or with content of unknown size: what the provider
+    counts for those says nothing about its tokenizer.
+    """
+    margin = margin_of(routing, group)
+    fair = margin.learn and counted_tokens > 0 and not view.images and not view.unbounded
+    return InputTerms(
+        counted_tokens=counted_tokens,
+        extra_tokens=input_extra_tokens(margin, view.tools),
+        estimate_factor=margin.estimate_factor,
+        bound_factor=margin.bound_factor,
+        keys=learning_keys(routing, group) if fair else (),
+    )
