@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from budgets.ledger import BudgetHold, HoldRequest, PublishedPolicy, RefusalRecord, Settlement
 from budgets.money import AMOUNT_NANO_USD_MAX
+from budgets.period import Period
 
 BUDGETS_PER_HOLD_MAX = 200
 """Far above what a policy matches; it bounds the time that one script keeps the store busy."""
@@ -56,6 +57,27 @@ def check_budgets(amount_nano_usd: int, budgets: Sequence[BudgetHold]) -> None:
         if ":" in share.period.id:
             raise ValueError(f"the period id {share.period.id!r} must not contain a colon")
         _amount(f"amount for {share.budget}", share.amount_nano_usd)
+
+
+def check_closing(period: Period, following: Period, budgets: Sequence[tuple[str, str]]) -> None:
+    """Raise `ValueError` where a period to close, or the one after it, is malformed."""
+    for it in (period, following):
+        _name("period id", it.id)
+        if ":" in it.id:
+            raise ValueError(f"the period id {it.id!r} must not contain a colon")
+    if following.id == period.id or following.start_ms != period.end_ms:
+        raise ValueError(f"{following.id} does not follow {period.id}: it begins where that ends")
+    for budget, rule in budgets:
+        _name("budget", budget)
+        _name("rule", rule)
+
+
+def check_lead(role: str, owner: str, lease_ms: int) -> None:
+    """Raise `ValueError` where a role cannot be taken so."""
+    _name("role", role)
+    _name("owner", owner)
+    if lease_ms < 1:
+        raise ValueError("a role's lease lasts at least 1 ms")
 
 
 def check_settlement(settlement: Settlement) -> None:

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from budgets import money
-from budgets.ledger import Level, PublishedPolicy, PublishedRule, Threshold
+from budgets.ledger import Carry, Level, PublishedPolicy, PublishedRule, Threshold
 from budgets.period import PeriodKind
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
 
@@ -101,7 +101,8 @@ class Thresholds(Strict):
 class Budget(Strict):
     """One budget rule: a limit in US dollars over a calendar period, for the requests it matches.
 
-    With `each`, every value has its own counter under the same limit (each user, each team).
+    With `each`, every value has its own counter under the same limit (each user, each team). With
+    `carry: balance`, closing a period hands what is left of it, or what it is over, to the next.
     `allowance_usd` is what all workers together may spend beyond the limit in a period while the
     ledger cannot be asked; with `each`, for all values together.
     """
@@ -114,6 +115,7 @@ class Budget(Strict):
     per_request_cap_nano_usd: NanoUsd | None = Field(default=None, alias="per_request_cap_usd")
     allowance_nano_usd: NanoUsd | None = Field(default=None, alias="allowance_usd")
     mode: Literal["shadow", "enforce"] = "enforce"
+    carry: Carry = "none"
     description: str = ""
 
 
@@ -186,11 +188,13 @@ class BudgetsFile(Strict):
     def published(self) -> PublishedPolicy:
         """Return what the ledger needs of these rules; its digest changes only when they do."""
         rules = tuple(
-            PublishedRule(name, budget.limit_nano_usd, self.thresholds_of(name).as_ledger())
+            PublishedRule(
+                name, budget.limit_nano_usd, self.thresholds_of(name).as_ledger(), budget.carry
+            )
             for name, budget in sorted(self.budgets.items())
         )
         content: list[Any] = [
-            [r.rule, r.limit_nano_usd, [[t.level.value, t.percent] for t in r.thresholds]]
+            [r.rule, r.limit_nano_usd, [[t.level.value, t.percent] for t in r.thresholds], r.carry]
             for r in rules
         ]
         return PublishedPolicy(hashlib.sha256(json.dumps(content).encode()).hexdigest(), rules)

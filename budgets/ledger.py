@@ -19,10 +19,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, CounterName, EntryLine
 from budgets.period import Period
+from budgets.statements import Addendum, PeriodOpen, Statement
 
 SLICE_OWNER_ACTIVE_MS = 10_000
 """How long a worker counts as one that slices of an allowance are kept for, after it last asked."""
@@ -95,6 +96,10 @@ class HoldIdReused(ValueError):
 # ── what a policy publishes ──────────────────────────────────────────────────────────────────────
 
 
+Carry = Literal["none", "balance"]
+"""What a budget hands on when its period is closed: nothing, or what it has left (or is over)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """A level that is claimed once when `spent` reaches `percent` of the limit."""
@@ -119,6 +124,7 @@ class PublishedRule:
     rule: str
     limit_nano_usd: int
     thresholds: tuple[Threshold, ...]
+    carry: Carry = "none"
 
     def rising_thresholds(self) -> list[Threshold]:
         """Return the thresholds in the order in which they fire when several are crossed."""
@@ -183,7 +189,10 @@ class HoldRequest:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """One budget's counters in one period. `remaining` may be below zero after an overage."""
+    """One budget's counters in one period. `remaining` may be below zero after an overage.
+
+    `carry_nano_usd` is what closed periods handed on: it adds to the limit, or takes from it.
+    """
 
     budget: str
     rule: str
@@ -194,16 +203,25 @@ class BudgetState:
     held_nano_usd: int
     holds: int
     claimed: tuple[Level, ...] = ()
+    carry_nano_usd: int = 0
+
+    @property
+    def bearable_nano_usd(self) -> int:
+        """What may be spent in this period: the limit with what was carried into it."""
+        return self.limit_nano_usd + self.carry_nano_usd
 
     @property
     def remaining_nano_usd(self) -> int:
-        """What a new hold may take: limit less spent less held."""
-        return self.limit_nano_usd - self.spent_nano_usd - self.held_nano_usd
+        """What a new hold may take: limit with carry, less spent, less held."""
+        return self.bearable_nano_usd - self.spent_nano_usd - self.held_nano_usd
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdEvent:
-    """A threshold claimed by this very call; nobody else gets the same one."""
+    """A threshold claimed by this very call; nobody else gets the same one.
+
+    Its limit is the one that its percentage is of: with what was carried into the period.
+    """
 
     level: Level
     percent: int
@@ -397,6 +415,7 @@ class LedgerEntry:
 
     `kind` is `settled`, `voided`, `unreconciled` (a lease ended) or `corrected` (a late settle or
     void; its charges are the differences, possibly negative, and its cost is the real one).
+    `addendum` is true where a period that it charges was closed by then.
     """
 
     id: str
@@ -407,11 +426,13 @@ class LedgerEntry:
     held_nano_usd: int
     charges: Mapping[tuple[str, str], int]
     body: str
+    addendum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEvent:
-    """One line of the event stream (`threshold`, `overage`, `unreconciled`) or of the refusals.
+    """One line of the event stream (`threshold`, `overage`, `unreconciled`, `clock_stepped`,
+    `period_closed`) or of the refusals.
 
     `body` is JSON text; a refusal's `kind` is its code.
     """
@@ -420,6 +441,15 @@ class LedgerEvent:
     kind: str
     time_ms: int
     body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who has a role, until the end of its lease (Unix ms by the ledger's time)."""
+
+    role: str
+    owner: str
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,10 +485,11 @@ class Learned:
 class Difference:
     """A counter that does not equal what the entries and open holds add up to.
 
-    `counter` is `spent`, `held` or `archived` (the recorded sum of the archived entries); or one of
-    `holds`, `leases` and `expected_ends`, whose figures are numbers of holds and not amounts. Stray
-    leases belong to no budget: their names are empty. `where` says where the sums part, if entries
-    of this ledger are archived.
+    `counter` is `spent`, `held`, `archived` (the recorded sum of the archived entries), `carry`
+    (what a period was handed) or `carried` (what a closed one handed on); or `holds`, `leases` and
+    `expected_ends`, whose figures are numbers of holds and not amounts. Stray leases belong to no
+    budget: their names are empty. `where` says where the sums part, if entries of this ledger are
+    archived.
     """
 
     counter: str
@@ -556,6 +587,38 @@ class Ledger(Protocol):
         a hold of this id, as its answer was lost, that hold ends like this.
         """
 
+    async def close_period(
+        self, period: Period, following: Period, budgets: Sequence[tuple[str, str]] = ()
+    ) -> Statement | PeriodOpen:
+        """Freeze a period that has ended and hand its balances on to the one that follows it.
+
+        The statement has a row for every budget with a counter in the period and for each of the
+        given (budget, rule) pairs. Closing it again, whatever the arguments, returns the first
+        statement. `PeriodOpen`: it has not ended, and nothing was done. What still happens to its
+        holds is charged to it all the same, by entries marked as addenda. See `statements`.
+
+        Raises:
+            PolicyNotPublished: the store knows no limit for a rule.
+        """
+
+    async def statement(self, period_id: str) -> Statement | None:
+        """Return a closed period's statement; None where it has not been closed."""
+
+    def addenda(self, after: str = "", newest_first: bool = False) -> AsyncIterator[Addendum]:
+        """Iterate over the changes of closed periods, of all of them."""
+
+    async def lead(self, role: str, owner: str, lease_ms: int) -> bool:
+        """Take a role that only one owner has at a time, or keep it for `lease_ms` from now.
+
+        False while another owner's lease runs. An owner that dies is replaced once it has ended.
+        """
+
+    async def resign(self, role: str, owner: str) -> bool:
+        """Give a role up at once; False where this owner does not have it."""
+
+    async def leaders(self) -> tuple[Leader, ...]:
+        """Return who leads, by role; roles whose lease has ended have nobody."""
+
     async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
         """Return the counters of (budget, rule, period id) triples.
 
@@ -638,4 +701,4 @@ class Ledger(Protocol):
         """Refuse new holds and top-ups with `LedgerPaused` for so long; 0 ends a pause at once."""
 
     async def now_ms(self) -> int:
-        """Return the store's clock, in Unix milliseconds."""
+        """Return the ledger's time in Unix ms: the store's clock, guarded as `clock` says."""

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from budgets.checks import (
     check_budgets,
+    check_closing,
     check_counters,
     check_hold,
+    check_lead,
     check_policy,
     check_refusal,
     check_settlement,
@@ -25,6 +27,7 @@ from budgets.ledger import (
     Held,
     HoldIdReused,
     HoldRequest,
+    Leader,
     Learned,
     LearnedInput,
     LearnedOutput,
@@ -52,6 +55,8 @@ from budgets.memory_records import (
     refuser_of,
     would_refuse_of,
 )
+from budgets.period import Period
+from budgets.statements import Addendum, PeriodOpen, Statement
 
 REFUSED_TTL_MS = 3_600_000
 
@@ -295,6 +300,51 @@ class MemoryLedger(Proof):
         )
         return Settled(SettleStatus.SETTLED, cost, hold.amount, hold.overage, now, tuple(events))
 
+    async def close_period(
+        self, period: Period, following: Period, budgets: Sequence[tuple[str, str]] = ()
+    ) -> Statement | PeriodOpen:
+        check_closing(period, following, budgets)
+        now = self._clock()
+        closed = self._closed.statement(period.id)
+        if closed is not None:
+            return closed
+        if now < period.end_ms:
+            return PeriodOpen(period.id, now, period.end_ms)
+        rules = dict(budgets)
+        for (budget, period_id), counter in self._counters.items():
+            if period_id == period.id:
+                rules[budget] = counter.rule
+        states = [self._state(budget, rules[budget], period.id) for budget in sorted(rules)]
+        carrying = {rule for rule, (it, _) in self._rules.items() if it.carry == "balance"}
+        statement = self._closed.close(period, following, states, carrying, now)
+        self._event("period_closed", now, period_id=period.id, budgets=len(states))
+        return statement
+
+    async def statement(self, period_id: str) -> Statement | None:
+        return self._closed.statement(period_id)
+
+    async def lead(self, role: str, owner: str, lease_ms: int) -> bool:
+        check_lead(role, owner, lease_ms)
+        now = self._clock()
+        leader = self._leads.get(role)
+        if leader is not None and leader.owner != owner and leader.until_ms > now:
+            return False
+        self._leads[role] = Leader(role, owner, now + lease_ms)
+        return True
+
+    async def resign(self, role: str, owner: str) -> bool:
+        leader = self._leads.get(role)
+        if leader is None or leader.owner != owner:
+            return False
+        del self._leads[role]
+        return True
+
+    async def leaders(self) -> tuple[Leader, ...]:
+        now = self._time.peek_ms()
+        return tuple(
+            self._leads[role] for role in sorted(self._leads) if self._leads[role].until_ms > now
+        )
+
     async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
         return tuple(self._state(*budget) for budget in budgets)
 
@@ -315,7 +365,7 @@ class MemoryLedger(Proof):
 
     async def decision(self, decision_id: str) -> str | None:
         text, until = self._decisions.get(decision_id, (None, 0))
-        return text if until > self._clock() else None
+        return text if until > self._time.peek_ms() else None
 
     async def entries(
         self, after: str = "", newest_first: bool = False
@@ -335,5 +385,9 @@ class MemoryLedger(Proof):
         for refusal in lines_beyond(self._refusals, after, newest_first):
             yield refusal
 
+    async def addenda(self, after: str = "", newest_first: bool = False) -> AsyncIterator[Addendum]:
+        for line in lines_beyond(self._closed.addenda, after, newest_first):
+            yield line
+
     async def now_ms(self) -> int:
-        return self._clock()
+        return self._time.peek_ms()

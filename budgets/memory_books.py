@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from budgets.archived import ArchivedPart, CounterName
+from budgets.clock import Guard
 from budgets.learning import Learning
 from budgets.ledger import (
     BudgetState,
     Held,
+    Leader,
     LedgerEntry,
     LedgerEvent,
     Level,
@@ -26,19 +29,22 @@ from budgets.ledger import (
     ThresholdEvent,
 )
 from budgets.margins import InputLearning
+from budgets.memory_closing import ClosedPeriods
 from budgets.memory_records import Counter, Hold, Share, Want, name_of, next_line_id
 
 ENDED_TTL_MS = 7 * 86_400_000
 UNRECONCILED_TTL_MS = 62 * 86_400_000
 RETRY_AFTER_MS_MIN = 250
 RETRY_AFTER_MS_DEFAULT = 1000
+RETRY_AFTER_MS_MAX = 3_600_000
 
 
 class Books:
     """Everything that the ledger remembers; `clock` returns Unix milliseconds."""
 
     def __init__(self, clock: Callable[[], int], *, decision_ttl_s: int = 35 * 86_400) -> None:
-        self._clock = clock
+        self._time = Guard(clock, self._clock_stepped)
+        self._clock = self._time.now_ms
         self._decision_ttl_ms = decision_ttl_s * 1000
         self._digest: str | None = None
         self._revision = 0
@@ -46,6 +52,8 @@ class Books:
         self._counters: dict[tuple[str, str], Counter] = {}
         self._holds: dict[str, Hold] = {}
         self._leases: dict[str, int] = {}
+        self._leads: dict[str, Leader] = {}
+        self._closed = ClosedPeriods(self._counters)
         self._decisions: dict[str, tuple[str, int]] = {}
         self._refused: dict[str, int] = {}
         self._stats: dict[str, dict[str, int]] = {}
@@ -60,6 +68,15 @@ class Books:
         self._parts: list[ArchivedPart] = []
         self._archived: dict[CounterName, int] = {}
         self._paused_until_ms = 0
+
+    def _clock_stepped(self, before: int, now: int) -> None:
+        for hold_id, until in self._leases.items():
+            if until > before:
+                self._leases[hold_id] = until + now - before
+        for role, leader in self._leads.items():
+            if leader.until_ms > before:
+                self._leads[role] = replace(leader, until_ms=leader.until_ms + now - before)
+        self._event("clock_stepped", now, from_ms=before, to_ms=now)
 
     def _hold(self, hold_id: str) -> Hold | None:
         """Return a hold that is open, or has ended and is still remembered."""
@@ -84,6 +101,7 @@ class Books:
             held_nano_usd=counter.held,
             holds=len(counter.expected_ends),
             claimed=tuple(level for level in Level if counter.claimed.get(level) == epoch),
+            carry_nano_usd=counter.carry,
         )
 
     def _used_up(self, rule: str, period_id: str) -> bool:
@@ -147,7 +165,7 @@ class Books:
             first = min(self._counter(refuser.state).expected_ends.values(), default=now)
             retry_after_ms = RETRY_AFTER_MS_DEFAULT
             if first > now:
-                retry_after_ms = max(RETRY_AFTER_MS_MIN, first - now)
+                retry_after_ms = max(RETRY_AFTER_MS_MIN, min(first - now, RETRY_AFTER_MS_MAX))
         assert refuser.verdict is not None
         return Refused(
             code=refuser.verdict,
@@ -172,6 +190,7 @@ class Books:
             else:
                 counter.expected_ends[hold_id] = hold.expected_end_ms
                 hold.shares.append(Share(state.budget, state.rule, state.period_id, want.target))
+            self._closed.amend(state.budget, state.period_id, 0, hold_id, "", now)
         states = tuple(self._state(*name_of(want.state)) for want in wants)
         return Held(hold_id, now, states, would_refuse=would_refuse)
 
@@ -232,6 +251,10 @@ class Books:
             counter = self._counters[share.budget, share.period_id]
             amount = charge(share)
             counter.spent += amount - share.charged
+            if kind == "unreconciled":
+                counter.unreconciled += amount
+            elif hold.state == "unreconciled":
+                counter.unreconciled -= share.charged
             if hold.state == "open":
                 counter.held -= share.amount
                 del counter.expected_ends[hold_id]
@@ -240,8 +263,11 @@ class Books:
             overage = max(overage, amount - share.amount)
         archived_to = self._parts[-1].last if self._parts else ""
         line_id = next_line_id(self._entries, now, archived_to)
-        entry = LedgerEntry(line_id, kind, hold_id, now, cost, hold.amount, charges, body)
+        addendum = any(self._closed.statement(period_id) for _, period_id in charges)
+        entry = LedgerEntry(line_id, kind, hold_id, now, cost, hold.amount, charges, body, addendum)
         self._entries.append(entry)
+        for (budget, period_id), charge_added in charges.items():
+            self._closed.amend(budget, period_id, charge_added, hold_id, line_id, now)
         self._count(hold.stats_period, counters)
         if overage > 0:
             self._count(hold.stats_period, {"overage_count": 1, "overage_nano": overage})
@@ -266,7 +292,7 @@ class Books:
         published, _ = self._rules[share.rule]
         state = self._state(share.budget, share.rule, share.period_id)
         for threshold in published.rising_thresholds():
-            if state.spent_nano_usd >= threshold.reached_at_nano_usd(state.limit_nano_usd):
+            if state.spent_nano_usd >= threshold.reached_at_nano_usd(state.bearable_nano_usd):
                 self._claim(state, threshold.level, threshold.percent, now, events)
 
     def _claim(
@@ -283,7 +309,7 @@ class Books:
             rule=state.rule,
             period_id=state.period_id,
             limit_epoch=state.limit_epoch,
-            limit_nano_usd=state.limit_nano_usd,
+            limit_nano_usd=state.bearable_nano_usd,
             spent_nano_usd=state.spent_nano_usd,
             time_ms=now,
         )

@@ -58,7 +58,8 @@ class Proof(Books):
         await self._check_reach(archived)
         for entry in self._entries:
             watch(entry.time_ms)
-        return differences(self._rows(), archived, len(self._stray_leases()))
+        found = differences(self._rows(), archived, len(self._stray_leases()))
+        return found + self._closed.differences()
 
     async def rebuild(
         self,
@@ -69,7 +70,12 @@ class Proof(Books):
         pause_ms: int,
         watch: Callable[[int], None] = unwatched,
     ) -> tuple[Difference, ...]:
-        changed = await self.verify(archived, watch=watch)
+        # What closed periods handed on is not for a repair of counters.
+        changed = tuple(
+            it
+            for it in await self.verify(archived, watch=watch)
+            if it.counter not in ("carry", "carried")
+        )
         if not changed:
             return ()
         await self.pause(pause_ms)
@@ -165,4 +171,6 @@ def _line(entry: LedgerEntry) -> EntryLine:
         "charges": charges_text(entry.charges),
         "body": entry.body,
     }
+    if entry.addendum:
+        fields["addendum"] = "1"
     return EntryLine(entry.id, fields)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from budgets.ledger import BudgetHold, BudgetState, LedgerEntry, LedgerEvent, Level
+from budgets.statements import Addendum
 from budgets.verify import line_order
 
-Line = TypeVar("Line", LedgerEntry, LedgerEvent)
+Line = TypeVar("Line", LedgerEntry, LedgerEvent, Addendum)
 
 
 @dataclass
@@ -21,6 +22,9 @@ class Counter:
     held: int = 0
     claimed: dict[Level, int] = field(default_factory=dict)
     expected_ends: dict[str, int] = field(default_factory=dict)
+    unreconciled: int = 0
+    carry: int = 0
+    carry_from: str | None = None
 
 
 @dataclass
@@ -67,9 +71,9 @@ class Want:
         if self.share is not None and self.delta == 0:
             return None
         state = self.state
-        if state.spent_nano_usd + self.target > state.limit_nano_usd:
+        if state.spent_nano_usd + self.target > state.bearable_nano_usd:
             return "budget_exceeded"
-        if state.spent_nano_usd + state.held_nano_usd + self.delta > state.limit_nano_usd:
+        if state.held_nano_usd + state.spent_nano_usd + self.delta > state.bearable_nano_usd:
             return "budget_busy"
         return None
 
@@ -94,7 +98,7 @@ def would_refuse_of(wants: Sequence[Want]) -> str | None:
 
 
 def next_line_id(
-    lines: Sequence[LedgerEntry] | Sequence[LedgerEvent], now: int, trimmed_to: str = ""
+    lines: Sequence[LedgerEntry | LedgerEvent | Addendum], now: int, trimmed_to: str = ""
 ) -> str:
     """Return the next id of a stream: the time, or the last id's where time stands or went back.
 

@@ -2,6 +2,10 @@
 
 A period's id is part of every key of the money in it, so a reset is nothing but the first use of a
 new key. Boundaries are instants of the time zone's calendar, so days of 23 or 25 hours are right.
+
+A day begins at the first instant whose local date is that day or a later one. So periods follow one
+another without gap or overlap whatever a zone did: where clocks went back over midnight, the hour
+that comes again belongs to the day that has begun; a day that a zone left out has no instant.
 """
 
 from __future__ import annotations
@@ -37,7 +41,10 @@ def period_at(kind: PeriodKind, zone: str, time_ms: int) -> Period:
         zoneinfo.ZoneInfoNotFoundError: no such time zone.
     """
     day = datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(ZoneInfo(zone)).date()
-    return _period_of_day(kind, zone, day)
+    period = _period_of_day(kind, zone, day)
+    if time_ms >= period.end_ms:
+        return _period_of_day(kind, zone, day + timedelta(days=1))
+    return period
 
 
 @lru_cache(maxsize=256)
@@ -58,6 +65,17 @@ def _period_of_day(kind: PeriodKind, zone: str, day: date) -> Period:
 
 
 def _midnight_ms(zone: str, day: date) -> int:
-    """Return the first instant of a local day; where midnight is skipped, the instant after it."""
-    local = datetime.combine(day, time.min, ZoneInfo(zone))
-    return int(local.timestamp() * 1000)
+    """Return the first instant of a local day; where midnight is skipped, that of the skip."""
+    tz = ZoneInfo(zone)
+    after_s = int(datetime.combine(day, time.min, tz).timestamp())
+    if datetime.fromtimestamp(after_s - 1, tz).date() < day:
+        return after_s * 1000
+    # Clocks were put ahead from before midnight to after it: the day began with that.
+    before_s = after_s - 86_400
+    while after_s - before_s > 1:
+        middle_s = (before_s + after_s) // 2
+        if datetime.fromtimestamp(middle_s, tz).date() < day:
+            before_s = middle_s
+        else:
+            after_s = middle_s
+    return after_s * 1000

@@ -6,6 +6,7 @@ digits both ways, since Lua's own numbers would lose them above 2**53.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ from budgets.ledger import (
     SliceRequest,
     ThresholdEvent,
 )
+from budgets.statements import Addendum, Statement, StatementRow
 
 Args = list[str | int]
 
@@ -40,7 +42,7 @@ def policy_args(policy: PublishedPolicy, after: int) -> Args:
     """Return `publish`'s arguments."""
     args: Args = [policy.digest, after]
     for rule in policy.rules:
-        args += [rule.rule, rule.limit_nano_usd, _thresholds(rule)]
+        args += [rule.rule, rule.limit_nano_usd, _thresholds(rule), rule.carry]
     return args
 
 
@@ -165,8 +167,9 @@ def budget_states(rows: Iterable[Sequence[str]]) -> tuple[BudgetState, ...]:
             held_nano_usd=int(held_amount),
             holds=int(holds),
             claimed=tuple(Level(level) for level in claimed.split(",") if level),
+            carry_nano_usd=int(carry),
         )
-        for budget, rule, period_id, limit, epoch, spent, held_amount, holds, claimed in rows
+        for budget, rule, period_id, limit, epoch, spent, held_amount, holds, claimed, carry in rows
     )
 
 
@@ -190,7 +193,7 @@ def threshold_events(rows: Iterable[Sequence[str]]) -> tuple[ThresholdEvent, ...
 
 def expired_entry(row: Sequence[str]) -> LedgerEntry:
     """Return the entry of a row of `expire`."""
-    entry_id, kind, hold_id, time_ms, cost, held_amount, charges, body = row
+    entry_id, kind, hold_id, time_ms, cost, held_amount, charges, body, *addendum = row
     return LedgerEntry(
         id=entry_id,
         kind=kind,
@@ -200,18 +203,61 @@ def expired_entry(row: Sequence[str]) -> LedgerEntry:
         held_nano_usd=int(held_amount),
         charges=charges_of(charges),
         body=body,
+        addendum=addendum == ["1"],
     )
 
 
 def stream_entry(entry_id: str, fields: Mapping[str, str]) -> LedgerEntry:
     """Return a line of the entries' stream."""
     row = [fields[name] for name in ("kind", "hold", "time", "cost", "held", "charges", "body")]
-    return expired_entry([entry_id, *row])
+    return expired_entry([entry_id, *row, fields.get("addendum", "")])
 
 
 def stream_event(event_id: str, fields: Mapping[str, str]) -> LedgerEvent:
     """Return a line of the events' or refusals' stream."""
     return LedgerEvent(event_id, fields["kind"], int(fields["time"]), fields["body"])
+
+
+def statement(reply: Sequence[str]) -> Statement:
+    """Return the statement of a reply `closed, period, start, end, following, time, rows`."""
+    _, period_id, start_ms, end_ms, following_id, time_ms, rows = reply
+    return Statement(
+        period_id=period_id,
+        start_ms=int(start_ms),
+        end_ms=int(end_ms),
+        following_id=following_id,
+        time_ms=int(time_ms),
+        rows=tuple(sorted(map(_statement_row, json.loads(rows)), key=lambda row: row.budget)),
+    )
+
+
+def _statement_row(row: Sequence[str]) -> StatementRow:
+    budget, rule, limit, carry, spent, held_amount, holds, unreconciled, carried = row
+    return StatementRow(
+        budget=budget,
+        rule=rule,
+        limit_nano_usd=int(limit),
+        carry_nano_usd=int(carry),
+        spent_nano_usd=int(spent),
+        held_nano_usd=int(held_amount),
+        holds=int(holds),
+        unreconciled_nano_usd=int(unreconciled),
+        carried_nano_usd=int(carried) if carried else None,
+    )
+
+
+def stream_addendum(line_id: str, fields: Mapping[str, str]) -> Addendum:
+    """Return a line of the addenda's stream."""
+    return Addendum(
+        id=line_id,
+        period_id=fields["period"],
+        budget=fields["budget"],
+        time_ms=int(fields["time"]),
+        spent_nano_usd=int(fields["spent"]),
+        carry_nano_usd=int(fields["carry"]),
+        hold_id=fields["hold"],
+        entry_id=fields["entry"],
+    )
 
 
 def learned(fields: Mapping[str, str]) -> Learned:

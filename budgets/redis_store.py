@@ -15,12 +15,15 @@ from budgets import redis_codec as codec
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, CounterName, EntryLine
 from budgets.checks import (
     check_budgets,
+    check_closing,
     check_counters,
     check_hold,
+    check_lead,
     check_policy,
     check_refusal,
     check_settlement,
 )
+from budgets.clock import StepWatch
 from budgets.ledger import (
     SLICE_OWNER_ACTIVE_MS,
     BudgetHold,
@@ -30,6 +33,7 @@ from budgets.ledger import (
     Held,
     HoldIdReused,
     HoldRequest,
+    Leader,
     Learned,
     LedgerEntry,
     LedgerEvent,
@@ -46,8 +50,11 @@ from budgets.ledger import (
     SliceRequest,
     unwatched,
 )
+from budgets.period import Period
 from budgets.redis_audit import RedisAudit
+from budgets.redis_carry import carry_differences
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
+from budgets.statements import Addendum, PeriodOpen, Statement
 from budgets.verify import next_order_id, rebuilt
 
 PAGE_LINES = 500
@@ -87,6 +94,7 @@ class RedisLedger:
         self._decision_ttl_s = decision_ttl_s
         self._policy: PublishedPolicy | None = None
         self._revision = 0
+        self._step_watch = StepWatch()
 
     async def _run(self, script: str, *args: str | int) -> Any:
         return await run_script(self._client, script, self._prefix, self.clock_offset_ms, *args)
@@ -248,6 +256,43 @@ class RedisLedger:
         )
         return codec.settled(reply)
 
+    async def close_period(
+        self, period: Period, following: Period, budgets: Sequence[tuple[str, str]] = ()
+    ) -> Statement | PeriodOpen:
+        check_closing(period, following, budgets)
+        names = [name for pair in budgets for name in pair]
+        reply = await self._run_with_policy(
+            "close_period", period.id, period.start_ms, period.end_ms, following.id, *names
+        )
+        if reply[0] == "open":
+            return PeriodOpen(period.id, int(reply[1]), period.end_ms)
+        return codec.statement(reply)
+
+    async def statement(self, period_id: str) -> Statement | None:
+        kept = await self._read_hash(f"closed:{period_id}")
+        if not kept:
+            return None
+        fields = [kept[name] for name in ("start", "end", "following", "time", "rows")]
+        return codec.statement(["closed", period_id, *fields])
+
+    async def lead(self, role: str, owner: str, lease_ms: int) -> bool:
+        check_lead(role, owner, lease_ms)
+        won, time_ms = await self._run("lead", role, owner, lease_ms)
+        self._step_watch.saw(int(time_ms))
+        return bool(won == "1")
+
+    async def resign(self, role: str, owner: str) -> bool:
+        return int(await self._run("resign", role, owner)) == 1
+
+    async def leaders(self) -> tuple[Leader, ...]:
+        rows = await self._run("leaders")
+        return tuple(
+            sorted(
+                (Leader(role, owner, int(until)) for role, owner, until in rows),
+                key=lambda it: it.role,
+            )
+        )
+
     async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
         states: list[BudgetState] = []
         for start in range(0, len(budgets), BATCH_MAX):
@@ -290,6 +335,10 @@ class RedisLedger:
     ) -> AsyncIterator[LedgerEvent]:
         async for line_id, fields in self._lines("refusals", after, newest_first):
             yield codec.stream_event(line_id, fields)
+
+    async def addenda(self, after: str = "", newest_first: bool = False) -> AsyncIterator[Addendum]:
+        async for line_id, fields in self._lines("addenda", after, newest_first):
+            yield codec.stream_addendum(line_id, fields)
 
     async def _lines(
         self, stream: str, after: str, newest_first: bool
@@ -343,7 +392,8 @@ class RedisLedger:
         every_hold: bool = False,
         watch: Callable[[int], None] = unwatched,
     ) -> tuple[Difference, ...]:
-        return await self._audit(watch).verify(archived, every_hold=every_hold)
+        found = await self._audit(watch).verify(archived, every_hold=every_hold)
+        return found + await carry_differences(self._client, self._prefix, self.addenda)
 
     async def rebuild(
         self,

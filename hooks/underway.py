@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from budgets.ledger import BudgetHold
+from budgets.ledger import BudgetHold, ClockSkew
 from budgets.ledger import Refused as LedgerRefused
 from budgets.runtime import Runtime
 from hooks import headers
@@ -34,7 +34,12 @@ async def may_fall_back(runtime: Runtime | None, request_id: str, group: str) ->
             BudgetHold(b.budget, b.rule, b.period, used + b.amount_nano_usd, b.enforced)
             for b in terms.budgets
         )
-        held = await runtime.top_up(request, needed, budgets)
+        try:
+            held = await runtime.top_up(request, needed, budgets)
+        except ClockSkew:
+            # A budget of this group alone, whose period turned between our clock and the hold.
+            request.skipped.append(f"{group}: the period of a budget turned as the request began")
+            return False
         if isinstance(held, LedgerRefused):
             request.skipped.append(f"{group}: {held.code} of budget {held.state.budget}")
             return False

@@ -19,11 +19,13 @@ def instant(time_ms: int, zone: str) -> str:
 def budget_detail(refused: Refused, zone: str) -> dict[str, Any]:
     """Return the arithmetic of a budget that refused, in US dollars as exact decimal text."""
     state = refused.state
+    carry = {"carry": money.plain(state.carry_nano_usd)} if state.carry_nano_usd else {}
     return {
         "budget": state.budget,
         "rule": state.rule,
         "period": state.period_id,
         "limit": money.plain(state.limit_nano_usd),
+        **carry,
         "spent": money.plain(state.spent_nano_usd),
         "held": money.plain(state.held_nano_usd),
         "requested": money.plain(refused.requested_nano_usd),
@@ -35,7 +37,8 @@ def budget_detail(refused: Refused, zone: str) -> dict[str, Any]:
 def budget_message(refused: Refused, detail: Mapping[str, Any]) -> str:
     """Return the sentence for a budget that refused."""
     sum_up = (
-        f"spent ${detail['spent']} and held ${detail['held']} of ${detail['limit']}; "
+        f"spent ${detail['spent']} and held ${detail['held']} of ${detail['limit']}"
+        f"{_carried(refused)}; "
         f"this request may cost up to ${detail['requested']}"
     )
     if refused.code == "budget_busy":
@@ -63,5 +66,14 @@ def budget_next_step(refused: Refused, detail: Mapping[str, Any]) -> str:
     )
 
 
+def _carried(refused: Refused) -> str:
+    """Return how closed periods changed what this one may spend."""
+    carry = refused.state.carry_nano_usd
+    if carry == 0:
+        return ""
+    sign = "plus" if carry > 0 else "less"
+    return f" {sign} ${money.plain(abs(carry))} carried over"
+
+
 def _never_fits(refused: Refused) -> bool:
-    return refused.requested_nano_usd > refused.state.limit_nano_usd
+    return refused.requested_nano_usd > refused.state.bearable_nano_usd

@@ -12,7 +12,7 @@ for _, id in ipairs(ids) do
     add_event('lost_hold', now, '{"hold_id":' .. cjson.encode(id) .. '}')
   else
     local body = hold.facts or ''
-    local entry, charges = end_hold(hold, {
+    local entry, charges, _, closed = end_hold(hold, {
       kind = 'unreconciled', state = 'unreconciled', cost = hold.amount, body = body,
       counters = {'unreconciled_count', '1', 'unreconciled_nano', int(hold.amount)},
       ttl_s = UNRECONCILED_TTL_S,
@@ -22,7 +22,7 @@ for _, id in ipairs(ids) do
       .. ',"decision_id":' .. cjson.encode(hold.decision_id)
       .. ',"charged_nano_usd":' .. int(hold.amount) .. '}')
     entries[#entries + 1] = {entry, 'unreconciled', id, int(now), int(hold.amount),
-      int(hold.amount), encode_shares(charges), body}
+      int(hold.amount), encode_shares(charges), body, closed and '1' or ''}
   end
 end
 return {#ids, entries}

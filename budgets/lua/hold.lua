@@ -51,7 +51,7 @@ local expected_end = now + tonumber(ARGV[5])
 local shares = {}
 for i, want in ipairs(wants) do
   local state = want.state
-  take(want, hold_id, expected_end, true)
+  take(want, hold_id, expected_end, true, now)
   shares[i] = {state.budget, state.rule, state.period, int(want.target)}
 end
 redis.call('HSET', P .. 'hold:' .. hold_id, 'state', 'open', 'amount', ARGV[3], 'time', int(now),

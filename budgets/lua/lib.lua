@@ -8,8 +8,12 @@
 -- All keys start with KEYS[1], `farebox:{NAME}:`, whose hash tag puts them in one cluster slot:
 --   policy                  hash    format, digest, revision; limit:RULE, epoch:RULE and
 --                                   thresholds:RULE (`level:percent:amount;…`, rising);
---                                   paused_until: no admission before that time
---   budget:PERIOD:BUDGET    hash    spent, held, holds, rule, claimed:LEVEL = limit epoch
+--                                   paused_until: no admission before that time;
+--                                   carry:RULE (`none`, `balance`)
+--   budget:PERIOD:BUDGET    hash    spent, held, holds, rule, claimed:LEVEL = limit epoch;
+--                                   unreconciled (the part of spent that nobody has settled yet);
+--                                   closed = 1 once the period is; carry, which adds to the limit,
+--                                   and carry_from, the closed period that it comes from
 --   ends:PERIOD:BUDGET      zset    the budget's open holds by expected end
 --   counters                set     PERIOD:BUDGET of every budget hash
 --   hold:ID                 hash    state (open, settled, voided, unreconciled), amount, time,
@@ -32,10 +36,17 @@
 --   learned                 hash    n:KEY, mean:KEY, deviation:KEY, quantile95:KEY of outputs;
 --                                   input:KEY (`n counted input bound seed`, KEY is group:NAME or
 --                                   provider:NAME)
+--   clock                   string  the latest time that any script has gone by
+--   leads                   hash    owner:ROLE, until:ROLE
+--   closed:PERIOD           hash    start, end, following (a period id), time, rows (the statement,
+--                                   JSON; never changed); limit:BUDGET and carried:BUDGET of those
+--                                   that carry: what the period has handed on up to now
+--   addenda                 stream  what changed in closed periods; never trimmed
 --
 -- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53
 -- (9 million dollars), and serve for comparisons; `int` prints them without an exponent. Nothing
--- that holds live money has a TTL. The clock is Redis's own; ARGV[1] shifts it in tests.
+-- that holds live money has a TTL. The clock is Redis's own, kept from going back by `now_ms`;
+-- ARGV[1] shifts it in tests.
 
 local P = KEYS[1]
 local FORMAT = '1'
@@ -47,13 +58,16 @@ local ENDED_TTL_S = 7 * 86400
 local UNRECONCILED_TTL_S = 62 * 86400
 local RETRY_AFTER_MS_MIN = 250
 local RETRY_AFTER_MS_DEFAULT = 1000
+local RETRY_AFTER_MS_MAX = 3600 * 1000
+-- A clock that went back further was wrong before: see `budgets/clock.py`.
+local CLOCK_STEP_MS_MAX = 3600 * 1000
 
 local function int(number)
   -- Adding 0 turns -0, which would print as `-0` and is no integer to Redis, into 0.
   return string.format('%.0f', number + 0)
 end
 
-local function now_ms()
+local function store_ms()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[1])
 end
@@ -77,10 +91,52 @@ local function add_counters(stats_period, counters)
   end
 end
 
+-- ── time ────────────────────────────────────────────────────────────────────────────────────────
+
+-- Take over a clock that went far back. What the wrong time gave out, leases and leads, lasts as
+-- long after `now` as it would have lasted after `last`; nothing would end it for long otherwise.
+local function take_over(last, now)
+  local step = int(now - last)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '(' .. int(last), '+inf')) do
+    redis.call('ZINCRBY', P .. 'leases', step, id)
+  end
+  local leads = redis.call('HGETALL', P .. 'leads')
+  for i = 1, #leads, 2 do
+    if string.sub(leads[i], 1, 6) == 'until:' and tonumber(leads[i + 1]) > last then
+      redis.call('HINCRBY', P .. 'leads', leads[i], step)
+    end
+  end
+  add_event('clock_stepped', now, '{"from_ms":' .. int(last) .. ',"to_ms":' .. int(now) .. '}')
+end
+
+-- The ledger's time: it never goes back, but for a step so large that the time before was wrong.
+-- One command reads the latest time and replaces it.
+local function now_ms()
+  local now = store_ms()
+  local last = tonumber(redis.call('SET', P .. 'clock', int(now), 'GET') or now)
+  if last <= now then return now end
+  if last - now <= CLOCK_STEP_MS_MAX then
+    redis.call('SET', P .. 'clock', int(last))
+    return last
+  end
+  take_over(last, now)
+  return now
+end
+
+-- The same time for scripts that only read: nothing is remembered.
+local function peek_ms()
+  local now = store_ms()
+  local last = tonumber(redis.call('GET', P .. 'clock') or now)
+  if last > now and last - now <= CLOCK_STEP_MS_MAX then return last end
+  return now
+end
+
 -- ── budgets ─────────────────────────────────────────────────────────────────────────────────────
 
 local limits = {}
 local paused_until
+-- Hands a change in a closed period on: see `closing.lua`, which stands after this text.
+local amend
 
 -- Read the limits of several rules with one command: commands are what a script's time goes into.
 local function read_limits(rules)
@@ -90,13 +146,14 @@ local function read_limits(rules)
       fields[#fields + 1] = 'limit:' .. rule
       fields[#fields + 1] = 'epoch:' .. rule
       fields[#fields + 1] = 'thresholds:' .. rule
+      fields[#fields + 1] = 'carry:' .. rule
     end
   end
   if #fields == 1 and paused_until then return end
   local values = redis.call('HMGET', P .. 'policy', unpack(fields))
   paused_until = tonumber(values[1] or 0)
-  for i = 2, #fields, 3 do
-    limits[string.sub(fields[i], 7)] = {values[i], values[i + 1], values[i + 2]}
+  for i = 2, #fields, 4 do
+    limits[string.sub(fields[i], 7)] = {values[i], values[i + 1], values[i + 2], values[i + 3]}
   end
 end
 
@@ -111,10 +168,13 @@ local function read_state(budget, rule, period)
   local limit = limits[rule]
   if not limit[1] then return nil end
   local counter = redis.call('HMGET', counter_key(budget, period), 'spent', 'held', 'holds',
-    'claimed:informational', 'claimed:warning', 'claimed:critical', 'claimed:emergency', 'rule')
+    'claimed:informational', 'claimed:warning', 'claimed:critical', 'claimed:emergency', 'rule',
+    'carry', 'closed')
+  local carry = tonumber(counter[9] or 0)
   local state = {
-    budget = budget, rule = rule, period = period,
-    limit = tonumber(limit[1]), epoch = limit[2], thresholds = limit[3],
+    budget = budget, rule = rule, period = period, published = tonumber(limit[1]), carry = carry,
+    limit = tonumber(limit[1]) + carry, epoch = limit[2], thresholds = limit[3],
+    carries = limit[4] == 'balance', closed = counter[10],
     spent = tonumber(counter[1] or 0), held = tonumber(counter[2] or 0),
     holds = tonumber(counter[3] or 0), claimed = {}, registered = counter[8],
   }
@@ -129,8 +189,9 @@ local function reply_state(state)
   for _, level in ipairs(LEVELS) do
     if state.claimed[level] then claimed[#claimed + 1] = level end
   end
-  return {state.budget, state.rule, state.period, int(state.limit), state.epoch, int(state.spent),
-    int(state.held), int(state.holds), table.concat(claimed, ',')}
+  return {state.budget, state.rule, state.period, int(state.published), state.epoch,
+    int(state.spent), int(state.held), int(state.holds), table.concat(claimed, ','),
+    int(state.carry)}
 end
 
 local function reply_states(wants)
@@ -145,6 +206,10 @@ local function register(state)
   state.registered = true
   redis.call('SADD', P .. 'counters', state.period .. ':' .. state.budget)
   redis.call('HSET', counter_key(state.budget, state.period), 'rule', state.rule)
+  if redis.call('EXISTS', P .. 'closed:' .. state.period) == 1 then
+    state.closed = '1'
+    redis.call('HSET', counter_key(state.budget, state.period), 'closed', '1')
+  end
 end
 
 -- Claim one threshold for this limit epoch and announce it, unless it is claimed already.
@@ -161,9 +226,22 @@ local function claim(state, level, percent, now, events)
     int(state.limit), int(state.spent), int(now)}
 end
 
+-- The least `spent` that claims a level. The published amount is that of the limit without carry;
+-- with it the same arithmetic is done in parts, because limit * percent may pass 2^53.
+local function reached_at(state, level, percent, amount)
+  if state.carry == 0 then return tonumber(amount) end
+  percent = tonumber(percent)
+  if level == 'emergency' then percent = math.min(percent, 100) end
+  local hundreds = math.floor(state.limit / 100)
+  local rest = state.limit - hundreds * 100
+  return math.max(1, hundreds * percent + math.ceil(rest * percent / 100))
+end
+
 local function claim_reached(state, now, events)
   for level, percent, amount in string.gmatch(state.thresholds, '(%a+):(%d+):(%d+)') do
-    if state.spent >= tonumber(amount) then claim(state, level, percent, now, events) end
+    if state.spent >= reached_at(state, level, percent, amount) then
+      claim(state, level, percent, now, events)
+    end
   end
 end
 
@@ -199,7 +277,7 @@ end
 local function retry_after_ms(state, now)
   local first = redis.call('ZRANGE', ends_key(state.budget, state.period), 0, 0, 'WITHSCORES')
   if not first[2] or tonumber(first[2]) <= now then return RETRY_AFTER_MS_DEFAULT end
-  return math.max(RETRY_AFTER_MS_MIN, tonumber(first[2]) - now)
+  return math.min(RETRY_AFTER_MS_MAX, math.max(RETRY_AFTER_MS_MIN, tonumber(first[2]) - now))
 end
 
 local function reply_refused(code, refuser, now, wants, events)
@@ -213,7 +291,7 @@ local function reply_refused(code, refuser, now, wants, events)
 end
 
 -- Put a want's `delta` aside, under this hold.
-local function take(want, hold_id, expected_end, joins)
+local function take(want, hold_id, expected_end, joins, now)
   local state = want.state
   local key = counter_key(state.budget, state.period)
   register(state)
@@ -224,6 +302,7 @@ local function take(want, hold_id, expected_end, joins)
     redis.call('ZADD', ends_key(state.budget, state.period), int(expected_end), hold_id)
     state.holds = state.holds + 1
   end
+  if state.closed then amend(state.budget, state.period, 0, hold_id, '', now) end
 end
 
 -- ── holds ───────────────────────────────────────────────────────────────────────────────────────
@@ -246,18 +325,32 @@ local function read_hold(hold_id)
   }
 end
 
+-- Whether a counter's period is closed; `state` is nil where its rule's limit was lost.
+local function is_closed(state, budget, period)
+  if state then return state.closed end
+  return redis.call('HGET', counter_key(budget, period), 'closed')
+end
+
 -- End a hold, or correct one that its lease ended: counters, entry, thresholds, and what is
 -- remembered of it. `ending` has kind, state, cost, body, counters, ttl_s, and charge(share).
 local function end_hold(hold, ending, now, events)
   local cost = ending.cost
   local overage = math.max(0, cost - hold.amount)
-  local charges = {}
+  local charges, states, closed = {}, {}, false
+  local rules = {}
+  for i, share in ipairs(hold.shares) do rules[i] = share[2] end
+  read_limits(rules)
   for i, share in ipairs(hold.shares) do
     local budget, rule, period, held = share[1], share[2], share[3], tonumber(share[4])
     local charge = ending.charge(share)
     local key = counter_key(budget, period)
     local added = int(charge - tonumber(share[5] or 0))
     redis.call('HINCRBY', key, 'spent', added)
+    if ending.kind == 'unreconciled' then
+      redis.call('HINCRBY', key, 'unreconciled', added)
+    elseif hold.state == 'unreconciled' then
+      redis.call('HINCRBY', key, 'unreconciled', int(-tonumber(share[5] or 0)))
+    end
     if hold.state == 'open' then
       redis.call('HINCRBY', key, 'held', int(-held))
       redis.call('HINCRBY', key, 'holds', '-1')
@@ -266,10 +359,22 @@ local function end_hold(hold, ending, now, events)
     charges[i] = {budget, period, added}
     share[5] = int(charge)
     overage = math.max(overage, charge - held)
+    states[i] = read_state(budget, rule, period)
+    closed = closed or is_closed(states[i], budget, period)
   end
-  local entry = redis.call('XADD', P .. 'entries', '*', 'kind', ending.kind, 'hold', hold.id,
+  local line = {'kind', ending.kind, 'hold', hold.id,
     'time', int(now), 'cost', int(cost), 'held', int(hold.amount),
-    'charges', encode_shares(charges), 'body', ending.body)
+    'charges', encode_shares(charges), 'body', ending.body}
+  if closed then
+    line[#line + 1] = 'addendum'
+    line[#line + 1] = '1'
+  end
+  local entry = redis.call('XADD', P .. 'entries', '*', unpack(line))
+  for i, charge in ipairs(closed and charges or {}) do
+    if is_closed(states[i], charge[1], charge[2]) then
+      amend(charge[1], charge[2], charge[3], hold.id, entry, now)
+    end
+  end
   add_counters(hold.stats_period, ending.counters)
   if overage > 0 then
     add_counters(hold.stats_period, {'overage_count', '1', 'overage_nano', int(overage)})
@@ -279,12 +384,8 @@ local function end_hold(hold, ending, now, events)
       .. ',"overage_nano_usd":' .. int(overage) .. '}')
   end
   if ending.state ~= 'voided' then
-    local rules = {}
-    for i, share in ipairs(hold.shares) do rules[i] = share[2] end
-    read_limits(rules)
-    for _, share in ipairs(hold.shares) do
-      local state = read_state(share[1], share[2], share[3])
-      if state then claim_reached(state, now, events) end
+    for i = 1, #hold.shares do
+      if states[i] then claim_reached(states[i], now, events) end
     end
   end
   local key = P .. 'hold:' .. hold.id
@@ -293,7 +394,7 @@ local function end_hold(hold, ending, now, events)
   redis.call('HDEL', key, 'facts')
   redis.call('EXPIRE', key, ending.ttl_s)
   redis.call('ZREM', P .. 'leases', hold.id)
-  return entry, charges, overage
+  return entry, charges, overage, closed
 end
 
 -- The definite result of a settle or void: the first call decides, later ones are told so.

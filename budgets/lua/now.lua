@@ -1,2 +1,2 @@
 -- The store's clock in Unix milliseconds.
-return int(now_ms())
+return int(peek_ms())

@@ -1,8 +1,8 @@
 -- Raise an open hold to absolute amounts, all or nothing. Never lowers one.
 -- ARGV: 2 hold id, 3 amount, then for each budget the seven fields of `hold`.
+local now = now_ms()
 local hold = read_hold(ARGV[2])
 if not hold or hold.state ~= 'open' then return {'none'} end
-local now = now_ms()
 
 local rules = {}
 for i = 5, #ARGV, 7 do rules[#rules + 1] = ARGV[i] end
@@ -37,7 +37,7 @@ if code then return reply_refused(code, refuser, now, wants, {}) end
 
 for _, want in ipairs(wants) do
   local state = want.state
-  take(want, hold.id, hold.expected_end, not want.share)
+  take(want, hold.id, hold.expected_end, not want.share, now)
   if want.share then
     want.share[4] = int(want.target)
   else

@@ -111,10 +111,14 @@ def _show(
         rows["In file"] = text(
             f"{dollars(config.limit_nano_usd)}: no proxy has read this edit yet", "yellow"
         )
+    if state.carry_nano_usd:
+        rows["Carried over"] = f"{dollars(state.carry_nano_usd)} from closed periods"
     if config.each is None:
         rows["Spent"] = Text.assemble(
             f"{dollars(state.spent_nano_usd)}  ",
-            used_bar(state.spent_nano_usd, state.held_nano_usd, state.limit_nano_usd, view.style),
+            used_bar(
+                state.spent_nano_usd, state.held_nano_usd, state.bearable_nano_usd, view.style
+            ),
         )
         rows["Held"] = f"{dollars(state.held_nano_usd)} by {state.holds:,} requests under way"
         rows["Left"] = text(
@@ -171,7 +175,7 @@ def _instances(each: str, instances: Sequence[BudgetView]) -> object:
             used_bar(
                 one.state.spent_nano_usd,
                 one.state.held_nano_usd,
-                one.state.limit_nano_usd,
+                one.state.bearable_nano_usd,
                 one.style,
             ),
             text(claimed[-1].value, one.style) if claimed else "",

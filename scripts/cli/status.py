@@ -17,7 +17,7 @@ from budgets.config import BudgetsFile
 from budgets.connection import RedisServerError
 from budgets.home import Home
 from budgets.journal import waiting_in
-from budgets.ledger import Learned, LedgerUnavailable
+from budgets.ledger import Leader, Learned, LedgerUnavailable
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
 from scripts.cli.context import budgets_of, home_of, open_ledger, stats_period
@@ -63,6 +63,7 @@ class Status:
     budget_errors: ConfigErrors | None
     counters: Mapping[str, int]
     learned: Learned
+    leaders: tuple[Leader, ...] = ()
 
     @property
     def refused_edits(self) -> tuple[str, ...]:
@@ -146,6 +147,7 @@ async def _read(home: Home) -> Status:
             budget_errors=None if isinstance(budgets, BudgetsFile) else budgets,
             counters=await opened.ledger.counters(period),
             learned=await opened.ledger.learned(),
+            leaders=await opened.ledger.leaders(),
         )
 
 
@@ -165,6 +167,10 @@ def _as_dict(found: Status) -> dict[str, Any]:
             "needs_restart": list(found.needs_restart),
             "simulated_groups": _simulated(found.workers),
             "workers": [asdict(worker) for worker in found.workers],
+            "leaders": [
+                {"role": it.role, "owner": it.owner, "until": time_iso(it.until_ms)}
+                for it in found.leaders
+            ],
         },
         "configuration_errors": [
             str(finding)
@@ -298,6 +304,8 @@ def _show_proxy(out: Console, found: Status) -> None:
     )
     if sent or lost:
         rows["Traces"] = text(f"{sent:,} sent, {lost:,} lost", "yellow" if lost else "")
+    if found.leaders:
+        rows["Leads"] = text(", ".join(f"{it.role}: {it.owner}" for it in found.leaders))
     if simulated := _simulated(found.workers):
         rows["SIMULATED"] = text(", ".join(simulated), "black on yellow")
     if found.needs_restart:
@@ -335,6 +343,8 @@ def _budget_table(found: Status, *, with_bars: bool) -> Table:
     notes = [f"{rule}: {count:,} more counters" for rule, count in hidden.items()]
     if any(not view.published for view in views):
         notes.append("not in force: no proxy has read that budget yet.")
+    if any(view.state.carry_nano_usd for view in views):
+        notes.append("+ with what closed periods carried over.")
     if any(_differs(view) for view in views):
         notes.append("* budgets.yaml says another limit, which no proxy has read yet.")
     if notes:
@@ -366,10 +376,12 @@ def _counter_row(view: BudgetView, now_ms: int, with_bars: bool) -> list[Text | 
         dollars(state.spent_nano_usd),
         dollars(state.held_nano_usd) if state.held_nano_usd else "–",
         left,
-        dollars(state.limit_nano_usd) + ("*" if _differs(view) else ""),
-        used_bar(state.spent_nano_usd, state.held_nano_usd, state.limit_nano_usd, view.style)
+        dollars(state.bearable_nano_usd)
+        + ("+" if state.carry_nano_usd else "")
+        + ("*" if _differs(view) else ""),
+        used_bar(state.spent_nano_usd, state.held_nano_usd, state.bearable_nano_usd, view.style)
         if with_bars
-        else used(state.spent_nano_usd, state.limit_nano_usd, view.style),
+        else used(state.spent_nano_usd, state.bearable_nano_usd, view.style),
         level,
         f"in {duration_short(view.period.end_ms - now_ms)}",
     ]

@@ -119,3 +119,17 @@ def test_a_relative_archive_folder_is_beside_the_file(tmp_path: Path) -> None:
 def test_an_archive_that_makes_no_sense_is_refused(tmp_path: Path, written: str, key: str) -> None:
     with pytest.raises(ConfigErrors, match=key):
         loaded(tmp_path, f"archive: {written}\n{TOP}  total: {{limit_usd: 1}}\n")
+
+
+def test_what_a_budget_carries_is_published_and_changes_the_digest(tmp_path: Path) -> None:
+    plain = loaded(tmp_path, f"{TOP}  total: {{limit_usd: 5}}\n").published()
+    balance = loaded(tmp_path, f"{TOP}  total: {{limit_usd: 5, carry: balance}}\n").published()
+    assert [rule.carry for rule in (*plain.rules, *balance.rules)] == ["none", "balance"]
+    assert plain.digest != balance.digest
+
+
+def test_a_carry_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        loaded(tmp_path, f"{TOP}  total: {{limit_usd: 5, carry: unused}}\n")
+    (finding,) = caught.value.findings
+    assert "carry" in str(finding) and "'none' or 'balance'" in str(finding)

@@ -23,12 +23,29 @@ EXCEEDED = Refused(
     code="budget_exceeded", time_ms=END_MS - 1, state=STATE, requested_nano_usd=200_000_001,
     period_end_ms=END_MS, retry_after_ms=None, states=(STATE,),
 )  # fmt: skip
+CARRYING = replace(EXCEEDED, state=replace(STATE, carry_nano_usd=-150_000_000))
 BUSY = replace(EXCEEDED, code="budget_busy", retry_after_ms=1_500)
 
 
 def words(refused: Refused) -> tuple[str, str]:
     detail = budget_detail(refused, "Europe/Berlin")
     return budget_message(refused, detail), budget_next_step(refused, detail)
+
+
+def test_what_was_carried_over_is_part_of_the_arithmetic() -> None:
+    detail = budget_detail(CARRYING, "UTC")
+    assert (detail["limit"], detail["carry"], detail["remaining"]) == ("20", "-0.15", "0")
+    assert "of $20 less $0.15 carried over; this request" in words(CARRYING)[0]
+    ahead = replace(CARRYING, state=replace(STATE, carry_nano_usd=10**9))
+    assert "of $20 plus $1 carried over; this request" in words(ahead)[0]
+
+
+def test_a_request_that_only_the_carry_makes_room_for_is_told_to_wait() -> None:
+    huge = replace(
+        EXCEEDED, requested_nano_usd=20_500_000_000, state=replace(STATE, carry_nano_usd=10**9)
+    )
+    assert "starts anew" in words(huge)[0]
+    assert "too small" in words(replace(huge, state=STATE))[0]
 
 
 def test_the_arithmetic_is_exact_and_in_dollars() -> None:
