@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from budgets.home import Home
 from budgets.inflight import InFlight
+from budgets.journal import Journal
 from budgets.ledger import BudgetHold, ClockSkew, Held, HoldRequest
 from budgets.ledger import Refused as LedgerRefused
 from budgets.memory import MemoryLedger
+from budgets.outage import Outage
 from budgets.runtime import Runtime
 from budgets.sweeper import Sweeper
 from hooks.case import Incoming
@@ -49,8 +50,8 @@ async def governor(ledger: MemoryLedger, worker_ms: int, folder: Path) -> Govern
     policy = default_policy()
     await ledger.publish(policy.budgets.published())
     home = Home(folder, PATHS.litellm, PATHS.routing, PATHS.budgets, None, "test")
-    # The client is never used: nothing but the ledger is asked.
-    runtime = Runtime(home, Redis(), ledger, InFlight(ledger, 60_000), Sweeper(ledger))
+    outage = Outage(ledger, Journal.open(folder), folder)
+    runtime = Runtime(ledger, InFlight(ledger, 60_000), Sweeper(ledger), outage)
     worker = Worker(home, policy, price_map(), lambda _: True, runtime=runtime)
     return Governor(worker, lambda: worker_ms)
 
