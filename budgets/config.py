@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -67,6 +68,12 @@ class Match(Strict):
     tag: Values | None = None
     task_type: Values | None = None
     model: Values | None = None
+
+    @cached_property
+    def wanted(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        """The dimensions that are restricted, each with its values: asked for every request."""
+        given = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return tuple((name, frozenset(values)) for name, values in given if values is not None)
 
 
 class Thresholds(Strict):
@@ -179,6 +186,12 @@ class BudgetsFile(Strict):
     def thresholds_of(self, rule: str) -> Thresholds:
         """Return a rule's own thresholds, or the file's."""
         return self.budgets[rule].thresholds or self.thresholds
+
+    @cached_property
+    def by_model(self) -> bool:
+        """Whether any rule depends on the group that serves."""
+        rules = self.budgets.values()
+        return any(rule.each == "model" or rule.match.model is not None for rule in rules)
 
     @property
     def lease_ms(self) -> int:

@@ -11,6 +11,7 @@ restrict the request further. It never keeps a budget from matching: rules are o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -113,22 +114,33 @@ def matched(
 
 
 def _matches(budget: Budget, facts: BudgetFacts, group: str | None) -> bool:
-    for what in type(budget.match).model_fields:
-        wanted = getattr(budget.match, what)
-        if wanted is not None and not set(wanted) & set(facts.values(what, group)):
-            return False
-    return True
+    return all(
+        not wanted.isdisjoint(facts.values(what, group)) for what, wanted in budget.match.wanted
+    )
+
+
+def matcher(config: BudgetsFile, facts: BudgetFacts) -> Callable[[str], tuple[MatchedBudget, ...]]:
+    """Return what gives the counters of one request for each group, matched as rarely as can be.
+
+    Only a rule that names models, or has a counter for each, makes one group's differ.
+    """
+    if config.by_model:
+        return lambda group: matched(config, facts, group)
+    for_all = matched(config, facts, "")
+    return lambda _: for_all
 
 
 def holds(
     config: BudgetsFile, budgets: tuple[MatchedBudget, ...], amount_nano_usd: int, time_ms: int
 ) -> tuple[BudgetHold, ...]:
     """Return the holds of `amount_nano_usd` in each budget, in the periods of that instant."""
+    kinds = {item.config.period for item in budgets}
+    periods = {kind: period_at(kind, config.time_zone, time_ms) for kind in kinds}
     return tuple(
         BudgetHold(
             budget=item.budget,
             rule=item.rule,
-            period=period_at(item.config.period, config.time_zone, time_ms),
+            period=periods[item.config.period],
             amount_nano_usd=amount_nano_usd,
             enforced=item.enforced,
         )

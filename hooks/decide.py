@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from budgets.ledger import Learned
-from budgets.matching import BudgetFacts, Cap, matched, per_request_cap
+from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
 from hooks.constraints import Drop, Judged, drops, expected_latency_ms
 from hooks.estimate import CostEstimate, cost_on, expected_output
@@ -346,22 +346,9 @@ def _candidate(
 
 
 def _caps(policy: Policy, facts: BudgetFacts) -> Callable[[str], Cap | None]:
-    """Return what gives a group's cap for one request: the budgets are matched as rarely as can be.
-
-    Only a budget that names models, or has a counter for each, can make one group's differ.
-    """
-
-    def cap_of(group: str) -> Cap | None:
-        return per_request_cap(policy.budgets, matched(policy.budgets, facts, group))
-
-    by_model = any(
-        budget.each == "model" or budget.match.model is not None
-        for budget in policy.budgets.budgets.values()
-    )
-    if by_model:
-        return cap_of
-    for_all = cap_of("")
-    return lambda _: for_all
+    """Return what gives a group's cap for one request."""
+    budgets_of = matcher(policy.budgets, facts)
+    return lambda group: per_request_cap(policy.budgets, budgets_of(group))
 
 
 def _allowed(policy: Policy, base: Decision, caller: Caller) -> tuple[str, ...]:

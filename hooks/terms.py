@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from budgets.matching import holds, matched
+from budgets.matching import MatchedBudget, holds, matcher
 from budgets.open_requests import InputTerms, Terms
 from budgets.prices import Price, Rates, UnknownPrice
 from hooks.case import Case
@@ -23,29 +23,34 @@ def terms_of_all(case: Case, simulated: Collection[str] = ()) -> dict[str, Terms
     A category's group, which only shadow mode sends to, has the terms of its base group. A
     simulator's count teaches nothing about the provider that it stands for.
     """
-    decision = case.decision
-    assert decision is not None and decision.group is not None
-    terms = {c.group: _terms_of(case, c.group, c) for c in decision.candidates}
+    decision, view = case.decision, case.view
+    assert decision is not None and decision.group is not None and view is not None
+    budgets_of = matcher(case.policy.budgets, budget_facts(decision, view, case.caller))
+    terms = {c.group: _terms_of(case, c.group, c, budgets_of) for c in decision.candidates}
     for name in (decision.group, *decision.fallbacks):
         if name not in terms:
             group = case.policy.groups.groups[name]
             base = decision.candidate(group.primary) if group.primary else None
-            terms[name] = _terms_of(case, name, base)
+            terms[name] = _terms_of(case, name, base, budgets_of)
     for name in simulated:
         if name in terms:
             terms[name] = replace(terms[name], input=_unlearned(terms[name].input))
     return terms
 
 
-def _terms_of(case: Case, name: str, candidate: Candidate | None) -> Terms:
+def _terms_of(
+    case: Case,
+    name: str,
+    candidate: Candidate | None,
+    budgets_of: Callable[[str], tuple[MatchedBudget, ...]],
+) -> Terms:
     decision, view = case.decision, case.view
     assert decision is not None and view is not None
     group = case.policy.groups.groups[name]
     prices = group.prices
     cost = candidate.cost if candidate is not None else None
     hold = cost.hold_nano_usd if cost is not None else 0
-    budgets = matched(case.policy.budgets, budget_facts(decision, view, case.caller), name)
-    amounts = holds(case.policy.budgets, budgets, hold, case.time_ms)
+    amounts = holds(case.policy.budgets, budgets_of(name), hold, case.time_ms)
     if decision.mode is Mode.SHADOW:
         amounts = tuple(replace(amount, enforced=False) for amount in amounts)
     return Terms(

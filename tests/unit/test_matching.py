@@ -16,6 +16,7 @@ from budgets.matching import (
     counter_name,
     holds,
     matched,
+    matcher,
     per_request_cap,
 )
 
@@ -131,6 +132,43 @@ def test_a_hold_stands_in_each_budgets_own_period_and_the_files_time_zone() -> N
     assert [hold.period.id for hold in made] == ["2026-12-01", "2026-12", "2026-12"]
     assert [hold.amount_nano_usd for hold in made] == [42, 42, 42]
     assert [hold.enforced for hold in made] == [True, True, False]
+
+
+@given(
+    rules=st.dictionaries(
+        st.sampled_from("abcdef"),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "each": st.sampled_from(["user", "tag", "team", "model", "category"]),
+                "match": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "team": st.sampled_from(["t", ["t", "u"]]),
+                        "tag": st.just("x"),
+                        "model": st.sampled_from(["minimax", ["minimax", "opus"]]),
+                        "category": st.sampled_from(["FAST", "NORMAL"]),
+                    },
+                ),
+            },
+        ),
+        max_size=4,
+    ),
+    known=st.fixed_dictionaries(
+        {},
+        optional={
+            "team": st.sampled_from("tv"), "user": st.just("ann"),
+            "tags": st.sampled_from([("x",), ("y", "x")]),
+        },
+    ),
+)  # fmt: skip
+def test_matching_once_for_a_request_finds_what_matching_for_each_group_does(
+    rules: dict[str, Any], known: dict[str, Any]
+) -> None:
+    of = config(**rules)
+    budgets_of = matcher(of, facts(**known))
+    for group in ("minimax", "opus", "FAST", ""):
+        assert budgets_of(group) == matched(of, facts(**known), group)
 
 
 def test_the_lowest_cap_that_matches_applies() -> None:
