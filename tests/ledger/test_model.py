@@ -352,7 +352,7 @@ class LedgersAgree(RuleBasedStateMachine):
         self.close_period(1, ())
         match end:
             case "settle":
-                self.settle(hold_id, amount + 5, {}, {}, [])
+                self.settle(hold_id, amount + 5, {}, {}, [], [])
             case "expire":
                 self.expire(8)
             case "void":
