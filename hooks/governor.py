@@ -38,9 +38,10 @@ from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import Caller, Candidate, Decision, decide
 from hooks.metrics import ADMITTED, REFUSED
 from hooks.refusals import Code, Refusal
-from hooks.request import GOVERNED, InvalidRequest, read_request
+from hooks.request import GOVERNED, read_request
 from hooks.routing import Mode
 from hooks.terms import UNPRICED, terms_of_all
+from hooks.values import InvalidRequest
 from hooks.worker import Worker
 
 log = structlog.get_logger("farebox.governor")
