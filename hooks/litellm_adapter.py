@@ -114,6 +114,7 @@ class FareboxHook(CustomLogger):
             simulated=self._simulation.groups if self._simulation else frozenset(),
         )
         self.governor = Governor(self.worker, lambda: time.time_ns() // 1_000_000)
+        litellm_mends.stand_before(lambda: self.worker.policy.routing.requests.body_bytes_max)
         tokens.warm_up()
         _mount_routes()
         try:
