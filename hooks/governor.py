@@ -73,6 +73,9 @@ class Refused(Exception):
 
 
 LEDGER_RETRY_MS = 1_000
+STRIPPED_NAMES_MAX = 100
+"""How many names of ignored fields a decision keeps: a client may send thousands."""
+
 HOLD_LATENCY_MS = 10_000
 """How long a request is assumed to take where the model's speed is not known."""
 
@@ -170,7 +173,8 @@ class Governor:
                 )
         if case.mode is Mode.ENFORCE:
             stripped = fields.strip(incoming.data, incoming.sent, kind, requests.allow_fields)
-            case.stripped = tuple(storable(name[:100]) for name in stripped)
+            removed = sorted({*incoming.removed, *stripped})[:STRIPPED_NAMES_MAX]
+            case.stripped = tuple(storable(name[:100]) for name in removed)
 
     # ── hold ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -114,6 +114,7 @@ class FareboxHook(CustomLogger):
             simulated=self._simulation.groups if self._simulation else frozenset(),
         )
         self.governor = Governor(self.worker, lambda: time.time_ns() // 1_000_000)
+        litellm_mends.strip_with(self._strip)
         litellm_mends.stand_before(lambda: self.worker.policy.routing.requests.body_bytes_max)
         tokens.warm_up()
         _mount_routes()
@@ -122,6 +123,11 @@ class FareboxHook(CustomLogger):
         except RuntimeError:
             return  # Imported outside a proxy; the first request starts it.
         self.worker.begin()
+
+    def _strip(self, path: str, body: dict[str, Any]) -> tuple[str, ...]:
+        routing = self.worker.policy.routing
+        enforced = routing.mode is Mode.ENFORCE
+        return fields.strip_body(body, path, routing.requests.allow_fields if enforced else None)
 
     def _apply_groups(self, policy: Policy) -> bool:
         settings = policy.litellm.get("router_settings") or {}
@@ -315,6 +321,7 @@ def _incoming(data: dict[str, Any], call_type: str, auth: Any) -> Incoming:
         user=_user_of(auth),
         role=str(farebox.get("role") or ""),
         allowed_groups=tuple(farebox.get("groups") or ()),
+        removed=litellm_mends.taken_fields.get(),
     )
 
 

@@ -7,17 +7,30 @@ Only what no setting of LiteLLM's can do is here, and each goes when LiteLLM no 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Any
 
 from fastapi import Request
 from litellm.proxy import proxy_server
 from litellm.proxy.auth import user_api_key_auth
+from litellm.proxy.auth.auth_utils import get_request_route
+from litellm.proxy.common_utils.http_parsing_utils import safe_set_request_parsed_body
 from litellm.proxy.db.exception_handler import PrismaDBExceptionHandler
 
 from hooks import body as bodies
 from hooks.gate import Gate
 from hooks.litellm_auth import AuthRefusal
+
+taken_fields: ContextVar[tuple[str, ...]] = ContextVar("farebox_taken_fields", default=())
+"""The names that were taken out of the body of the request that this task serves."""
+
+
+def _strip_nothing(_path: str, _body: dict[str, Any]) -> tuple[str, ...]:
+    return ()
+
+
+_strip: Callable[[str, dict[str, Any]], tuple[str, ...]] = _strip_nothing
 
 
 def apply() -> None:
@@ -38,6 +51,12 @@ def stand_before(body_bytes_max: Callable[[], int]) -> None:
         app.add_middleware(Gate, body_bytes_max=body_bytes_max)
     elif not isinstance(app.middleware_stack, Gate):
         app.middleware_stack = Gate(app.middleware_stack, body_bytes_max)
+
+
+def strip_with(strip: Callable[[str, dict[str, Any]], tuple[str, ...]]) -> None:
+    """Have `strip` take fields out of every body, by its route, as soon as it is read."""
+    global _strip
+    _strip = strip
 
 
 def infer_no_redis() -> None:
@@ -85,8 +104,14 @@ def read_objects_only() -> None:
         body: object = await read(request=request)
         if not isinstance(body, dict):
             raise _unreadable("The body must be a JSON object.")
-        if not read_before and (fault := await _fault_of(request, body)) is not None:
+        if request is None or read_before:
+            return body
+        if (fault := await _fault_of(request, body)) is not None:
             raise _unreadable(fault)
+        taken = _strip(get_request_route(request), body)
+        taken_fields.set(taken)
+        if taken:
+            safe_set_request_parsed_body(request, body)
         return body
 
     vars(read_object)["farebox"] = True  # How it is known the second time.
@@ -97,8 +122,8 @@ def _parsed_before(request: Request | None) -> bool:
     return request is None or "parsed_body" in request.scope
 
 
-async def _fault_of(request: Request | None, body: dict[str, Any]) -> str | None:
-    if body or request is None:
+async def _fault_of(request: Request, body: dict[str, Any]) -> str | None:
+    if body:
         return bodies.fault_of(body)
     content_type = request.headers.get("content-type", "").lower()
     if "form" in content_type or "protobuf" in content_type:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hooks import shapes
 from hooks.steering import Steering, read_steering
 from hooks.values import InvalidRequest, whole
 from hooks.walk import PARTS_MAX, Walk
@@ -163,6 +164,7 @@ def read_request(
         unbounded.append("several_models")
     if any(data.get(k) for k in ("web_search_options", "mcp_servers", "container")):
         unbounded.append("server_tools")
+    shapes.check(data, call_type, tools="server_tools" not in unbounded)
 
     return RequestView(
         call_type=call_type,

@@ -184,6 +184,10 @@ class House(Gate):
         assert found is not None
         return found
 
+    def wait_settled(self) -> None:
+        """Wait until no hold is open."""
+        wait_until(lambda: self.books.holds() == 0, 20, "no hold is open")
+
     def refusal(self, decision_id: str) -> dict[str, Any]:
         """Return the refusal event of a decision."""
         for event in reversed(self.books.refusals()):

@@ -158,7 +158,9 @@ def test_a_marker_that_is_too_long_to_be_one_counts_as_text() -> None:
     ],
 )
 def test_what_has_no_bound_is_named(body: dict[str, Any], kind: str) -> None:
-    view = read_request({"model": "auto", "messages": [{"role": "user"}], **body}, "acompletion")
+    view = read_request(
+        {"model": "auto", "messages": [{"role": "user", "content": "hi"}], **body}, "acompletion"
+    )
     assert view.unbounded == (kind,)
 
 
