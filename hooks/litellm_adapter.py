@@ -30,6 +30,7 @@ from hooks import (
     litellm_auth,
     litellm_mends,
     litellm_router,
+    log_guard,
     metrics_route,
     tested,
     tokens,
@@ -101,6 +102,7 @@ class FareboxHook(CustomLogger):
     def __init__(self) -> None:
         super().__init__()
         _check_version()
+        log_guard.install()
         litellm_mends.apply()
         self._simulation = Simulation.from_environment(os.environ)
         home = homes.resolve(config=_config_path())
@@ -214,6 +216,16 @@ class FareboxHook(CustomLogger):
             return await underway.may_fall_back(self.worker.runtime, str(mark.get("id")), group)
         except LedgerUnavailable:
             return False
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Keep a provider's error, which the client is shown, from repeating a provider's key."""
+        litellm_router.mask_keys(original_exception)
 
     async def async_post_call_response_headers_hook(
         self,
