@@ -25,6 +25,8 @@ GUARDED = frozenset(
 CHAIN_MAX = 8
 FRAMES_MAX = 20
 MESSAGE_CHARS_MAX = 2_000
+BEGINNING_CHARS = 24
+"""So much of a text's beginning says that it is that text, where its end is missing."""
 
 _EXCEPTION_TEXT = re.compile(
     r"((?:[A-Za-z_]\w*\.)*[A-Za-z_]*(?:Error|Exception|Timeout|Interrupt)\w*)\s*(?:[:(]|- ).*",
@@ -64,6 +66,9 @@ def guard(record: logging.LogRecord) -> None:
     for text in sorted(texts, key=len, reverse=True):
         if len(text) > 3:  # A shorter one is part of other words.
             message = message.replace(text, "[text left out]")
+        at = message.find(text[:BEGINNING_CHARS]) if len(text) >= BEGINNING_CHARS else -1
+        if at >= 0:  # LiteLLM has shortened it, or taken a key out of it.
+            message = f"{message[:at]}[text left out]"
     message = _TRACEBACK.sub("[traceback left out]", message)
     message = _EXCEPTION_TEXT.sub(r"\1: [text left out]", message)
     record.msg, record.args = message[:MESSAGE_CHARS_MAX], None

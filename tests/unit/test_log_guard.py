@@ -78,6 +78,14 @@ def test_a_text_that_is_glued_into_a_line_is_found_by_the_exception_at_hand(
     assert log.getvalue() == "no fallback - [text left out] - gave up\n"
 
 
+def test_a_text_that_was_shortened_is_found_by_its_beginning(log: io.StringIO) -> None:
+    try:
+        raise ProviderError(f"this is what I was told: {PROMPT} {'and more ' * 50}")
+    except ProviderError as error:
+        logging.getLogger("LiteLLM Proxy").error("no fallback - %s… (cut)", str(error)[:60])
+    assert log.getvalue() == "no fallback - [text left out]\n"
+
+
 def test_other_lines_are_left_as_they_are(log: io.StringIO) -> None:
     logging.getLogger("LiteLLM Proxy").warning("%d of %s", 3, "seven")
     logging.getLogger("ours").error("ValueError: mine")
