@@ -75,6 +75,18 @@ STEERING = frozenset(
 """Names in `metadata` that callers steer Farebox with."""
 
 
+_JUDGED_LATER = frozenset(
+    {
+        "litellm_metadata", "audio", "modalities", "web_search_options", "mcp_servers", "container",
+        "previous_response_id", "conversation", "prompt", "background", "system", "instructions",
+        "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "tools",
+        "functions", "messages", "input", "suffix", "text", "response_format", "output_format",
+        "output_config",
+    }
+)  # fmt: skip
+"""What reading a request looks at, whatever its kind: it refuses what has no bound, which must not
+be taken out before. `strip` looks after the rest of it."""
+
 CALL_TYPES: Mapping[str, str] = {
     f"{version}{path}": call_type
     for version in ("", "/v1")
@@ -107,8 +119,7 @@ def strip_body(
         if body.get(name) is not None and not isinstance(body[name], dict)
     }
     if allowed_more is not None:
-        # LiteLLM's own place for metadata on two of the paths; `strip` looks after it.
-        allowed = ALLOWED[call_type].union(allowed_more, ("litellm_metadata",))
+        allowed = ALLOWED[call_type].union(allowed_more, _JUDGED_LATER)
         wrong |= body.keys() - allowed
     for name in wrong:
         del body[name]
