@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hooks.body import DEPTH_MAX, NUMBERS_MAX, VALUES_MAX, fault_of
@@ -50,16 +50,24 @@ def test_what_a_fault_says_repeats_nothing_of_the_body() -> None:
     assert "planted" not in str(fault_of({"planted": float("nan")}))
 
 
-@given(
-    st.dictionaries(
-        st.text(),
-        st.recursive(
-            st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text()
-            | st.floats(allow_nan=False, allow_infinity=False),
-            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-        ),
-    )
-)  # fmt: skip
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=5),
+)
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(max_size=3), JSON, max_size=3))
 def test_ordinary_json_has_no_fault(body: dict[str, Any]) -> None:
     assert fault_of(json.loads(json.dumps(body))) is None
 
