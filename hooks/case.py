@@ -15,7 +15,11 @@ from hooks.routing import Mode
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request as the adapter hands it over. `sent` are the field names of the client's body."""
+    """A request as the adapter hands it over.
+
+    `sent` are the field names of the client's body, `removed` those that were taken out of it when
+    it was read.
+    """
 
     data: dict[str, Any]
     call_type: str
@@ -26,6 +30,7 @@ class Incoming:
     user: str | None
     role: str
     allowed_groups: tuple[str, ...]
+    removed: tuple[str, ...] = ()
 
     @property
     def requested_model(self) -> str:

@@ -8,7 +8,7 @@ answer says which in `x-farebox-warning`. A policy can add fields under `request
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any
 
 _SAMPLING = frozenset(
@@ -73,6 +73,57 @@ STEERING = frozenset(
     {"task_type", "consequence", "session_id", "expected_output_tokens", "queue", "tags"}
 )
 """Names in `metadata` that callers steer Farebox with."""
+
+
+_JUDGED_LATER = frozenset(
+    {
+        "litellm_metadata", "audio", "modalities", "web_search_options", "mcp_servers", "container",
+        "previous_response_id", "conversation", "prompt", "background", "system", "instructions",
+        "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "tools",
+        "functions", "messages", "input", "suffix", "text", "response_format", "output_format",
+        "output_config",
+    }
+)  # fmt: skip
+"""What reading a request looks at, whatever its kind: it refuses what has no bound, which must not
+be taken out before. `strip` looks after the rest of it."""
+
+CALL_TYPES: Mapping[str, str] = {
+    f"{version}{path}": call_type
+    for version in ("", "/v1")
+    for path, call_type in (
+        ("/chat/completions", "acompletion"),
+        ("/completions", "atext_completion"),
+        ("/responses", "aresponses"),
+        ("/messages", "anthropic_messages"),
+        ("/embeddings", "aembedding"),
+    )
+}
+"""LiteLLM's call type of each governed path."""
+
+
+def strip_body(
+    body: MutableMapping[str, Any], path: str, allowed_more: Iterable[str] | None
+) -> tuple[str, ...]:
+    """Take out of a body that was just read what must not reach LiteLLM; return the names.
+
+    Between reading a body and the pre-call hook LiteLLM passes it on as keyword arguments and reads
+    fields of its own from it: a client that sends such a name, or metadata of another type, would
+    get a bare 500. With `allowed_more` None (shadow mode) only such metadata is taken out.
+    """
+    call_type = CALL_TYPES.get(path)
+    if call_type is None:
+        return ()
+    wrong = {
+        name
+        for name in ("metadata", "litellm_metadata")
+        if body.get(name) is not None and not isinstance(body[name], dict)
+    }
+    if allowed_more is not None:
+        allowed = ALLOWED[call_type].union(allowed_more, _JUDGED_LATER)
+        wrong |= body.keys() - allowed
+    for name in wrong:
+        del body[name]
+    return tuple(sorted(wrong))
 
 
 def strip(

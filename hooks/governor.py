@@ -38,9 +38,10 @@ from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import Caller, Candidate, Decision, decide
 from hooks.metrics import ADMITTED, REFUSED
 from hooks.refusals import Code, Refusal
-from hooks.request import GOVERNED, InvalidRequest, read_request
+from hooks.request import GOVERNED, read_request
 from hooks.routing import Mode
 from hooks.terms import UNPRICED, terms_of_all
+from hooks.values import InvalidRequest
 from hooks.worker import Worker
 
 log = structlog.get_logger("farebox.governor")
@@ -72,6 +73,9 @@ class Refused(Exception):
 
 
 LEDGER_RETRY_MS = 1_000
+STRIPPED_NAMES_MAX = 100
+"""How many names of ignored fields a decision keeps: a client may send thousands."""
+
 HOLD_LATENCY_MS = 10_000
 """How long a request is assumed to take where the model's speed is not known."""
 
@@ -169,7 +173,8 @@ class Governor:
                 )
         if case.mode is Mode.ENFORCE:
             stripped = fields.strip(incoming.data, incoming.sent, kind, requests.allow_fields)
-            case.stripped = tuple(storable(name[:100]) for name in stripped)
+            removed = sorted({*incoming.removed, *stripped})[:STRIPPED_NAMES_MAX]
+            case.stripped = tuple(storable(name[:100]) for name in removed)
 
     # ── hold ─────────────────────────────────────────────────────────────────────────────────────
 

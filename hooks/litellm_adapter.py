@@ -30,6 +30,7 @@ from hooks import (
     litellm_auth,
     litellm_mends,
     litellm_router,
+    log_guard,
     metrics_route,
     tested,
     tokens,
@@ -101,6 +102,7 @@ class FareboxHook(CustomLogger):
     def __init__(self) -> None:
         super().__init__()
         _check_version()
+        log_guard.install()
         litellm_mends.apply()
         self._simulation = Simulation.from_environment(os.environ)
         home = homes.resolve(config=_config_path())
@@ -114,6 +116,8 @@ class FareboxHook(CustomLogger):
             simulated=self._simulation.groups if self._simulation else frozenset(),
         )
         self.governor = Governor(self.worker, lambda: time.time_ns() // 1_000_000)
+        litellm_mends.strip_with(self._strip)
+        litellm_mends.stand_before(lambda: self.worker.policy.routing.requests.body_bytes_max)
         tokens.warm_up()
         _mount_routes()
         try:
@@ -121,6 +125,11 @@ class FareboxHook(CustomLogger):
         except RuntimeError:
             return  # Imported outside a proxy; the first request starts it.
         self.worker.begin()
+
+    def _strip(self, path: str, body: dict[str, Any]) -> tuple[str, ...]:
+        routing = self.worker.policy.routing
+        enforced = routing.mode is Mode.ENFORCE
+        return fields.strip_body(body, path, routing.requests.allow_fields if enforced else None)
 
     def _apply_groups(self, policy: Policy) -> bool:
         settings = policy.litellm.get("router_settings") or {}
@@ -207,6 +216,16 @@ class FareboxHook(CustomLogger):
             return await underway.may_fall_back(self.worker.runtime, str(mark.get("id")), group)
         except LedgerUnavailable:
             return False
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Keep a provider's error, which the client is shown, from repeating a provider's key."""
+        litellm_router.mask_keys(original_exception)
 
     async def async_post_call_response_headers_hook(
         self,
@@ -314,6 +333,7 @@ def _incoming(data: dict[str, Any], call_type: str, auth: Any) -> Incoming:
         user=_user_of(auth),
         role=str(farebox.get("role") or ""),
         allowed_groups=tuple(farebox.get("groups") or ()),
+        removed=litellm_mends.taken_fields.get(),
     )
 
 

@@ -6,15 +6,31 @@ Only what no setting of LiteLLM's can do is here, and each goes when LiteLLM no 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Any
 
 from fastapi import Request
 from litellm.proxy import proxy_server
 from litellm.proxy.auth import user_api_key_auth
+from litellm.proxy.auth.auth_utils import get_request_route
+from litellm.proxy.common_utils.http_parsing_utils import safe_set_request_parsed_body
 from litellm.proxy.db.exception_handler import PrismaDBExceptionHandler
 
+from hooks import body as bodies
+from hooks.gate import Gate
 from hooks.litellm_auth import AuthRefusal
+
+taken_fields: ContextVar[tuple[str, ...]] = ContextVar("farebox_taken_fields", default=())
+"""The names that were taken out of the body of the request that this task serves."""
+
+
+def _strip_nothing(_path: str, _body: dict[str, Any]) -> tuple[str, ...]:
+    return ()
+
+
+_strip: Callable[[str, dict[str, Any]], tuple[str, ...]] = _strip_nothing
 
 
 def apply() -> None:
@@ -22,6 +38,25 @@ def apply() -> None:
     infer_no_redis()
     suspect_no_database()
     read_objects_only()
+
+
+def stand_before(body_bytes_max: Callable[[], int]) -> None:
+    """Put the gate before everything else of the proxy's application.
+
+    Plugins are loaded while the application starts, when it takes no more middleware: its finished
+    stack is wrapped instead.
+    """
+    app = proxy_server.app
+    if app.middleware_stack is None:
+        app.add_middleware(Gate, body_bytes_max=body_bytes_max)
+    elif not isinstance(app.middleware_stack, Gate):
+        app.middleware_stack = Gate(app.middleware_stack, body_bytes_max)
+
+
+def strip_with(strip: Callable[[str, dict[str, Any]], tuple[str, ...]]) -> None:
+    """Have `strip` take fields out of every body, by its route, as soon as it is read."""
+    global _strip
+    _strip = strip
 
 
 def infer_no_redis() -> None:
@@ -54,21 +89,48 @@ def _never(*_: object, **__: object) -> bool:
 
 
 def read_objects_only() -> None:
-    """Refuse a body that is JSON but no object, where LiteLLM would fail with a 500.
+    """Refuse a body that is no object or that LiteLLM would fail on, with a 500 or in seconds.
 
     LiteLLM treats the refusal like a body that is no JSON: it finds out who asks, then raises it.
+    Where its own parser fails otherwise (too deep, too long a number, no UTF-8) it goes on with an
+    empty body, for which the client would be told that the model is missing.
     """
     read = vars(user_api_key_auth)["read_request_body"]
     if hasattr(read, "farebox"):
         return
 
     async def read_object(request: Request | None) -> dict[str, Any]:
+        read_before = _parsed_before(request)
         body: object = await read(request=request)
         if not isinstance(body, dict):
-            raise AuthRefusal(
-                422, "invalid_request_error", "invalid_request", "The body must be a JSON object."
-            )
+            raise _unreadable("The body must be a JSON object.")
+        if request is None or read_before:
+            return body
+        if (fault := await _fault_of(request, body)) is not None:
+            raise _unreadable(fault)
+        taken = _strip(get_request_route(request), body)
+        taken_fields.set(taken)
+        if taken:
+            safe_set_request_parsed_body(request, body)
         return body
 
     vars(read_object)["farebox"] = True  # How it is known the second time.
     vars(user_api_key_auth)["read_request_body"] = read_object
+
+
+def _parsed_before(request: Request | None) -> bool:
+    return request is None or "parsed_body" in request.scope
+
+
+async def _fault_of(request: Request, body: dict[str, Any]) -> str | None:
+    if body:
+        return bodies.fault_of(body)
+    content_type = request.headers.get("content-type", "").lower()
+    if "form" in content_type or "protobuf" in content_type:
+        return None  # LiteLLM reads these otherwise, and says what is wrong with them.
+    sent = b"".join((await request.body()).split())
+    return "The body cannot be read as JSON in UTF-8." if sent not in (b"", b"{}") else None
+
+
+def _unreadable(message: str) -> AuthRefusal:
+    return AuthRefusal(422, "invalid_request_error", "invalid_request", message)

@@ -90,3 +90,36 @@ def apply(
     )
     proxy_server.llm_model_list = router.get_model_list()
     return True
+
+
+KEY_CHARS_MIN = 8
+"""A shorter text is no key, and replacing it would garble messages."""
+
+
+def mask_keys(exception: BaseException) -> None:
+    """Take the keys of all deployments out of an exception's texts, in place.
+
+    A careless provider repeats a request with its headers in an error, and LiteLLM finds the key in
+    it only where it stands in a usual form.
+    """
+    router = proxy_server.llm_router
+    if router is None:
+        return
+    keys = {
+        key
+        for entry in router.model_list
+        if isinstance(key := entry.get("litellm_params", {}).get("api_key"), str)
+        and len(key) >= KEY_CHARS_MIN
+    }
+    for name, value in list(vars(exception).items()):
+        if isinstance(value, str) and any(key in value for key in keys):
+            setattr(exception, name, _masked(value, keys))
+    exception.args = tuple(
+        _masked(arg, keys) if isinstance(arg, str) else arg for arg in exception.args
+    )
+
+
+def _masked(text: str, keys: set[str]) -> str:
+    for key in sorted(keys, key=len, reverse=True):
+        text = text.replace(key, "[key]")
+    return text

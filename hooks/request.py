@@ -2,8 +2,7 @@
 
 `read_request` takes the body as LiteLLM's pre-call hook has it and trusts nothing in it: whatever
 is wrong ends in `InvalidRequest`, whose message is safe to show (it never repeats the prompt).
-Reading is a single walk with stated bounds on depth, parts and characters. Every string that is not
-known to be something else counts as text: counting too much is safe, too little is not.
+Reading is a single walk with stated bounds on depth, parts and characters (`walk`).
 """
 
 from __future__ import annotations
@@ -12,34 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hooks.routing import Consequence
+from hooks import shapes
+from hooks.steering import Steering, read_steering
+from hooks.values import InvalidRequest, whole
+from hooks.walk import PARTS_MAX, Walk
 
-CHARS_MAX = 20_000_000
-PARTS_MAX = 200_000
-DEPTH_MAX = 64
 MODEL_CHARS_MAX = 256
-STEERING_CHARS_MAX = 200
-TAGS_MAX = 32
 CHOICES_MAX = 128
 OUTPUT_TOKENS_MAX = 10_000_000
 
 GOVERNED = ("acompletion", "atext_completion", "aembedding", "aresponses", "anthropic_messages")
 """LiteLLM's call types that this view can be made of."""
-
-_IMAGE_TYPES = frozenset({"image_url", "image", "input_image"})
-_AUDIO_TYPES = frozenset({"input_audio", "audio", "video_url", "video", "input_video"})
-_FILE_TYPES = frozenset({"file", "input_file", "document", "container_upload"})
-_NOT_TEXT = frozenset({"type", "role", "id", "tool_call_id", "tool_use_id", "call_id", "status"})
-"""Keys whose strings are markers; LiteLLM and the providers count a token or none for them."""
-
-_MARKER_CHARS_MAX = 128
-"""A longer string under such a key is no marker, and counts as text."""
-
-_OPAQUE = frozenset({"input", "arguments", "parameters", "input_schema", "schema"})
-"""Keys whose object is any JSON: the provider sees its text, whatever its keys are called."""
-
-_CACHE_MARKS = frozenset({"cache_control", "cachePoint", "cache_point"})
-"""Keys by which a part of a request asks to be written to the provider's cache."""
 
 _CACHE_SWITCHES = (
     "cache_control", "cache_control_injection_points", "enable_prompt_caching", "extra_body",
@@ -55,39 +37,6 @@ _SERVER_TOOL_KEYS = frozenset(
 )  # fmt: skip
 """Gemini's own tools are keys: LiteLLM drops a `type` beside them. Folded, without underscores."""
 _CLIENT_TOOL_PREFIXES = ("bash_", "text_editor_", "computer_", "memory_", "computer")
-_STEERING = (
-    "task_type",
-    "consequence",
-    "session_id",
-    "expected_output_tokens",
-    "queue",
-    "approval",
-)
-
-
-class InvalidRequest(ValueError):
-    """A request that cannot be read; the message is for the client and holds none of its text.
-
-    `param` is the field at fault.
-    """
-
-    def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
-
-
-@dataclass(frozen=True, slots=True)
-class Steering:
-    """What callers steer Farebox with, cleaned. All of it is only claimed."""
-
-    task_type: str | None = None
-    consequence: Consequence | None = None
-    session_id: str | None = None
-    expected_output_tokens: int | None = None
-    queue: bool = False
-    approval: str | None = None
-    tags: tuple[str, ...] = ()
-    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,93 +79,6 @@ class RequestView:
         return self.call_type == "aembedding"
 
 
-class _Walk:
-    """Collects texts and counts media over a body, within the bounds."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.chars = 0
-        self.images = 0
-        self.files = 0
-        self.audios = 0
-        self.caches = False
-        self._parts = 0
-
-    def add(self, text: str) -> None:
-        self.chars += len(text)
-        if self.chars > CHARS_MAX:
-            raise InvalidRequest(f"The request has more than {CHARS_MAX:,} characters of text.")
-        if text:
-            self.texts.append(text)
-
-    def content(self, value: object, param: str, depth: int = 0) -> None:
-        """Take in any content: a string, a part, a list of parts, whatever is nested in them."""
-        self._parts += 1
-        if self._parts > PARTS_MAX:
-            raise InvalidRequest(f"`{param}` has more than {PARTS_MAX:,} parts.", param)
-        if depth > DEPTH_MAX:
-            raise InvalidRequest(f"`{param}` is nested more than {DEPTH_MAX} levels deep.", param)
-        if isinstance(value, str):
-            self.add(value)
-        elif isinstance(value, Mapping):
-            self._part(value, param, depth)
-        elif isinstance(value, list | tuple):
-            for item in value:
-                self.content(item, param, depth + 1)
-        elif isinstance(value, bool | int | float):
-            self.add(_digits(value, param))
-        elif value is not None:
-            raise InvalidRequest(f"`{param}` holds something that is not JSON.", param)
-
-    def opaque(self, value: object, param: str, depth: int = 0) -> None:
-        """Take in JSON that the provider is shown as it is: every key and string is text."""
-        if not isinstance(value, Mapping | list | tuple):
-            self.content(value, param, depth)
-            return
-        self._parts += 1
-        if self._parts > PARTS_MAX:
-            raise InvalidRequest(f"`{param}` has more than {PARTS_MAX:,} parts.", param)
-        if depth > DEPTH_MAX:
-            raise InvalidRequest(f"`{param}` is nested more than {DEPTH_MAX} levels deep.", param)
-        if not isinstance(value, Mapping):
-            for item in value:
-                self.opaque(item, param, depth + 1)
-            return
-        if not all(isinstance(key, str) for key in value):
-            raise InvalidRequest(f"`{param}` has a key that is not text.", param)
-        self.caches = self.caches or not _CACHE_MARKS.isdisjoint(value)
-        # Braces, quotes and keys take tokens as well.
-        self.add("{}" + " ".join(f'"{key}":' for key in value))
-        for inner in value.values():
-            self.opaque(inner, param, depth + 1)
-
-    def _part(self, part: Mapping[Any, Any], param: str, depth: int) -> None:
-        kind = part.get("type")
-        self.caches = self.caches or not _CACHE_MARKS.isdisjoint(part)
-        if kind in _IMAGE_TYPES if isinstance(kind, str) else False:
-            self.images += 1
-            return
-        if isinstance(kind, str) and kind in _AUDIO_TYPES:
-            self.audios += 1
-            return
-        if isinstance(kind, str) and kind in _FILE_TYPES:
-            source = part.get("source")
-            if not (isinstance(source, Mapping) and source.get("type") in ("text", "content")):
-                self.files += 1
-                return
-        for key, value in part.items():
-            if not isinstance(key, str):
-                raise InvalidRequest(f"`{param}` has a key that is not text.", param)
-            if key == "image_url":
-                self.images += 1
-            elif key in _OPAQUE and isinstance(value, Mapping):
-                self.opaque(value, param, depth + 1)
-            elif not (
-                key in _NOT_TEXT and isinstance(value, str) and len(value) <= _MARKER_CHARS_MAX
-            ):
-                self.content(value, param, depth + 1)
-
-
 def read_request(
     data: Mapping[str, Any],
     call_type: str,
@@ -243,7 +105,7 @@ def read_request(
     if not model.isprintable():
         raise InvalidRequest("`model` has characters that no name has.", "model")
 
-    walk = _Walk()
+    walk = Walk()
     unbounded: list[str] = []
     prompts, token_ids, messages, turns = 1, 0, 0, 0
     system: list[str] = []
@@ -302,6 +164,7 @@ def read_request(
         unbounded.append("several_models")
     if any(data.get(k) for k in ("web_search_options", "mcp_servers", "container")):
         unbounded.append("server_tools")
+    shapes.check(data, call_type, tools="server_tools" not in unbounded)
 
     return RequestView(
         call_type=call_type,
@@ -323,17 +186,9 @@ def read_request(
         stream=data.get("stream") is True,
         needs=frozenset(needs),
         unbounded=tuple(dict.fromkeys(unbounded)),
-        steering=_steering(data, headers or {}, metadata),
+        steering=read_steering(data, headers or {}, metadata),
         caches=walk.caches or any(data.get(key) for key in _CACHE_SWITCHES),
     )
-
-
-def _digits(value: float, param: str) -> str:
-    try:
-        return str(value)
-    except ValueError:
-        # Python writes no whole number of more than 4,300 digits.
-        raise InvalidRequest(f"`{param}` holds a number that is too long.", param) from None
 
 
 def _list(data: Mapping[str, Any], param: str) -> list[Any]:
@@ -343,7 +198,7 @@ def _list(data: Mapping[str, Any], param: str) -> list[Any]:
     return value
 
 
-def _field(walk: _Walk, data: Mapping[str, Any], param: str, into: list[str]) -> None:
+def _field(walk: Walk, data: Mapping[str, Any], param: str, into: list[str]) -> None:
     """Take in a top-level field of text or parts, and its texts into `into` as well."""
     value = data.get(param)
     if value is None:
@@ -355,9 +210,7 @@ def _field(walk: _Walk, data: Mapping[str, Any], param: str, into: list[str]) ->
     into.extend(walk.texts[before:])
 
 
-def _messages(
-    walk: _Walk, listed: list[Any], param: str, system: list[str], user: list[str]
-) -> int:
+def _messages(walk: Walk, listed: list[Any], param: str, system: list[str], user: list[str]) -> int:
     """Take in a list of messages or items; return how many of them the user spoke.
 
     Afterwards `user` holds the texts of the last one of those, `system` those of system messages.
@@ -391,7 +244,7 @@ def _only_tool_results(message: Mapping[str, Any]) -> bool:
     return all(isinstance(p, Mapping) and p.get("type") == "tool_result" for p in content)
 
 
-def _prompts(walk: _Walk, value: object, param: str) -> tuple[int, int]:
+def _prompts(walk: Walk, value: object, param: str) -> tuple[int, int]:
     """Take in a prompt (text, texts, token numbers or lists of those); count prompts, tokens."""
     if isinstance(value, str):
         walk.add(value)
@@ -413,7 +266,7 @@ def _prompts(walk: _Walk, value: object, param: str) -> tuple[int, int]:
     return len(value), tokens
 
 
-def _tools(walk: _Walk, data: Mapping[str, Any], unbounded: list[str]) -> int:
+def _tools(walk: Walk, data: Mapping[str, Any], unbounded: list[str]) -> int:
     """Take in the tools as text; note those that the provider would run itself."""
     count = 0
     for param in ("tools", "functions"):
@@ -453,7 +306,7 @@ def _runs_at_client(tool: Mapping[str, Any]) -> bool:
     return kind in _CLIENT_TOOLS or kind.startswith(_CLIENT_TOOL_PREFIXES)
 
 
-def _wants_schema(walk: _Walk, data: Mapping[str, Any]) -> bool:
+def _wants_schema(walk: Walk, data: Mapping[str, Any]) -> bool:
     """Whether the answer must follow a JSON schema, which counts as input text too."""
     text = data.get("text")
     output = data.get("output_config")
@@ -472,21 +325,10 @@ def _wants_schema(walk: _Walk, data: Mapping[str, Any]) -> bool:
     return wanted
 
 
-def _whole(data: Mapping[str, Any], param: str, least: int, most: int) -> int | None:
-    value = data.get(param)
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidRequest(f"`{param}` must be a whole number from {least} to {most:,}.", param)
-    return value
-
-
 def _output_max(data: Mapping[str, Any]) -> int | None:
     """Return the caller's maximum: of several, the largest, since any of them may be honoured."""
     given = (
-        _whole(data, param, 1, OUTPUT_TOKENS_MAX)
+        whole(data, param, 1, OUTPUT_TOKENS_MAX)
         for param in ("max_tokens", "max_completion_tokens", "max_output_tokens")
     )
     return max((value for value in given if value is not None), default=None)
@@ -495,102 +337,6 @@ def _output_max(data: Mapping[str, Any]) -> int | None:
 def _choices(data: Mapping[str, Any], call_type: str, prompts: int) -> int:
     if call_type == "aembedding":
         return 1
-    n = _whole(data, "n", 1, CHOICES_MAX) or 1
-    best = _whole(data, "best_of", 1, CHOICES_MAX) if call_type == "atext_completion" else None
+    n = whole(data, "n", 1, CHOICES_MAX) or 1
+    best = whole(data, "best_of", 1, CHOICES_MAX) if call_type == "atext_completion" else None
     return max(n, best or 1) * prompts
-
-
-# ── steering ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def _steering(
-    data: Mapping[str, Any], headers: Mapping[str, str], metadata: Mapping[str, Any] | None
-) -> Steering:
-    """Return what the caller steers with: headers first, then metadata wherever LiteLLM put it."""
-    places: list[Mapping[str, Any]] = []
-    for place in (metadata, data.get("metadata"), data.get("litellm_metadata")):
-        if isinstance(place, Mapping):
-            places.append(place)
-            inner = place.get("requester_metadata")
-            if isinstance(inner, Mapping):
-                places.append(inner)
-    values: dict[str, object] = {}
-    for name in (*_STEERING, "tags"):
-        header = headers.get(f"x-farebox-{name.replace('_', '-')}")
-        found = [header] if header else []
-        found += [place[name] for place in places if place.get(name) not in (None, "")]
-        values[name] = found[0] if found else None
-    user = data.get("user")
-    if user is None:
-        user = next((p["user_id"] for p in places if isinstance(p.get("user_id"), str)), None)
-    return Steering(
-        task_type=_word(values["task_type"], "task_type"),
-        consequence=_consequence(values["consequence"]),
-        session_id=_word(values["session_id"], "session_id"),
-        expected_output_tokens=_expected(values["expected_output_tokens"]),
-        queue=_flag(values["queue"]),
-        approval=_word(values["approval"], "approval"),
-        tags=_tags(values["tags"]),
-        user=clean(user) if isinstance(user, str) else None,
-    )
-
-
-def clean(text: str) -> str | None:
-    """Return a steering value without control characters and within its bound; None if empty."""
-    kept = "".join(c for c in text[: STEERING_CHARS_MAX * 4] if c.isprintable()).strip()
-    return kept[:STEERING_CHARS_MAX] or None
-
-
-def _word(value: object, name: str) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
-        value = str(value)
-    if not isinstance(value, str):
-        raise InvalidRequest(f"`{name}` must be text.", f"metadata.{name}")
-    return clean(value)
-
-
-def _consequence(value: object) -> Consequence | None:
-    word = _word(value, "consequence")
-    if word is None:
-        return None
-    try:
-        return Consequence(word.lower())
-    except ValueError:
-        raise InvalidRequest(
-            "`consequence` must be low, medium or high.", "metadata.consequence"
-        ) from None
-
-
-def _expected(value: object) -> int | None:
-    param = "metadata.expected_output_tokens"
-    if isinstance(value, str):
-        text = value.strip()
-        if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            raise InvalidRequest("`expected_output_tokens` must be a whole number.", param)
-        value = int(text)
-    try:
-        return _whole({"expected_output_tokens": value}, "expected_output_tokens", 1, 1_000_000)
-    except InvalidRequest as error:
-        raise InvalidRequest(str(error), param) from None
-
-
-def _flag(value: object) -> bool:
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    if isinstance(value, str):
-        return value.strip().lower() in ("true", "1", "yes")
-    raise InvalidRequest("`queue` must be true or false.", "metadata.queue")
-
-
-def _tags(value: object) -> tuple[str, ...]:
-    """Return the tags of a list or a comma-separated text; what is no text is left out."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        value = value[: STEERING_CHARS_MAX * TAGS_MAX].split(",")
-    if not isinstance(value, list | tuple):
-        raise InvalidRequest("`tags` must be a list of texts.", "metadata.tags")
-    cleaned = (clean(item) for item in value[: TAGS_MAX * 4] if isinstance(item, str))
-    return tuple(dict.fromkeys(tag for tag in cleaned if tag))[:TAGS_MAX]

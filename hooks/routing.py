@@ -253,6 +253,7 @@ class Requests(Strict):
     )  # fmt: skip
     allow_unbounded: dict[str, bool] = Field(default_factory=dict)
     allow_fields: Names = ()
+    body_bytes_max: int = Field(default=32 * 1024 * 1024, ge=1024)
     image_tokens_max: int = Field(default=10_000, ge=0)
     image_tokens_usual: int = Field(default=1_000, ge=0)
 

@@ -4,6 +4,9 @@ The count is that of OpenAI's o200k tokenizer, for every provider: how others di
 the policy (`providers`). Text is cut into slices before it is encoded, because the tokenizer takes
 quadratic time on a hostile text without a break; each cut adds one token at the most.
 
+Random letters of any script still cost a microsecond or two each. Beyond `EXACT_TOKENS_MAX` tokens,
+which no model takes, every byte of the rest counts as a token: more than that it cannot be.
+
 The counts of slices are remembered, since a conversation sends its whole past again with every
 turn, and its tools and system text with every request. Only a digest and a number are kept.
 """
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     import tiktoken
 
 SLICE_CHARS = 4_000
+
+EXACT_TOKENS_MAX = 2_000_000
+"""So many are counted, in a second or two at the worst; no context takes more today."""
 
 THREAD_CHARS_MIN = 100_000
 """From so many characters on (about 25,000 tokens, some 3 ms) count away from the event loop."""
@@ -88,16 +94,15 @@ def warm_up() -> None:
     _encoding().encode_ordinary("ready")
 
 
-def count_text(text: str) -> int:
-    """Return the number of tokens of a text."""
-    if not text:
-        return 0
-    if len(text) <= SLICE_CHARS:
-        return _count_slice(text)
-    return sum(
-        _count_slice(text[start : start + SLICE_CHARS])
-        for start in range(0, len(text), SLICE_CHARS)
-    )
+def count_text(text: str, exact_max: int = EXACT_TOKENS_MAX) -> int:
+    """Return the number of tokens of a text; above `exact_max` an upper bound of it."""
+    count = 0
+    for start in range(0, len(text), SLICE_CHARS):
+        if count > exact_max:
+            # Every token has a byte at the least.
+            return count + len(text[start:].encode("utf-8", "surrogatepass"))
+        count += _count_slice(text[start : start + SLICE_CHARS])
+    return count
 
 
 def _count_slice(text: str) -> int:
@@ -121,7 +126,9 @@ def count_request(view: RequestView) -> TokenCounts:
         # texts would melt into one token that way: each takes one at the least.
         text = max(count_text("\n".join(view.texts)), len(view.texts))
     else:
-        text = sum(count_text(part) for part in view.texts)
+        text = 0
+        for part in view.texts:
+            text += count_text(part, EXACT_TOKENS_MAX - text)
     frame = 0
     if view.call_type not in ("aembedding", "atext_completion"):
         frame = view.messages * MESSAGE_TOKENS + PRIMING_TOKENS

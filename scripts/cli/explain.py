@@ -26,8 +26,9 @@ from budgets.period import period_at
 from hooks import fields, tokens
 from hooks.decide import Caller, Decision, budget_facts, decide
 from hooks.policy import Policy
-from hooks.request import InvalidRequest, RequestView, read_request
+from hooks.request import RequestView, read_request
 from hooks.routing import Consequence, Mode
+from hooks.values import InvalidRequest
 from scripts.cli import decision_view, entry_view
 from scripts.cli.context import OpenLedger, home_of, open_ledger, policy_of
 from scripts.cli.entry_view import EntryView

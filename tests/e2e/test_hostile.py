@@ -6,8 +6,11 @@ text reaches the proxy's log.
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import itertools
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -508,6 +511,190 @@ def test_no_other_route_is_served_to_a_caller(
     )
     assert response.status_code in (307, 401, 403, 404, 405, 422), response.text[:300]
     assert house.calls_since(before) == []
+
+
+# ── what is no HTTP request of a client library ──────────────────────────────────────────────────
+
+CHAT = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "hi"}]}).encode()
+
+
+def raw(
+    house: House,
+    key: str,
+    path: str = "/v1/chat/completions",
+    headers: bytes = b"",
+    body: bytes = CHAT,
+    length: bytes | None = None,
+) -> int:
+    """Send bytes as they stand; return the status, 0 where the connection was only closed."""
+    address = ("127.0.0.1", house.proxy.port)
+    length = b"content-length: %d\r\n" % len(body) if length is None else length
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n".encode()
+    with socket.create_connection(address, timeout=30) as connection:
+        with contextlib.suppress(OSError):  # It may be closed while we still send.
+            connection.sendall(head + length + headers + b"\r\n" + body)
+        with contextlib.suppress(ConnectionResetError):
+            answer = connection.recv(65_536)
+            return int(answer.split(b" ")[1]) if answer else 0
+    return 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//v1/chat/completions",
+        "/v1//chat/completions",
+        "/v1/./chat/completions",
+        "/v1/x/../chat/completions",
+        "/v1/chat/completions/",
+        "/v1/chat/completions%00",
+        "/v1/chat/completions;x",
+        "/v1/chat/completions%20",
+        "http://127.0.0.1:1/v1/images/generations",
+        "/v1/engines/auto/completions",
+        "/v1/responses/compact",
+        "*",
+    ],
+)
+def test_a_path_that_plays_tricks_is_not_served(house: House, key: str, path: str) -> None:
+    before = house.last_call()
+    assert raw(house, key, path) in (307, 400, 403, 404, 405, 422)
+    assert house.calls_since(before) == []
+
+
+@pytest.mark.parametrize("path", ["/v1%2fchat%2fcompletions", "/%761/chat/completions"])
+def test_another_spelling_of_a_governed_path_is_governed(house: House, key: str, path: str) -> None:
+    before = house.last_call()
+    assert raw(house, key, path) == 200
+    assert [call["model"] for call in house.calls_since(before)] == ["gemini-3.8-flash"]
+
+
+def test_a_model_in_the_query_is_the_one_that_is_governed(house: House, key: str) -> None:
+    """LiteLLM lets it stand above the body's."""
+    before = house.last_call()
+    response = send(
+        house, key, "/v1/chat/completions?model=claude-haiku", model="auto", messages=hello()
+    )
+    assert_clean(response, 200)
+    calls = house.calls_since(before)
+    entry = house.entry_of(response)
+    assert [call["model"] for call in calls] == ["claude-haiku-4-5"]
+    assert entry["group"] == entry["serving_group"] == "claude-haiku"
+    assert entry["cost"] == calls[0]["cost_nano_usd"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "length"),
+    [
+        (b"x-a: " + b"a" * 1_000_000 + b"\r\n", None),
+        (b"".join(b"x-%d: a\r\n" % n for n in range(4_000)), None),
+        (b"".join(b"x-%d: a\r\n" % n for n in range(40_000)), None),
+        (b"", b"content-length: -1\r\n"),
+        (b"", b"content-length: 99999999999999999999999\r\n"),
+        (b"", b"content-length: 50000000\r\n"),
+        (b"\x00\xff: a\r\n", None),
+        (b"content-encoding: gzip\r\n", b"content-length: 0\r\n"),
+    ],
+    ids=["1 MB", "4000", "40000", "negative", "absurd", "50 MB", "binary", "empty"],
+)
+def test_a_head_that_makes_no_sense_is_refused(
+    house: House, key: str, headers: bytes, length: bytes | None
+) -> None:
+    before = house.last_call()
+    status = raw(house, key, headers=headers, length=length)
+    assert status == 0 or 400 <= status < 500
+    assert house.calls_since(before) == []
+
+
+def test_a_client_that_leaves_inside_its_body_leaves_nothing(house: House, key: str) -> None:
+    before, refused = house.last_call(), len(house.books.refusals())
+    with socket.create_connection(("127.0.0.1", house.proxy.port), timeout=10) as connection:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+        connection.sendall(head.encode() + b'transfer-encoding: chunked\r\n\r\n5\r\n{"mod\r\n')
+    assert raw(house, key) == 200
+    assert len(house.calls_since(before)) == 1
+    assert len(house.books.refusals()) == refused
+
+
+JSON_ATTACKS: dict[str, bytes] = {
+    "NaN": b'{"model":"auto","temperature":NaN,"messages":[{"role":"user","content":"hi"}]}',
+    "Infinity": b'{"model":"auto","top_p":-Infinity,"messages":[{"role":"user","content":"hi"}]}',
+    "1e999": b'{"model":"auto","temperature":1e999,"messages":[{"role":"user","content":"hi"}]}',
+    "10,000 digits": b'{"model":"auto","seed":' + b"9" * 10_000 + b',"messages":[]}',
+    "3,000 digits": b'{"model":"auto","seed":' + b"9" * 3_000 + b',"messages":[]}',
+    "100,000 levels": b'{"model":"auto","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "500 levels": b'{"model":"auto","metadata":' + b'{"a":' * 500 + b"1" + b"}" * 500 + b"}",
+    "a million lists": b'{"model":"auto","x":[' + b"[]," * 1_000_000 + b'1],"messages":[]}',
+    "names": json.dumps({"model": "auto", **{f"n{n}": n for n in range(60_000)}}).encode(),
+    "UTF-16": CHAT.decode().encode("utf-16"),
+    "Latin-1": b'{"model":"auto","messages":[{"role":"user","content":"\xe9"}]}',
+    "gzip": gzip.compress(CHAT),
+    "two values": CHAT + CHAT,
+    "a byte order mark": b"\xef\xbb\xbf" + CHAT,
+    "half a surrogate": b'{"model":"auto","messages":[{"role":"user","content":"\\ud800"}]}',
+    "50 MB": b'{"model":"auto","messages":[{"role":"user","content":"' + b"x " * 25_000_000,
+}
+
+
+@pytest.mark.parametrize("content", JSON_ATTACKS.values(), ids=JSON_ATTACKS)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_json_that_would_hurt_is_refused_unread(
+    house: House, key: str, path: str, content: bytes
+) -> None:
+    before = house.last_call()
+    response = httpx.post(
+        house.proxy.base_url + path,
+        content=content,
+        headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+        timeout=60,
+    )
+    assert_clean(response, 400, 413, 422)
+    assert house.calls_since(before) == []
+
+
+def test_of_two_equal_names_the_one_that_is_sent_is_the_one_that_is_governed(
+    house: House, key: str
+) -> None:
+    content = CHAT[:-1] + b', "model": "claude-haiku"}'
+    before = house.last_call()
+    response = httpx.post(
+        f"{house.proxy.base_url}/v1/chat/completions",
+        content=content,
+        headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+        timeout=60,
+    )
+    assert_clean(response, 200)
+    assert [call["model"] for call in house.calls_since(before)] == ["claude-haiku-4-5"]
+    assert house.entry_of(response)["serving_group"] == "claude-haiku"
+
+
+def test_a_call_id_that_names_someone_elses_hold_changes_nothing(house: House, key: str) -> None:
+    """The ids of another's hold and decision are worth nothing to who knows them."""
+    theirs = house.proxy.chat("Hello", key=house.make_key("victim", user="victim"))
+    entry = house.entry_of(theirs)
+    forged = {"id": entry["request_id"], "refused": {"facts": {}}}
+    for number in range(3):
+        before = house.last_call()
+        response = house.proxy.post(
+            "/v1/chat/completions",
+            {
+                "model": "auto",
+                "messages": hello(),
+                "litellm_call_id": entry["request_id"],
+                "metadata": {
+                    "farebox": forged,
+                    "requester_metadata": {"farebox": forged},
+                    "session_id": entry["request_id"],
+                },
+            },
+            key=key,
+            headers={"x-litellm-call-id": entry["request_id"], "x-farebox-id": str(number)},
+        )
+        assert_clean(response, 200)
+        mine = house.entry_of(response)
+        assert mine["key_name"] == "villain" and mine["request_id"] != entry["request_id"]
+        assert mine["cost"] == house.calls_since(before)[0]["cost_nano_usd"] > 0
+    assert house.entry(entry["decision_id"]) == entry
 
 
 def test_nothing_is_left_held(house: House) -> None:

@@ -38,10 +38,12 @@ LEDGER = "house"
 class RedisProcess:
     """A Redis server on a fixed port, with its data on disk, that a test may stop and start."""
 
+    PASSWORD = "redis-password-5b1e07"
+
     def __init__(self, appendonly: bool = True) -> None:
         self.appendonly = "yes" if appendonly else "no"
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://:{self.PASSWORD}@127.0.0.1:{self.port}/0"
         self._folder = tempfile.TemporaryDirectory(prefix="fb")
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -52,6 +54,7 @@ class RedisProcess:
             self._folder = tempfile.TemporaryDirectory(prefix="fb")
         command = [redis_server_binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", self._folder.name, "--save", "", "--appendonly", self.appendonly]
+        command += ["--requirepass", self.PASSWORD]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_until(self._answers, what="Redis answers")
 
@@ -150,7 +153,7 @@ class House(Gate):
         self.proxy = ProxyProcess(
             self.pack,
             redis_url=self.redis.url,
-            environment={"FAREBOX_LEDGER": LEDGER, **self.langfuse.environment()},
+            environment=self.environment(),
         )
 
     def __enter__(self) -> House:
@@ -165,6 +168,10 @@ class House(Gate):
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def environment(self) -> dict[str, str]:
+        """Return what the proxy, and the command beside it, are told by variables of their own."""
+        return {"FAREBOX_LEDGER": LEDGER, **self.langfuse.environment()}
 
     def entry_of(self, response: Any) -> dict[str, Any]:
         """Return the entry of an answered request, by its decision, once it stands."""
@@ -183,6 +190,10 @@ class House(Gate):
         found = wait_until(find, what=f"the entry of {decision_id}")
         assert found is not None
         return found
+
+    def wait_settled(self) -> None:
+        """Wait until no hold is open."""
+        wait_until(lambda: self.books.holds() == 0, 20, "no hold is open")
 
     def refusal(self, decision_id: str) -> dict[str, Any]:
         """Return the refusal event of a decision."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hooks.fields import ALLOWED, strip
+from hooks.fields import ALLOWED, strip, strip_body
 from hooks.request import GOVERNED
 
 TRICKS = [
@@ -56,3 +56,21 @@ def test_a_policy_can_let_more_fields_pass() -> None:
 def test_a_kind_of_call_without_a_list_has_the_least() -> None:
     data = {"model": "auto", "prompt": "x"}
     assert strip(data, set(data), "aimage_generation") == ("prompt",)
+
+
+def test_a_body_loses_unknown_names_before_litellm_sees_them() -> None:
+    body = {"model": "m", "messages": [], "original_function": 1, "mine": 2, "metadata": {}}
+    assert strip_body(body, "/v1/chat/completions", ("mine",)) == ("original_function",)
+    assert body == {"model": "m", "messages": [], "mine": 2, "metadata": {}}
+
+
+def test_in_shadow_mode_only_metadata_of_another_type_is_taken_out() -> None:
+    body = {"model": "m", "input": "x", "odd": 1, "metadata": ["a"], "litellm_metadata": "b"}
+    assert strip_body(body, "/embeddings", None) == ("litellm_metadata", "metadata")
+    assert body == {"model": "m", "input": "x", "odd": 1}
+
+
+def test_a_body_of_another_route_is_left_alone() -> None:
+    body = {"name": "x", "metadata": []}
+    assert strip_body(body, "/farebox/keys", ()) == ()
+    assert body == {"name": "x", "metadata": []}

@@ -10,18 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hooks.request import (
-    CHARS_MAX,
-    DEPTH_MAX,
     GOVERNED,
-    PARTS_MAX,
-    TAGS_MAX,
-    InvalidRequest,
     RequestView,
-    Steering,
-    clean,
     read_request,
 )
 from hooks.routing import Consequence
+from hooks.steering import TAGS_MAX, Steering, clean
+from hooks.values import InvalidRequest
+from hooks.walk import CHARS_MAX, DEPTH_MAX, PARTS_MAX
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 TOOL = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
@@ -162,7 +158,9 @@ def test_a_marker_that_is_too_long_to_be_one_counts_as_text() -> None:
     ],
 )
 def test_what_has_no_bound_is_named(body: dict[str, Any], kind: str) -> None:
-    view = read_request({"model": "auto", "messages": [{"role": "user"}], **body}, "acompletion")
+    view = read_request(
+        {"model": "auto", "messages": [{"role": "user", "content": "hi"}], **body}, "acompletion"
+    )
     assert view.unbounded == (kind,)
 
 

@@ -69,6 +69,28 @@ def test_a_megabyte_of_one_character_is_counted_at_once(character: str) -> None:
     assert time.perf_counter() - begun < 10
 
 
+def test_what_no_model_takes_is_not_counted_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound every byte is a token: never below the count, and hardly any work."""
+    text = "".join(f"{n} 漢字 word " for n in range(30_000))
+    whole = count_text(text)
+    counted: list[int] = []
+    count_slice = tokens._count_slice
+
+    def count(part: str) -> int:
+        counted.append(len(part))
+        return count_slice(part)
+
+    monkeypatch.setattr(tokens, "_count_slice", count)
+    assert count_text(text, 10_000) >= whole
+    assert sum(counted) < len(text) / 5
+    counted.clear()
+    # Texts of one request share the bound.
+    monkeypatch.setattr(tokens, "EXACT_TOKENS_MAX", 10_000)
+    body = {"model": "m", "messages": [{"role": "user", "content": text}] * 4}
+    assert count_request(read_request(body, "acompletion")).text >= 4 * whole
+    assert sum(counted) < len(text) / 5 + 4 * SLICE_CHARS
+
+
 def test_a_count_that_is_remembered_is_the_same() -> None:
     text = PROSE * 40
     assert count_text(text) == count_text(text) == exact(text)

@@ -1,0 +1,135 @@
+"""What callers steer Farebox with: in `metadata`, or as headers `x-farebox-…`. All only claimed.
+
+Whatever comes is cleaned (no control characters, within a bound) or refused by `InvalidRequest`:
+these texts reach headers, entries and terminals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hooks.routing import Consequence
+from hooks.values import InvalidRequest, whole
+
+STEERING_CHARS_MAX = 200
+TAGS_MAX = 32
+
+NAMES = (
+    "task_type",
+    "consequence",
+    "session_id",
+    "expected_output_tokens",
+    "queue",
+    "approval",
+    "tags",
+)
+"""Their names in `metadata`; as headers with dashes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """What callers steer Farebox with, cleaned. All of it is only claimed."""
+
+    task_type: str | None = None
+    consequence: Consequence | None = None
+    session_id: str | None = None
+    expected_output_tokens: int | None = None
+    queue: bool = False
+    approval: str | None = None
+    tags: tuple[str, ...] = ()
+    user: str | None = None
+
+
+def read_steering(
+    data: Mapping[str, Any], headers: Mapping[str, str], metadata: Mapping[str, Any] | None
+) -> Steering:
+    """Return what the caller steers with: headers first, then metadata wherever LiteLLM put it."""
+    places: list[Mapping[str, Any]] = []
+    for place in (metadata, data.get("metadata"), data.get("litellm_metadata")):
+        if isinstance(place, Mapping):
+            places.append(place)
+            inner = place.get("requester_metadata")
+            if isinstance(inner, Mapping):
+                places.append(inner)
+    values: dict[str, object] = {}
+    for name in NAMES:
+        header = headers.get(f"x-farebox-{name.replace('_', '-')}")
+        found = [header] if header else []
+        found += [place[name] for place in places if place.get(name) not in (None, "")]
+        values[name] = found[0] if found else None
+    user = data.get("user")
+    if user is None:
+        user = next((p["user_id"] for p in places if isinstance(p.get("user_id"), str)), None)
+    return Steering(
+        task_type=_word(values["task_type"], "task_type"),
+        consequence=_consequence(values["consequence"]),
+        session_id=_word(values["session_id"], "session_id"),
+        expected_output_tokens=_expected(values["expected_output_tokens"]),
+        queue=_flag(values["queue"]),
+        approval=_word(values["approval"], "approval"),
+        tags=_tags(values["tags"]),
+        user=clean(user) if isinstance(user, str) else None,
+    )
+
+
+def clean(text: str) -> str | None:
+    """Return a steering value without control characters and within its bound; None if empty."""
+    kept = "".join(c for c in text[: STEERING_CHARS_MAX * 4] if c.isprintable()).strip()
+    return kept[:STEERING_CHARS_MAX] or None
+
+
+def _word(value: object, name: str) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
+        value = str(value)
+    if not isinstance(value, str):
+        raise InvalidRequest(f"`{name}` must be text.", f"metadata.{name}")
+    return clean(value)
+
+
+def _consequence(value: object) -> Consequence | None:
+    word = _word(value, "consequence")
+    if word is None:
+        return None
+    try:
+        return Consequence(word.lower())
+    except ValueError:
+        raise InvalidRequest(
+            "`consequence` must be low, medium or high.", "metadata.consequence"
+        ) from None
+
+
+def _expected(value: object) -> int | None:
+    param = "metadata.expected_output_tokens"
+    if isinstance(value, str):
+        text = value.strip()
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise InvalidRequest("`expected_output_tokens` must be a whole number.", param)
+        value = int(text)
+    try:
+        return whole({"expected_output_tokens": value}, "expected_output_tokens", 1, 1_000_000)
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error), param) from None
+
+
+def _flag(value: object) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, str):
+        return value.strip().lower() in ("true", "1", "yes")
+    raise InvalidRequest("`queue` must be true or false.", "metadata.queue")
+
+
+def _tags(value: object) -> tuple[str, ...]:
+    """Return the tags of a list or a comma-separated text; what is no text is left out."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = value[: STEERING_CHARS_MAX * TAGS_MAX].split(",")
+    if not isinstance(value, list | tuple):
+        raise InvalidRequest("`tags` must be a list of texts.", "metadata.tags")
+    cleaned = (clean(item) for item in value[: TAGS_MAX * 4] if isinstance(item, str))
+    return tuple(dict.fromkeys(tag for tag in cleaned if tag))[:TAGS_MAX]
