@@ -352,11 +352,11 @@ class LedgersAgree(RuleBasedStateMachine):
         self.close_period(1, ())
         match end:
             case "settle":
-                self.settle(hold_id, amount + 5, {}, {}, [])
+                self.settle(hold_id, amount + 5, {}, {}, [], [])
             case "expire":
                 self.expire(8)
             case "void":
-                self.void(hold_id, {})
+                self.void(hold_id, {}, ahead=False)
             case "top_up":
                 shares = self.shares([(it[0], it[1] + 3, False) for it in wanted], self.period())
                 self.both(lambda ledger: ledger.top_up(hold_id, amount + 3, shares))
