@@ -15,7 +15,7 @@ Only entries go. What is remembered of a hold stays in Redis for its own time: a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -27,6 +27,7 @@ from budgets.archived import (
     ArchiveState,
     CounterName,
     EntryLine,
+    Sums,
 )
 from budgets.ledger import Ledger, unwatched
 from budgets.period import period_at
@@ -133,7 +134,7 @@ async def archive(
                 continue  # Somebody else archived these entries while they were being read.
             raise
         observe(Step(Stage.VERIFIED, manifest.entries, time_ms))
-        if await ledger.trim(manifest.part, manifest.by_counter):
+        if await ledger.trim(manifest.part, manifest.totals):
             observe(Step(Stage.TRIMMED, manifest.entries, time_ms))
             done.append(manifest)
         elif (await ledger.archive_state()).to == state.to:
@@ -192,7 +193,7 @@ async def _verify_part(ledger: Ledger, folder: ArchiveFolder, manifest: Manifest
     """Prove that the file holds what Redis holds, line by line; return its last entry's time."""
     part = manifest.part
     live = ledger.lines(part.after)
-    sums: dict[CounterName, int] = {}
+    sums = Sums()
     time_ms = 0
     try:
         if await asyncio.to_thread(folder.manifest, part) != manifest:
@@ -203,10 +204,10 @@ async def _verify_part(ledger: Ledger, folder: ArchiveFolder, manifest: Manifest
                 if await anext(live, None) != line:
                     raise ArchiveFailed(f"{part.file}: the entry {line.id} is not what Redis holds")
                 time_ms = line.time_ms
-            _add(sums, page)
+                sums.add(line)
     except ArchiveDamaged as error:
         raise ArchiveFailed(f"a file that was just written cannot be read back: {error}") from error
-    if sums != manifest.by_counter:
+    if sums != manifest.totals:
         raise ArchiveFailed(f"{part.file}: its sums are not those of its entries")
     return time_ms
 
@@ -223,16 +224,15 @@ async def check_files(
 ) -> FilesCheck:
     """Read every file of the archive, and compare it with its manifest and with Redis's record."""
     state = await ledger.archive_state()
-    sums: dict[CounterName, int] = {}
+    sums = Sums()
     problems: list[ArchiveDamaged] = []
     parted: dict[CounterName, str] = {}
     after = ""
     for part in state.parts:
-        own: dict[CounterName, int] = {}
-        said: dict[CounterName, int] = {}
+        own, said = Sums(), Sums()
         found: list[ArchiveDamaged] = []
         try:
-            said = (await asyncio.to_thread(folder.manifest, part)).by_counter
+            said = (await asyncio.to_thread(folder.manifest, part)).totals
         except ArchiveDamaged as error:
             found.append(error)
         try:
@@ -242,18 +242,19 @@ async def check_files(
         try:
             # A damaged file is added up as well, as far as it goes: to say where the sums part.
             async for page in pages(folder, part):
-                _add(own, page)
+                for line in page:
+                    own.add(line)
                 watch(page[-1].time_ms)
         except ArchiveDamaged as error:
             found.append(error)
-        wrong = {it for it in own.keys() | said.keys() if own.get(it, 0) != said.get(it, 0)}
+        wrong = own.parts_from(said)
         if part.after != after or (wrong and not found):
             found.append(ArchiveDamaged(part.file, "it does not fit the part before, or its sums"))
         after = part.last
         if found:
             problems.append(found[0])
             parted |= dict.fromkeys(wrong, part.file)
-        _add_up(sums, own)
+        sums.add_up(own)
     unrecorded = await asyncio.to_thread(folder.unrecorded, state.parts)
     damaged = problems[0].file if problems else ""
     return FilesCheck(
@@ -293,13 +294,3 @@ async def _old_lines(ledger: Ledger, after: str, before_ms: int) -> AsyncIterato
 
 def _month(zone: str, line: EntryLine) -> str:
     return period_at("month", zone, line.time_ms).id
-
-
-def _add(sums: dict[CounterName, int], lines: Sequence[EntryLine]) -> None:
-    for line in lines:
-        _add_up(sums, line.charges)
-
-
-def _add_up(sums: dict[CounterName, int], more: Mapping[CounterName, int]) -> None:
-    for name, amount in more.items():
-        sums[name] = sums.get(name, 0) + amount

@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from budgets.archived import ArchivedPart, CounterName, EntryLine, charges_of
+from budgets.archived import ArchivedPart, CounterName, EntryLine, Sums
 
 TEMPORARY = ".farebox-archive-"
 TEMPORARY_AGE_S_MAX = 86_400
@@ -51,7 +51,10 @@ class ArchiveDamaged(Exception):
 
 
 class Manifest(BaseModel):
-    """What must be in a file of the archive. `sums` has [budget, period id, nanodollars]."""
+    """What must be in a file of the archive.
+
+    `sums` has [budget, period id, nanodollars], and `unreconciled` likewise what is part of them.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -67,11 +70,12 @@ class Manifest(BaseModel):
     last: str
     entries: int
     sums: tuple[tuple[str, str, int], ...]
+    unreconciled: tuple[tuple[str, str, int], ...] = ()
 
     @property
-    def by_counter(self) -> dict[CounterName, int]:
+    def totals(self) -> Sums:
         """The sums by counter."""
-        return {(budget, period_id): nano_usd for budget, period_id, nano_usd in self.sums}
+        return Sums(_by_counter(self.sums), _by_counter(self.unreconciled))
 
     @property
     def part(self) -> ArchivedPart:
@@ -160,7 +164,7 @@ class PartWriter:
         self._after = after
         self._first = self._last = ""
         self.entries = 0
-        self._sums: dict[CounterName, int] = {}
+        self._sums = Sums()
         self._temporary, self._raw = _temporary(folder.path)
         # Neither the time nor a name goes into the bytes: they depend on the entries alone.
         self._gzip = gzip.GzipFile(
@@ -171,8 +175,7 @@ class PartWriter:
         """Write some entries, in order."""
         for line in lines:
             self._gzip.write(_encode(line))
-            for name, charge in line.charges.items():
-                self._sums[name] = self._sums.get(name, 0) + charge
+            self._sums.add(line)
             self._first = self._first or line.id
             self._last = line.id
             self.entries += 1
@@ -201,7 +204,8 @@ class PartWriter:
             first=self._first,
             last=self._last,
             entries=self.entries,
-            sums=tuple((*key, nano_usd) for key, nano_usd in sorted(self._sums.items())),
+            sums=_rows(self._sums.charged),
+            unreconciled=_rows(self._sums.unreconciled),
         )
         _rename(self._temporary, self._folder.path / name)
         return manifest
@@ -235,6 +239,14 @@ def _reading(file: str) -> Iterator[None]:
         raise ArchiveDamaged(file, "the file is missing") from None
     except (OSError, EOFError, zlib.error) as error:
         raise ArchiveDamaged(file, f"it cannot be read: {error}") from None
+
+
+def _by_counter(rows: Iterable[tuple[str, str, int]]) -> dict[CounterName, int]:
+    return {(budget, period_id): nano_usd for budget, period_id, nano_usd in rows}
+
+
+def _rows(sums: dict[CounterName, int]) -> tuple[tuple[str, str, int], ...]:
+    return tuple((*name, nano_usd) for name, nano_usd in sorted(sums.items()))
 
 
 def _manifest_path(path: Path) -> Path:
@@ -274,7 +286,7 @@ def _decode(text: bytes, file: str) -> EntryLine:
         # Whoever adds up a damaged file must not fall over what it holds instead of figures.
         if line.time_ms < 0 or not all(isinstance(it, str) for it in fields.values()):
             raise ValueError
-        charges_of(fields["charges"])
+        Sums().add(line)
         return line
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ArchiveDamaged(file, "a line of it is no entry") from None

@@ -18,6 +18,42 @@ IN_REDIS = "the sums recorded in Redis"
 LIVE = "the live stream"
 
 
+@dataclass(slots=True)
+class Sums:
+    """What entries have added to each counter, in nanodollars: to `spent`, and to the part of it
+    that is `unreconciled`. Grows by `add` and `add_up`."""
+
+    charged: dict[CounterName, int] = field(default_factory=dict)
+    unreconciled: dict[CounterName, int] = field(default_factory=dict)
+
+    def add(self, line: EntryLine) -> None:
+        """Add one entry."""
+        _add(self.charged, line.charges)
+        _add(self.unreconciled, line.unreconciled)
+
+    def add_up(self, more: Sums) -> None:
+        """Add other sums."""
+        _add(self.charged, more.charged)
+        _add(self.unreconciled, more.unreconciled)
+
+    def names(self) -> set[CounterName]:
+        """Return the counters that anything was added to."""
+        return self.charged.keys() | self.unreconciled.keys()
+
+    def parts_from(self, other: Sums) -> set[CounterName]:
+        """Return the counters that these sums tell something else about."""
+        return {name for name in self.names() | other.names() if self.of(name) != other.of(name)}
+
+    def of(self, name: CounterName) -> tuple[int, int]:
+        """Return what was charged to a counter, and how much of it is unreconciled."""
+        return self.charged.get(name, 0), self.unreconciled.get(name, 0)
+
+
+def _add(sums: dict[CounterName, int], more: Mapping[CounterName, int]) -> None:
+    for name, amount in more.items():
+        sums[name] = sums.get(name, 0) + amount
+
+
 class ArchiveMoved(Exception):
     """The archive has grown since the caller looked at it: nothing was done, look again."""
 
@@ -38,6 +74,12 @@ class EntryLine:
     def charges(self) -> dict[CounterName, int]:
         """What it added to each counter, in nanodollars."""
         return charges_of(self.fields["charges"])
+
+    @property
+    def unreconciled(self) -> dict[CounterName, int]:
+        """What it added to the unreconciled part of each counter, in nanodollars."""
+        text = self.fields.get("unreconciled")
+        return charges_of(text) if text else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +126,7 @@ class ArchivedSums:
     """
 
     to: str
-    by_counter: Mapping[CounterName, int]
+    sums: Sums
     damaged: str = ""
     parted: Mapping[CounterName, str] = field(default_factory=dict)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, CounterName, EntryLine
+from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, EntryLine, Sums
 from budgets.period import Period
 from budgets.statements import Addendum, PeriodOpen, Statement
 
@@ -415,7 +415,8 @@ class LedgerEntry:
 
     `kind` is `settled`, `voided`, `unreconciled` (a lease ended) or `corrected` (a late settle or
     void; its charges are the differences, possibly negative, and its cost is the real one).
-    `addendum` is true where a period that it charges was closed by then.
+    `addendum` is true where a period that it charges was closed by then. `unreconciled` is what it
+    added to the part of spent that ended leases were charged with and nobody has settled since.
     """
 
     id: str
@@ -427,6 +428,7 @@ class LedgerEntry:
     charges: Mapping[tuple[str, str], int]
     body: str
     addendum: bool = False
+    unreconciled: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,11 +487,11 @@ class Learned:
 class Difference:
     """A counter that does not equal what the entries and open holds add up to.
 
-    `counter` is `spent`, `held`, `archived` (the recorded sum of the archived entries), `carry`
-    (what a period was handed) or `carried` (what a closed one handed on); or `holds`, `leases` and
-    `expected_ends`, whose figures are numbers of holds and not amounts. Stray leases belong to no
-    budget: their names are empty. `where` says where the sums part, if entries of this ledger are
-    archived.
+    `counter` is `spent`, `held`, `unreconciled`, `archived` (the recorded sum of the archived
+    entries), `carry` (what a period was handed) or `carried` (what a closed one handed on); or
+    `holds`, `leases` and `expected_ends`, whose figures are numbers of holds and not amounts. Stray
+    leases belong to no budget: their names are empty. `where` says where the sums part, if entries
+    of this ledger are archived.
     """
 
     counter: str
@@ -652,7 +654,7 @@ class Ledger(Protocol):
     async def archive_state(self) -> ArchiveState:
         """Return how far the archive reaches."""
 
-    async def trim(self, part: ArchivedPart, sums: Mapping[CounterName, int]) -> bool:
+    async def trim(self, part: ArchivedPart, sums: Sums) -> bool:
         """Record a part of the archive with its sums and drop its entries, all in one step.
 
         False, and nothing done: the archive does not end where the part begins (somebody else was
@@ -687,6 +689,9 @@ class Ledger(Protocol):
         watch: Callable[[int], None] = unwatched,
     ) -> tuple[Difference, ...]:
         """Set every counter that differs to what entries and open holds add up to.
+
+        A closed period then hands on what a wrong counter kept back; of carries that differ for
+        another reason only `verify` speaks.
 
         Returns what was changed, and leaves an event `rebuilt` with it and with `actor`. Each
         counter is compared and set in one step, so that it is right whatever settles go on;

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from budgets.archived import ArchivedPart, CounterName
+from budgets.archived import ArchivedPart, CounterName, Sums
 from budgets.clock import Guard
 from budgets.learning import Learning
 from budgets.ledger import (
@@ -66,7 +66,7 @@ class Books:
         self._events: list[LedgerEvent] = []
         self._refusals: list[LedgerEvent] = []
         self._parts: list[ArchivedPart] = []
-        self._archived: dict[CounterName, int] = {}
+        self._archived = Sums()
         self._paused_until_ms = 0
 
     def _clock_stepped(self, before: int, now: int) -> None:
@@ -245,16 +245,17 @@ class Books:
         events: list[ThresholdEvent],
     ) -> LedgerEntry:
         """End a hold, or correct one that its lease ended; return the entry."""
-        charges = {}
+        charges: dict[CounterName, int] = {}
+        unreconciled: dict[CounterName, int] = {}
         overage = max(0, cost - hold.amount)
         for share in hold.shares:
             counter = self._counters[share.budget, share.period_id]
             amount = charge(share)
             counter.spent += amount - share.charged
             if kind == "unreconciled":
-                counter.unreconciled += amount
+                unreconciled[share.budget, share.period_id] = amount - share.charged
             elif hold.state == "unreconciled":
-                counter.unreconciled -= share.charged
+                unreconciled[share.budget, share.period_id] = -share.charged
             if hold.state == "open":
                 counter.held -= share.amount
                 del counter.expected_ends[hold_id]
@@ -264,8 +265,11 @@ class Books:
         archived_to = self._parts[-1].last if self._parts else ""
         line_id = next_line_id(self._entries, now, archived_to)
         addendum = any(self._closed.statement(period_id) for _, period_id in charges)
-        entry = LedgerEntry(line_id, kind, hold_id, now, cost, hold.amount, charges, body, addendum)
+        line = (line_id, kind, hold_id, now, cost, hold.amount, charges, body, addendum)
+        entry = LedgerEntry(*line, unreconciled)
         self._entries.append(entry)
+        for name, change in unreconciled.items():
+            self._counters[name].unreconciled += change
         for (budget, period_id), charge_added in charges.items():
             self._closed.amend(budget, period_id, charge_added, hold_id, line_id, now)
         self._count(hold.stats_period, counters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 
 from budgets.archived import (
     ArchivedPart,
@@ -11,6 +11,7 @@ from budgets.archived import (
     ArchiveState,
     CounterName,
     EntryLine,
+    Sums,
     charges_text,
 )
 from budgets.ledger import Difference, LedgerEntry, LedgerPaused, unwatched
@@ -21,6 +22,7 @@ from budgets.verify import (
     archived_of,
     differences,
     line_order,
+    mendable,
     rebuilt,
     row_differences,
 )
@@ -37,13 +39,12 @@ class Proof(Books):
         to = self._parts[-1].last if self._parts else ""
         return ArchiveState(to, sum(it.entries for it in self._parts), tuple(self._parts))
 
-    async def trim(self, part: ArchivedPart, sums: Mapping[CounterName, int]) -> bool:
+    async def trim(self, part: ArchivedPart, sums: Sums) -> bool:
         state = await self.archive_state()
         if state.to != part.after or all(entry.id != part.last for entry in self._entries):
             return False
         self._parts.append(part)
-        for name, amount in sums.items():
-            self._archived[name] = self._archived.get(name, 0) + amount
+        self._archived.add_up(sums)
         last = line_order(part.last)
         self._entries = [it for it in self._entries if line_order(it.id) > last]
         return True
@@ -70,28 +71,27 @@ class Proof(Books):
         pause_ms: int,
         watch: Callable[[int], None] = unwatched,
     ) -> tuple[Difference, ...]:
-        # What closed periods handed on is not for a repair of counters.
-        changed = tuple(
-            it
-            for it in await self.verify(archived, watch=watch)
-            if it.counter not in ("carry", "carried")
-        )
+        changed = mendable(await self.verify(archived, watch=watch))
         if not changed:
             return ()
         await self.pause(pause_ms)
         for row in self._rows():
-            if row_differences(row, archived):
+            if mendable(row_differences(row, archived)):
                 name = (row.budget, row.period_id)
                 counter = self._counters.setdefault(name, Counter(row.budget.partition(":")[0]))
-                counter.spent = row.charged_nano_usd + archived_of(row, archived)
+                charged, unsettled = archived_of(row, archived)
+                counter.spent = row.charged_nano_usd + charged
+                counter.unreconciled = row.unsettled_nano_usd + unsettled
                 counter.held = sum(row.shares_nano_usd)
                 counter.expected_ends = {
                     hold_id: self._holds[hold_id].expected_end_ms for hold_id in self._open(name)
                 }
                 for hold_id in self._open(name):
                     self._leases.setdefault(hold_id, self._clock() + lease_ms)
+                self._closed.amend(*name, 0, "", "", self._clock())
                 if archived is not None:
-                    self._archived[name] = archived_of(row, archived)
+                    self._archived.charged[name] = charged
+                    self._archived.unreconciled[name] = unsettled
         for hold_id in self._stray_leases():
             del self._leases[hold_id]
         await self.pause(0)
@@ -111,20 +111,20 @@ class Proof(Books):
             raise ArchiveMoved
 
     def _rows(self) -> list[CounterRow]:
-        charged: dict[CounterName, int] = {}
+        sums = Sums()
         for entry in self._entries:
-            for name, amount in entry.charges.items():
-                charged[name] = charged.get(name, 0) + amount
+            sums.add(_line(entry))
         held = {
             (share.budget, share.period_id)
             for hold in self._holds.values()
             if hold.state == "open"
             for share in hold.shares
         }
-        names = self._counters.keys() | charged.keys() | self._archived.keys() | held
-        return [self._row(name, charged.get(name, 0)) for name in sorted(names)]
+        names = self._counters.keys() | sums.names() | self._archived.names() | held
+        return [self._row(name, *sums.of(name)) for name in sorted(names)]
 
-    def _row(self, name: CounterName, charged: int) -> CounterRow:
+    def _row(self, name: CounterName, charged: int, unsettled: int) -> CounterRow:
+        archived, archived_unsettled = self._archived.of(name)
         counter = self._counters.get(name) or Counter(name[0])
         open_ids = self._open(name)
         shares = [
@@ -139,11 +139,15 @@ class Proof(Books):
             held_nano_usd=counter.held,
             holds=len(counter.expected_ends),
             charged_nano_usd=charged,
-            archived_nano_usd=self._archived.get(name, 0),
+            archived_nano_usd=archived,
             shares_nano_usd=tuple(shares),
             unleased=sum(hold_id not in self._leases for hold_id in open_ids),
             expected_ends=len(counter.expected_ends),
             expected_rightly=len(open_ids & counter.expected_ends.keys()),
+            unreconciled_nano_usd=counter.unreconciled,
+            unsettled_nano_usd=unsettled,
+            archived_unsettled_nano_usd=archived_unsettled,
+            orphaned_carry_nano_usd=counter.carry if counter.carry_from is None else 0,
         )
 
     def _open(self, name: CounterName) -> set[str]:
@@ -173,4 +177,6 @@ def _line(entry: LedgerEntry) -> EntryLine:
     }
     if entry.addendum:
         fields["addendum"] = "1"
+    if entry.unreconciled:
+        fields["unreconciled"] = charges_text(entry.unreconciled)
     return EntryLine(entry.id, fields)

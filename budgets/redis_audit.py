@@ -11,14 +11,21 @@ holds, not by the number of entries.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from budgets.archived import ArchivedSums, ArchiveMoved, ArchiveState, CounterName, EntryLine
+from budgets.archived import (
+    ArchivedSums,
+    ArchiveMoved,
+    ArchiveState,
+    CounterName,
+    EntryLine,
+    Sums,
+)
 from budgets.ledger import Difference, LedgerUnavailable, unwatched
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
-from budgets.verify import CounterRow, archived_of, differences, row_differences
+from budgets.verify import CounterRow, archived_of, differences, mendable, row_differences
 
 COUNTERS_PER_CALL = 50
 HOLDS_PER_CALL = 500
@@ -31,7 +38,7 @@ class _Setting:
     """What counters are set to, beyond what is read: their archived sums, which are recorded anew
     if `records`, and the lease of open holds that have none."""
 
-    archived: Mapping[CounterName, int]
+    archived: Mapping[CounterName, tuple[int, int]]
     records: bool
     lease_ms: int
 
@@ -45,7 +52,7 @@ class RedisAudit:
         prefix: str,
         clock_offset_ms: int,
         lines: Callable[[str], AsyncIterator[EntryLine]],
-        state: Callable[[], Any],
+        state: Callable[[], Awaitable[ArchiveState]],
         watch: Callable[[int], None] = unwatched,
     ) -> None:
         self._client = client
@@ -56,7 +63,7 @@ class RedisAudit:
         self._watch = watch
         self._to = ""
         self._read_to = ""
-        self._sums: dict[CounterName, int] = {}
+        self._sums = Sums()
         self._open: dict[CounterName, list[str]] = {}
         self._stray_ids: list[str] = []
 
@@ -81,7 +88,7 @@ class RedisAudit:
     ) -> tuple[Difference, ...]:
         """Set every counter that differs, with admissions paused; return what was changed."""
         stray, rows = await self._compare(archived, every_hold=True)
-        wrong = [row for row in rows if row_differences(row, archived)]
+        wrong = [row for row in rows if mendable(row_differences(row, archived))]
         if not wrong and not stray:
             return ()
         await pause(True)
@@ -92,17 +99,17 @@ class RedisAudit:
             stray, _ = await self._holds(self._stray_ids, sets=True)
         finally:
             await pause(False)
-        return differences(changed, archived, stray)
+        return mendable(differences(changed, archived, stray))
 
     async def _compare(
         self, archived: ArchivedSums | None, *, every_hold: bool
     ) -> tuple[int, list[CounterRow]]:
         """Return the number of stray leases, and the rows that matter: those that differ."""
-        state: ArchiveState = await self._state()
+        state = await self._state()
         if archived is not None and archived.to != state.to:
             raise ArchiveMoved
         self._to = self._read_to = state.to
-        self._sums, self._open = {}, {}
+        self._sums, self._open = Sums(), {}
         # Leases first: a hold that begins later stands in its counter's own list of expected ends.
         leased = await self._ids("zscan_iter", "leases")
         stray, self._open = await self._holds(leased, sets=False)
@@ -111,16 +118,15 @@ class RedisAudit:
         self._stray_ids = sorted(leased) if stray else []
         await self._catch_up()
         names = await self._counter_names()
-        names |= self._sums.keys() | self._open.keys()
-        names |= archived.by_counter.keys() if archived is not None else set()
+        names |= self._sums.names() | self._open.keys()
+        names |= archived.sums.names() if archived is not None else set()
         rows = [row async for row in self._rows(sorted(names)) if row_differences(row, archived)]
         return stray, rows
 
     async def _catch_up(self) -> None:
         """Add up the entries that have come since the last time."""
         async for line in self._lines(self._read_to):
-            for name, charge in line.charges.items():
-                self._sums[name] = self._sums.get(name, 0) + charge
+            self._sums.add(line)
             self._read_to = line.id
             self._watch(line.time_ms)
 
@@ -137,10 +143,10 @@ class RedisAudit:
         while True:
             args: list[str | int] = [mode, self._to, self._read_to, lease_ms]
             for name in names:
-                base = 0 if setting is None else setting.archived[name]
+                base = (0, 0) if setting is None else setting.archived[name]
                 holds = self._open.get(name, [])
-                args += [*name, self._sums.get(name, 0) + base]
-                args += [base if setting is not None and setting.records else ""]
+                args += [*name, *map(sum, zip(self._sums.of(name), base, strict=True))]
+                args += base if setting is not None and setting.records else ("", "")
                 args += [len(holds), *holds]
             answer, rows = await run_script(
                 self._client, "audit", self._prefix, self._offset_ms, *args
@@ -154,20 +160,26 @@ class RedisAudit:
                     return [self._row(row) for row in rows]
 
     def _row(self, row: list[Any]) -> CounterRow:
-        budget, period_id, spent, held, holds, archived, amounts = row[:7]
-        unleased, expected, rightly, late = row[7:11]
+        budget, period_id, *figures = row[:8]
+        spent, held, holds, unreconciled, archived, archived_unsettled = map(int, figures)
+        amounts, unleased, expected, rightly, late, late_unsettled, orphaned_carry = row[8:15]
+        charged, unsettled = self._sums.of((budget, period_id))
         return CounterRow(
             budget=budget,
             period_id=period_id,
-            spent_nano_usd=int(spent),
-            held_nano_usd=int(held),
-            holds=int(holds),
-            charged_nano_usd=self._sums.get((budget, period_id), 0) + sum(map(int, late)),
-            archived_nano_usd=int(archived),
+            spent_nano_usd=spent,
+            held_nano_usd=held,
+            holds=holds,
+            charged_nano_usd=charged + sum(map(int, late)),
+            archived_nano_usd=archived,
             shares_nano_usd=tuple(int(amount) for amount in amounts),
             unleased=int(unleased),
             expected_ends=int(expected),
             expected_rightly=int(rightly),
+            unreconciled_nano_usd=unreconciled,
+            unsettled_nano_usd=unsettled + sum(map(int, late_unsettled)),
+            archived_unsettled_nano_usd=archived_unsettled,
+            orphaned_carry_nano_usd=int(orphaned_carry),
         )
 
     async def _counter_names(self) -> set[CounterName]:

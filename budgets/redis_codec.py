@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from budgets.archived import charges_of
+from budgets.archived import CounterName, charges_of
 from budgets.ledger import (
     BudgetHold,
     BudgetState,
@@ -65,6 +66,11 @@ def budget_args(budgets: Iterable[BudgetHold]) -> Args:
 def pair_args(pairs: Mapping[str, int]) -> Args:
     """Return names and figures one after the other."""
     return [part for pair in pairs.items() for part in pair]
+
+
+def sum_args(sums: Mapping[CounterName, int]) -> Args:
+    """Return PERIOD:BUDGET and figure of each counter, one after the other."""
+    return pair_args({f"{period_id}:{budget}": n for (budget, period_id), n in sums.items()})
 
 
 def sample_args(samples: Sequence[OutputSample]) -> Args:
@@ -204,13 +210,15 @@ def expired_entry(row: Sequence[str]) -> LedgerEntry:
         charges=charges_of(charges),
         body=body,
         addendum=addendum == ["1"],
+        unreconciled=charges_of(charges) if kind == "unreconciled" else {},
     )
 
 
 def stream_entry(entry_id: str, fields: Mapping[str, str]) -> LedgerEntry:
     """Return a line of the entries' stream."""
     row = [fields[name] for name in ("kind", "hold", "time", "cost", "held", "charges", "body")]
-    return expired_entry([entry_id, *row, fields.get("addendum", "")])
+    entry = expired_entry([entry_id, *row, fields.get("addendum", "")])
+    return replace(entry, unreconciled=charges_of(fields.get("unreconciled", "[]")))
 
 
 def stream_event(event_id: str, fields: Mapping[str, str]) -> LedgerEvent:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, cast
 
 from budgets import redis_codec as codec
-from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, CounterName, EntryLine
+from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, EntryLine, Sums
 from budgets.checks import (
     check_budgets,
     check_closing,
@@ -367,8 +367,7 @@ class RedisLedger:
         to, entries, parts = await self._run("archive_state")
         return ArchiveState(to, int(entries), tuple(map(ArchivedPart.from_json, parts)))
 
-    async def trim(self, part: ArchivedPart, sums: Mapping[CounterName, int]) -> bool:
-        names = {f"{period_id}:{budget}": amount for (budget, period_id), amount in sums.items()}
+    async def trim(self, part: ArchivedPart, sums: Sums) -> bool:
         done = await self._run(
             "trim",
             part.after,
@@ -376,7 +375,9 @@ class RedisLedger:
             next_order_id(part.last),
             part.entries,
             part.to_json(),
-            *codec.pair_args(names),
+            len(sums.charged),
+            *codec.sum_args(sums.charged),
+            *codec.sum_args(sums.unreconciled),
         )
         return bool(done)
 

@@ -24,7 +24,10 @@ class CounterRow:
     `charged_nano_usd` is what the live entries of that instant have charged, `archived_nano_usd`
     the recorded sum of the archived ones. `shares_nano_usd` is what each of its open holds has put
     aside; `unleased` is how many of those have no lease. `expected_ends` is how many holds stand in
-    its list of expected ends, `expected_rightly` how many of them are open.
+    its list of expected ends, `expected_rightly` how many of them are open. `unreconciled` is the
+    stored part of spent that ended leases were charged with and nobody has settled since; live
+    entries add up to `unsettled`, archived ones to `archived_unsettled`. `orphaned_carry` is a
+    carry that no closed period handed on; what those handed on is for `carry_audit`.
     """
 
     budget: str
@@ -38,13 +41,20 @@ class CounterRow:
     unleased: int
     expected_ends: int
     expected_rightly: int
+    unreconciled_nano_usd: int = 0
+    unsettled_nano_usd: int = 0
+    archived_unsettled_nano_usd: int = 0
+    orphaned_carry_nano_usd: int = 0
 
 
-def archived_of(row: CounterRow, archived: ArchivedSums | None) -> int:
-    """Return the sum of a counter's archived entries: by the files, if all of them are sound."""
+def archived_of(row: CounterRow, archived: ArchivedSums | None) -> tuple[int, int]:
+    """Return what archived entries charged to a counter, and how much of it is unreconciled.
+
+    By the files, if all of them are sound; else as Redis recorded it.
+    """
     if archived is None or archived.damaged:
-        return row.archived_nano_usd
-    return archived.by_counter.get((row.budget, row.period_id), 0)
+        return row.archived_nano_usd, row.archived_unsettled_nano_usd
+    return archived.sums.of((row.budget, row.period_id))
 
 
 def row_differences(row: CounterRow, archived: ArchivedSums | None) -> list[Difference]:
@@ -56,18 +66,23 @@ def row_differences(row: CounterRow, archived: ArchivedSums | None) -> list[Diff
     key = (row.budget, row.period_id)
     found: list[Difference] = []
     if archived is not None:
-        in_files = archived.by_counter.get(key, 0)
-        if in_files != row.archived_nano_usd:
-            where = archived.parted.get(key) or archived.damaged or IN_REDIS
-            found.append(Difference("archived", *key, row.archived_nano_usd, in_files, where))
+        where = archived.parted.get(key) or archived.damaged or IN_REDIS
+        recorded = (row.archived_nano_usd, row.archived_unsettled_nano_usd)
+        for stored, in_files in zip(recorded, archived.sums.of(key), strict=True):
+            if stored != in_files:
+                found.append(Difference("archived", *key, stored, in_files, where))
     # Without an archive there is only one place, which need not be named.
     where = LIVE if archived is not None or row.archived_nano_usd else ""
     open_holds = len(row.shares_nano_usd)
     expected = row.expected_ends
     if expected == open_holds:
         expected = row.expected_rightly
+    charged, unsettled = archived_of(row, archived)
+    unsettled += row.unsettled_nano_usd
     for counter, stored, recomputed, place in (
-        ("spent", row.spent_nano_usd, archived_of(row, archived) + row.charged_nano_usd, where),
+        ("spent", row.spent_nano_usd, charged + row.charged_nano_usd, where),
+        ("unreconciled", row.unreconciled_nano_usd, unsettled, where),
+        ("carry", row.orphaned_carry_nano_usd, 0, ""),
         ("held", row.held_nano_usd, sum(row.shares_nano_usd), ""),
         ("holds", row.holds, open_holds, ""),
         ("expected_ends", expected, open_holds, ""),
@@ -88,6 +103,11 @@ def differences(
     if stray_leases:
         found.append(Difference("leases", "", "", stray_leases, 0))
     return tuple(found)
+
+
+def mendable(found: Iterable[Difference]) -> tuple[Difference, ...]:
+    """Return the differences that a repair mends: carries follow from counters and limits."""
+    return tuple(one for one in found if one.counter not in ("carry", "carried"))
 
 
 def rebuilt(actor: str, changed: Sequence[Difference]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import structlog
 
 from budgets import runtime, workers
 from budgets.archivist import Archivist, Settings
-from budgets.connection import AsyncClient, RedisUrlError
+from budgets.connection import RedisUrlError
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
 from budgets.ledger import Learned, Ledger, LedgerUnavailable, PolicyOutrun
@@ -109,9 +109,7 @@ class Worker:
         self._started.set()
         for work in (self._watch_files, self.keep_limits, self._refresh_learned, self._report):
             self.runtime.spawn(work())
-        if self.runtime.client is not None:
-            archivist = self._archivist(self.runtime.ledger, self.runtime.client)
-            self.runtime.spawn(archivist.run())
+        self.runtime.spawn(self._archivist(self.runtime.ledger).run())
 
     def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
         """Return the rules that may be passed while the ledger is away, as the policy has them."""
@@ -229,7 +227,7 @@ class Worker:
                     await workers.publish(self.runtime.client, self.home.ledger, self.status())
             await asyncio.sleep(STATUS_INTERVAL_S)
 
-    def _archivist(self, ledger: Ledger, client: AsyncClient) -> Archivist:
+    def _archivist(self, ledger: Ledger) -> Archivist:
         def settings() -> Settings | None:
             budgets = self.policy.budgets
             sink = budgets.archive.sink(self.policy.paths.budgets)
@@ -237,7 +235,7 @@ class Worker:
                 return None
             return Settings(sink, budgets.time_zone, budgets.archive.live_months)
 
-        return Archivist(ledger, client, self.home.ledger, settings, self.name)
+        return Archivist(ledger, self.home.ledger, settings, self.name)
 
     def status(self) -> WorkerStatus:
         """Return what this worker says about itself."""

@@ -3,7 +3,8 @@
 -- look like a difference, and nothing that happens meanwhile can be lost by a repair.
 -- ARGV: 2 `read` or `set`, 3 the last archived id and 4 the last live id that the caller has added
 -- up, 5 the lease of an open hold that has none (ms), then for each counter: budget, period id, its
--- charges up to there, its archived sum ('' leaves what is recorded), a number of holds, their ids.
+-- charges up to there and what of them is unreconciled, the archived sums of both ('' leaves what is
+-- recorded), a number of holds, their ids.
 -- Replies `moved` where more is archived by now, `behind` where too many entries have come since.
 local LATE_MAX = 500
 local sets = ARGV[2] == 'set'
@@ -11,15 +12,15 @@ if (redis.call('HGET', P .. 'archive', 'to') or '') ~= ARGV[3] then return {'mov
 local beyond = ARGV[4] == '' and '-' or '(' .. ARGV[4]
 local late = redis.call('XRANGE', P .. 'entries', beyond, '+', 'COUNT', int(LATE_MAX + 1))
 if #late > LATE_MAX then return {'behind', {}} end
-local late_of = {}
+-- What late entries have added, by their field and then by counter.
+local late_of = {charges = {}, unreconciled = {}}
 for _, entry in ipairs(late) do
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'charges' then
-      for _, charge in ipairs(cjson.decode(entry[2][i + 1])) do
-        local name = charge[2] .. ':' .. charge[1]
-        late_of[name] = late_of[name] or {}
-        table.insert(late_of[name], charge[3])
-      end
+    local found = late_of[entry[2][i]]
+    for _, charge in ipairs(found and cjson.decode(entry[2][i + 1]) or {}) do
+      local name = charge[2] .. ':' .. charge[1]
+      found[name] = found[name] or {}
+      table.insert(found[name], charge[3])
     end
   end
 end
@@ -33,16 +34,17 @@ local function open_share(id, budget, period)
   end
 end
 
-local lease_end = now_ms() + tonumber(ARGV[5])
+local lease_end = peek_ms() + tonumber(ARGV[5])
 local rows = {}
 local at = 6
 while at <= #ARGV do
-  local budget, period, charged, archived = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local budget, period, charged, unreconciled = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local archived, archived_unreconciled = ARGV[at + 4], ARGV[at + 5]
   local key, ends = counter_key(budget, period), ends_key(budget, period)
   local name = period .. ':' .. budget
   local ids = redis.call('ZRANGE', ends, 0, -1)
   local expected = #ids
-  for i = 1, tonumber(ARGV[at + 4]) do ids[#ids + 1] = ARGV[at + 4 + i] end
+  for i = 1, tonumber(ARGV[at + 6]) do ids[#ids + 1] = ARGV[at + 6 + i] end
   local seen, open, amounts, right, unleased = {}, {}, {}, 0, {}
   for i, id in ipairs(ids) do
     local hold, amount
@@ -54,23 +56,40 @@ while at <= #ARGV do
       if not redis.call('ZSCORE', P .. 'leases', id) then unleased[#unleased + 1] = id end
     end
   end
-  local counter = redis.call('HMGET', key, 'spent', 'held', 'holds')
-  local recorded = redis.call('HGET', P .. 'archived', name)
+  local counter = redis.call('HMGET', key, 'spent', 'held', 'holds', 'unreconciled', 'carry',
+    'carry_from')
+  local late_charges = late_of.charges[name] or {}
+  local late_unreconciled = late_of.unreconciled[name] or {}
   rows[#rows + 1] = {budget, period, counter[1] or '0', counter[2] or '0', counter[3] or '0',
-    recorded or '0', amounts, int(#unleased), int(expected), int(right), late_of[name] or {}}
+    counter[4] or '0', redis.call('HGET', P .. 'archived', name) or '0',
+    redis.call('HGET', P .. 'archived_unreconciled', name) or '0', amounts, int(#unleased),
+    int(expected), int(right), late_charges, late_unreconciled,
+    counter[6] and '0' or counter[5] or '0'}
   if sets then
     redis.call('SADD', P .. 'counters', name)
-    redis.call('HSET', key, 'spent', charged, 'held', '0', 'holds', int(#open))
+    redis.call('HSET', key, 'spent', charged, 'held', '0', 'holds', int(#open), 'unreconciled',
+      unreconciled)
     redis.call('HSETNX', key, 'rule', string.match(budget, '^[^:]*'))
-    for _, amount in ipairs(late_of[name] or {}) do redis.call('HINCRBY', key, 'spent', amount) end
+    for _, amount in ipairs(late_charges) do redis.call('HINCRBY', key, 'spent', amount) end
+    for _, amount in ipairs(late_unreconciled) do
+      redis.call('HINCRBY', key, 'unreconciled', amount)
+    end
     redis.call('DEL', ends)
     for i, hold in ipairs(open) do
       redis.call('HINCRBY', key, 'held', amounts[i])
       redis.call('ZADD', ends, int(hold.expected_end), hold.id)
     end
     for _, id in ipairs(unleased) do redis.call('ZADD', P .. 'leases', int(lease_end), id) end
-    if archived ~= '' then redis.call('HSET', P .. 'archived', name, archived) end
+    if archived ~= '' then
+      redis.call('HSET', P .. 'archived', name, archived)
+      redis.call('HSET', P .. 'archived_unreconciled', name, archived_unreconciled)
+    end
+    if redis.call('EXISTS', P .. 'closed:' .. period) == 1 then
+      redis.call('HSET', key, 'closed', '1')
+      -- What came late while the counter was wrong was handed on wrongly.
+      amend(budget, period, 0, '', '', now_ms())
+    end
   end
-  at = at + 5 + tonumber(ARGV[at + 4])
+  at = at + 7 + tonumber(ARGV[at + 6])
 end
 return {'rows', rows}

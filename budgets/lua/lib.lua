@@ -23,8 +23,8 @@
 --   entries                 stream  trimmed only of what is archived
 --   archive                 hash    to (the id of the last archived entry), entries (their number)
 --   archived                hash    PERIOD:BUDGET = the sum of its charges in archived entries
+--   archived_unreconciled   hash    PERIOD:BUDGET = the sum of what they added to unreconciled
 --   archive_parts           list    JSON of each archived file, the oldest first
---   archive_turn            string  who archived last, with a TTL: the next turn is after it
 --   events, refusals        stream  about the last million lines
 --   decision:ID             string  JSON, with a TTL
 --   refused:ID              string  when the refusal with this decision id was recorded, for an hour
@@ -336,7 +336,7 @@ end
 local function end_hold(hold, ending, now, events)
   local cost = ending.cost
   local overage = math.max(0, cost - hold.amount)
-  local charges, states, closed = {}, {}, false
+  local charges, states, closed, unreconciled = {}, {}, false, {}
   local rules = {}
   for i, share in ipairs(hold.shares) do rules[i] = share[2] end
   read_limits(rules)
@@ -346,10 +346,15 @@ local function end_hold(hold, ending, now, events)
     local key = counter_key(budget, period)
     local added = int(charge - tonumber(share[5] or 0))
     redis.call('HINCRBY', key, 'spent', added)
+    local change
     if ending.kind == 'unreconciled' then
-      redis.call('HINCRBY', key, 'unreconciled', added)
+      change = added
     elseif hold.state == 'unreconciled' then
-      redis.call('HINCRBY', key, 'unreconciled', int(-tonumber(share[5] or 0)))
+      change = int(-tonumber(share[5] or 0))
+    end
+    if change then
+      redis.call('HINCRBY', key, 'unreconciled', change)
+      unreconciled[#unreconciled + 1] = {budget, period, change}
     end
     if hold.state == 'open' then
       redis.call('HINCRBY', key, 'held', int(-held))
@@ -368,6 +373,10 @@ local function end_hold(hold, ending, now, events)
   if closed then
     line[#line + 1] = 'addendum'
     line[#line + 1] = '1'
+  end
+  if #unreconciled > 0 then
+    line[#line + 1] = 'unreconciled'
+    line[#line + 1] = encode_shares(unreconciled)
   end
   local entry = redis.call('XADD', P .. 'entries', '*', unpack(line))
   for i, charge in ipairs(closed and charges or {}) do

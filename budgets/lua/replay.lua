@@ -49,8 +49,7 @@ else
   for i, share in ipairs(shares) do
     local counter = counter_key(share[1], share[3])
     if redis.call('HEXISTS', counter, 'rule') == 0 then
-      redis.call('SADD', P .. 'counters', share[3] .. ':' .. share[1])
-      redis.call('HSET', counter, 'rule', share[2])
+      register({budget = share[1], rule = share[2], period = share[3]})
     end
     if enforced[i] then spend_slice(ARGV[12], share[2], share[3], charge_of[share[1]] or cost) end
   end

@@ -28,7 +28,7 @@ def move(
 ) -> None:
     """Move entries older than the live months from Redis to files.
 
-    A running proxy does it once a day by itself, if budgets.yaml has a folder under `archive`.
+    A running proxy does it by itself every hour, if budgets.yaml has a folder under `archive`.
     Each file is written, flushed to the disk, read back and compared with Redis; only then its
     entries are trimmed. It may be stopped and run again at any time.
 

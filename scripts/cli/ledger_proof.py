@@ -19,6 +19,7 @@ from budgets.archived import ArchivedSums, ArchiveMoved
 from budgets.config import BudgetsFile
 from budgets.home import Home
 from budgets.ledger import Difference
+from budgets.verify import mendable
 from scripts.cli.context import OpenLedger, archive_of, budgets_of, home_of, open_ledger
 from scripts.cli.errors import ExitCode, Problem, command
 from scripts.cli.options import AsJson, Config
@@ -209,13 +210,13 @@ async def _rebuild(
                 "restore Redis from its last backup instead.",
                 kind="archive_unrecorded",
             )
-        if not proof.differences or not await asyncio.to_thread(is_wanted, proof):
+        if not mendable(proof.differences) or not await asyncio.to_thread(is_wanted, proof):
             return proof, ()
         try:
             changed = await opened.ledger.rebuild(
                 actor(), archived=proof.archived, lease_ms=budgets.lease_ms, pause_ms=PAUSE_MS
             )
-            again = await opened.ledger.verify(proof.archived)
+            again = mendable(await opened.ledger.verify(proof.archived))
         except ArchiveMoved:
             raise Problem(
                 "Entries were archived meanwhile; nothing, or not everything, was set.",
@@ -287,7 +288,7 @@ def _show_archive(proof: Proof) -> None:
 
 
 def _is_money(one: Difference) -> bool:
-    return one.counter in ("spent", "held", "archived")
+    return one.counter not in ("holds", "leases", "expected_ends")
 
 
 def _difference(one: Difference) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from budgets.archive import (
     preview,
 )
 from budgets.archive_files import ArchiveFolder
-from budgets.archived import ArchivedPart, ArchivedSums, ArchiveMoved, EntryLine
+from budgets.archived import ArchivedPart, ArchivedSums, ArchiveMoved, EntryLine, Sums
 from budgets.archivist import Archivist, Settings
 from budgets.ledger import Difference, Ledger, SettleStatus
 from tests.ledger.worlds import (
@@ -197,6 +197,7 @@ async def test_a_late_settle_corrects_an_entry_that_is_archived(
     world.advance(MONTH_MS)
     await move(world, folder)
     assert expired.id not in [entry.id for entry in await all_entries(world.ledger)]
+    assert await world.ledger.verify(await file_sums(world, folder)) == ()
     assert (await settle(world.ledger, "lost", 40)).status is SettleStatus.CORRECTED
     assert (await state(world.ledger)).spent_nano_usd == spent - 60
     assert await world.ledger.verify(await file_sums(world, folder)) == ()
@@ -430,10 +431,11 @@ async def test_a_part_that_does_not_fit_is_not_recorded(
     before = await months_of_entries(world, months=1)
     first, last = before[0].id, before[1].id
     part = ArchivedPart(1, "f", "0" * 64, "", first, last, 2)
-    assert not await world.ledger.trim(replace(part, after=first), {})
-    assert not await world.ledger.trim(replace(part, last="99-0"), {})
-    assert await world.ledger.trim(part, {("team", "P1"): 6, ("total", "P1"): 1})
-    assert not await world.ledger.trim(part, {("team", "P1"): 6, ("total", "P1"): 1})
+    sums = Sums({("team", "P1"): 6, ("total", "P1"): 1})
+    assert not await world.ledger.trim(replace(part, after=first), sums)
+    assert not await world.ledger.trim(replace(part, last="99-0"), sums)
+    assert await world.ledger.trim(part, sums)
+    assert not await world.ledger.trim(part, sums)
     assert await world.ledger.verify() == ()
     assert [line async for line in world.ledger.lines()] == before[2:]
 
@@ -540,49 +542,44 @@ async def test_what_is_archived_while_a_proof_runs_is_no_difference(
     assert moving[0].result() == 60
 
 
-# ── once a day ───────────────────────────────────────────────────────────────────────────────────
+# ── in the background ────────────────────────────────────────────────────────────────────────────
 
 
-class Workers:
-    """Two workers of one ledger, each with its archivist; `settings` is what their policy says."""
-
-    def __init__(self, world: RedisWorld, client: Redis, sink: Path | None) -> None:
-        self.settings = None if sink is None else Settings(sink, "UTC", live_months=1)
-        self.turn = f"{world.prefix}archive_turn"
-        name = world.prefix[9:-2]
-        self.archivists = [
-            Archivist(world.ledger, client, name, lambda: self.settings, worker)
-            for worker in ("first", "second")
-        ]
+def archivists(world: World, sink: Path | None) -> tuple[Archivist, Archivist]:
+    """Return those of two workers, whose policy names this folder."""
+    settings = None if sink is None else Settings(sink, "UTC", live_months=1)
+    first, second = (
+        Archivist(world.ledger, "a/b", lambda: settings, worker) for worker in ("one", "two")
+    )
+    return first, second
 
 
-async def test_one_worker_archives_a_day(
-    redis_world: RedisWorld, redis_client: Redis, folder: ArchiveFolder
-) -> None:
-    await months_of_entries(redis_world, months=2)
-    workers = Workers(redis_world, redis_client, folder.path.parent)
-    done = await asyncio.gather(*(archivist.look() for archivist in workers.archivists))
-    assert sorted(it.entries if it else -1 for it in done) == [-1, 4]
-    assert 86_000 < await redis_client.ttl(workers.turn) <= 86_400
-    await redis_client.delete(workers.turn)
-    again = await workers.archivists[1].look()
+async def test_the_worker_that_leads_archives(world: World, folder: ArchiveFolder) -> None:
+    before = await months_of_entries(world, months=2)
+    first, second = archivists(world, folder.path.parent)
+    done = await first.look()
+    assert done is not None and done.entries == 4
+    assert await second.look() is None
+    again = await first.look()
     assert again is not None and again.entries == 0
+    world.advance(4 * 3_600_000)
+    assert await second.look() is not None
+    await assert_whole(world, folder, before)
 
 
-async def test_an_archive_that_failed_is_tried_again_soon(
-    redis_world: RedisWorld, redis_client: Redis, tmp_path: Path
-) -> None:
-    before = await months_of_entries(redis_world, months=2)
-    (tmp_path / "file").write_text("")
-    workers = Workers(redis_world, redis_client, tmp_path / "file")
-    assert await workers.archivists[0].look() is None
-    assert 0 < await redis_client.ttl(workers.turn) <= 3_600
-    assert [line async for line in redis_world.ledger.lines()] == before
+async def test_what_could_not_be_archived_is_tried_again(world: World, tmp_path: Path) -> None:
+    before = await months_of_entries(world, months=2)
+    (tmp_path / "sink").write_text("")
+    first, _ = archivists(world, tmp_path / "sink")
+    with pytest.raises(OSError):
+        await first.look()
+    assert [line async for line in world.ledger.lines()] == before
+    (tmp_path / "sink").unlink()
+    done = await first.look()
+    assert done is not None and done.entries == 4
 
 
-async def test_without_a_folder_nobody_takes_the_turn(
-    redis_world: RedisWorld, redis_client: Redis
-) -> None:
-    workers = Workers(redis_world, redis_client, None)
-    assert await workers.archivists[0].look() is None
-    assert not await redis_client.exists(workers.turn)
+async def test_without_a_folder_nobody_leads(world: World) -> None:
+    first, _ = archivists(world, None)
+    assert await first.look() is None
+    assert await world.ledger.leaders() == ()

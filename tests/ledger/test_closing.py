@@ -418,6 +418,7 @@ async def test_a_changed_carry_is_found(redis_world: RedisWorld, redis_client: R
     await redis_client.hincrby(f"{redis_world.prefix}budget:M2:team", "carry", 1)
     await redis_client.hset(f"{redis_world.prefix}budget:M1:total", "carry", 4)
     assert await redis_world.ledger.verify() == (
+        Difference("carry", "total", "M1", 4, 0),
         Difference("carry", "team", "M2", 66, 65),
         Difference("carried", "total", "M1", 265, 269),
     )
@@ -437,6 +438,20 @@ async def test_a_lost_addendum_a_lost_statement_row_and_a_lost_counter_are_found
         ("carry", "team"),
         ("carried", "total"),
     }
+
+
+async def test_a_changed_sum_of_unreconciled_charges_is_found(
+    redis_world: RedisWorld, redis_client: Redis
+) -> None:
+    months = await Months.begin(redis_world)
+    for name in ("lost", "corrected"):
+        await held(redis_world.ledger, 20, name, period=months[1])
+    redis_world.advance(LEASE_MS + 1)
+    await redis_world.ledger.expire(9)
+    await settle(redis_world.ledger, "corrected", 5)
+    assert await redis_world.ledger.verify() == ()
+    await redis_client.hincrby(f"{redis_world.prefix}budget:M1:team", "unreconciled", 3)
+    assert await redis_world.ledger.verify() == (Difference("unreconciled", "team", "M1", 23, 20),)
 
 
 async def test_late_settles_while_verifying_are_no_difference(redis_world: RedisWorld) -> None:

@@ -13,12 +13,20 @@ from typing import Protocol
 import pytest
 from redis.asyncio import Redis
 
-from budgets.ledger import Difference, LedgerPaused, LedgerUnavailable
+from budgets.ledger import (
+    Difference,
+    LedgerPaused,
+    LedgerUnavailable,
+    PublishedPolicy,
+    PublishedRule,
+)
 from budgets.memory import MemoryLedger
 from budgets.money import AMOUNT_NANO_USD_MAX
+from budgets.period import Period
 from budgets.redis_store import RedisLedger
 from tests.ledger.worlds import (
     LEASE_MS,
+    THRESHOLDS,
     USD,
     MemoryWorld,
     RedisWorld,
@@ -55,7 +63,7 @@ class MemoryVandal:
 
     async def lose_counter(self, budget: str) -> None:
         found = self.ledger._counters[budget, "P1"]
-        found.spent = found.held = 0
+        found.spent = found.held = found.unreconciled = 0
 
     async def lose_expected_ends(self, budget: str) -> None:
         self.ledger._counters[budget, "P1"].expected_ends.clear()
@@ -125,6 +133,7 @@ DAMAGES = {
     "spent": [("change", "team", "spent", 7)],
     "spent below": [("change", "total", "spent", -1)],
     "held": [("change", "total", "held", -5)],
+    "unreconciled": [("change", "team", "unreconciled", 3)],
     "counter lost": [("lose_counter", "team")],
     "expected ends lost": [("lose_expected_ends", "total")],
     "leases lost": [("lose_leases",)],
@@ -214,6 +223,25 @@ async def test_a_pause_can_be_ended_before_its_time(world: World) -> None:
     await world.ledger.pause(60_000)
     await world.ledger.pause(0)
     await held(world.ledger, 1, "h")
+
+
+async def test_a_repair_of_a_closed_period_hands_on_what_the_damage_kept_back(
+    world: World, vandal: Vandal
+) -> None:
+    now, hour = await world.ledger.now_ms(), 3_600_000
+    first = Period("P1", now - hour, now + hour)
+    rule = PublishedRule("team", 100, THRESHOLDS, "balance")
+    await world.ledger.publish(PublishedPolicy("carrying", (rule,)))
+    await held(world.ledger, 10, "late", period=first, lease_ms=9 * hour)
+    world.advance(2 * hour)
+    await world.ledger.close_period(first, Period("P2", now + hour, now + 3 * hour))
+    await vandal.change("team", "spent", 7)
+    # The settle hands 10 - 4 on, less what the damage seems to have cost.
+    await settle(world.ledger, "late", 4)
+    assert (await state(world.ledger, "team", "P2")).carry_nano_usd == 100 - 4 - 7
+    assert await rebuild(world) == (Difference("spent", "team", "P1", 11, 4),)
+    assert (await state(world.ledger, "team", "P2")).carry_nano_usd == 100 - 4
+    assert await world.ledger.verify() == ()
 
 
 async def test_a_repair_is_right_while_settles_go_on(

@@ -57,6 +57,7 @@ async def test_a_lost_entry_a_lost_counter_and_a_lost_lease_are_found(
         ("spent", "team"),
         ("held", "team"),
         ("holds", "team"),
+        ("unreconciled", "team"),
         ("spent", "total"),
         ("leases", "total"),
         ("expected_ends", "total"),
