@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from fastapi import Request
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.proxy import proxy_server
 from litellm.proxy.auth import user_api_key_auth
 from litellm.proxy.auth.auth_utils import get_request_route
@@ -38,6 +39,7 @@ def apply() -> None:
     infer_no_redis()
     suspect_no_database()
     read_objects_only()
+    finalise_no_stream()
 
 
 def stand_before(body_bytes_max: Callable[[], int]) -> None:
@@ -134,3 +136,16 @@ async def _fault_of(request: Request, body: dict[str, Any]) -> str | None:
 
 def _unreadable(message: str) -> AuthRefusal:
     return AuthRefusal(422, "invalid_request_error", "invalid_request", message)
+
+
+def finalise_no_stream() -> None:
+    """Keep a forgotten stream from setting context variables while garbage is collected.
+
+    Under Python 3.11 and older, where an allocation may start a collection, a finaliser that sets
+    a context variable while another is being set frees the table that is being copied (CPython
+    issue 148891). The process crashes then or later, and every stream on it is lost: seen about
+    once in ten thousand requests. LiteLLM's finaliser only restores the ids that
+    `request_correlation_in_logs` writes into log lines, in a context that ends with its request.
+    """
+    if "__del__" in vars(CustomStreamWrapper):
+        del CustomStreamWrapper.__del__
