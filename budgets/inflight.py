@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
+from budgets.background import end
 from budgets.ledger import Ledger, LedgerUnavailable
 
 log = structlog.get_logger(__name__)
@@ -85,9 +86,7 @@ class InFlight:
     async def stop(self) -> None:
         """Stop renewing. Holds that are open still have the rest of their lease."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end(task)
 
     async def _run(self) -> None:
         interval_s = self._lease_ms / 3000

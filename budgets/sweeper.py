@@ -17,6 +17,7 @@ import uuid
 
 import structlog
 
+from budgets.background import end
 from budgets.ledger import Ledger, LedgerEntry, LedgerUnavailable
 
 log = structlog.get_logger(__name__)
@@ -109,6 +110,9 @@ class Sweeper:
             with contextlib.suppress(LedgerUnavailable, TimeoutError):
                 async with asyncio.timeout(RESIGN_S_MAX):
                     await self._ledger.resign(ROLE, self.owner)
+
+
+        await end(task)
 
     async def _run(self) -> None:
         while True:

@@ -12,12 +12,12 @@ at most four small reads a second for each worker, however many are tried.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from pathlib import Path
 
 import structlog
 
+from budgets.background import end
 from budgets.yamlfile import ConfigErrors
 from hooks.key_file import load_key_file
 from hooks.key_store import KeyStore, KeysUnavailable
@@ -74,12 +74,9 @@ class KeyBook:
             await self._read()
 
     async def stop(self) -> None:
-        for task in (self._poller, self._waiting):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        tasks = self._poller, self._waiting
         self._poller = self._waiting = None
+        await end(*tasks)
 
     async def lookup(self, key: str) -> KeyRecord | KeyProblem:
         """The record of a presented key, or why it is not accepted."""
