@@ -70,9 +70,15 @@ class FareboxCallback(CustomLogger):
         if open_attempt is not None and nested:
             return None
         if open_attempt is not None:
-            # The attempt before ended without an event: a stream that failed before its first word.
-            # LiteLLM begins the next one while it handles that failure.
-            _end_unopened(request, sys.exc_info()[1])
+            # The attempt before ended without an event: a stream that failed, mostly before its
+            # first word. LiteLLM begins the next attempt while it handles that failure.
+            failure = sys.exc_info()[1]
+            words = answers.generated_tokens(failure)
+            if words:
+                _end_lost(request, type(failure).__name__, words)
+                request.partials_due += 1
+            else:
+                _end_unopened(request, failure)
         group = _metadata_of(kwargs).get("model_group")
         attempt = request.begin_attempt(group if isinstance(group, str) else request.group)
         used = request.ended_cost_nano_usd()
@@ -139,6 +145,10 @@ class FareboxCallback(CustomLogger):
             return
         error = type(kwargs.get("exception")).__name__
         partial = answers.nano(kwargs.get("response_cost"))
+        if partial and request.partials_due:
+            # Of the attempt before: it is charged, and the one that is open has not failed.
+            request.partials_due -= 1
+            return
         if partial:
             attempt.error = error
             attempt.end("cut_off", partial, estimated=True)

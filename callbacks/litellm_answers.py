@@ -120,6 +120,24 @@ def relayed_output_tokens(request: OpenRequest) -> int | None:
     return 0 if counts else None
 
 
+def generated_tokens(exception: BaseException | None) -> int:
+    """Return the tokens that a stream had brought before the failure that LiteLLM falls back from.
+
+    It stands on the `MidStreamFallbackError` in the chain, where there is one.
+    """
+    for _ in range(_CHAIN_MAX):
+        text = getattr(exception, "generated_content", None)
+        if isinstance(text, str) and text:
+            return count_tokens(text)
+        if exception is None:
+            break
+        exception = exception.__cause__ or exception.__context__
+    return 0
+
+
+_CHAIN_MAX = 8
+
+
 def is_litellms(exception: BaseException | None) -> bool:
     """Say whether an error is LiteLLM's own, which speaks for the provider, and not a hook's."""
     return type(exception).__module__.startswith(("litellm.", "httpx"))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 
@@ -27,11 +28,20 @@ class Mixer:
 
     def __init__(self, base_url: str, seed: int) -> None:
         self._draw = random.Random(seed)
+        # The server closes a connection after five idle seconds: let go of it sooner, or a request
+        # is now and then lost on the way.
+        limits = httpx.Limits(keepalive_expiry=2)
         self._openai = openai.AsyncOpenAI(
-            base_url=f"{base_url}/v1", api_key=MASTER_KEY, max_retries=0, timeout=60
+            base_url=f"{base_url}/v1",
+            api_key=MASTER_KEY,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=60),
         )
         self._anthropic = anthropic.AsyncAnthropic(
-            base_url=base_url, api_key=MASTER_KEY, max_retries=0, timeout=60
+            base_url=base_url,
+            api_key=MASTER_KEY,
+            max_retries=0,
+            http_client=anthropic.DefaultAsyncHttpxClient(limits=limits, timeout=60),
         )
         self.sent: Counter[str] = Counter()
 
@@ -39,11 +49,12 @@ class Mixer:
         await self._openai.close()
         await self._anthropic.close()
 
-    def _prompt(self, number: int) -> str:
+    def _prompt(self, number: int, stream: bool) -> str:
         draw = self._draw
         usage = [
             f"prompt_tokens={draw.randint(1, 4000)}",
-            f"output_tokens={draw.randint(1, 120)}",
+            # Every word of a stream costs the proxy a millisecond or two.
+            f"output_tokens={draw.randint(1, 15 if stream else 120)}",
         ]
         if draw.random() < 0.2:
             usage.append(f"cached_tokens={draw.randint(1, 500)}")
@@ -58,7 +69,8 @@ class Mixer:
         draw = self._draw
         ways = (self._chat, self._messages, self._responses, self._embedding, self._text)
         way = draw.choices(ways, (50, 20, 15, 10, 5))[0]
-        call = way(draw.choice(GROUPS), self._prompt(number), draw.random() < 0.4)
+        stream = draw.random() < 0.4
+        call = way(draw.choice(GROUPS), self._prompt(number, stream), stream)
         self.sent[way.__name__] += 1
         with suppress(openai.APIStatusError, anthropic.APIStatusError):
             await call

@@ -18,6 +18,7 @@ import httpx
 import openai
 import pytest
 
+from scripts.simulator.process import SimulatorProcess
 from tests.e2e.conftest import UPSTREAM_KEY
 from tests.support.stack import Line, Stack
 
@@ -95,6 +96,12 @@ WAYS = [
     for group in groups
     for stream in (False, True)
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_script(simulator: SimulatorProcess) -> None:
+    """Nothing that an earlier test told the upstream is left over."""
+    simulator.reset()
 
 
 @pytest.mark.parametrize(("ask", "group", "stream"), WAYS)
@@ -340,6 +347,24 @@ def test_a_request_whose_every_attempt_fails_costs_nothing(stack: Stack, ask: As
     assert {group for group, _ in made.only.attempts} == {"first", "second"}
 
 
+@pytest.mark.parametrize("status", [400, 429, 500])
+@pytest.mark.parametrize("ask", [chat, messages, responses])
+def test_an_error_status_in_place_of_a_stream_costs_nothing(
+    stack: Stack, ask: Ask, status: int
+) -> None:
+    """Gemini's streams are sent when their first word is asked for: the status comes out of it."""
+    stack.simulator.script("gemini-3.8-flash", *[f"status={status}"] * 2)
+    with stack.accounting() as account:
+        with suppress(openai.APIError, anthropic.APIError):
+            ask(stack, "FAST", prompt("output_tokens=20"), stream=True)
+        made = account()
+    stack.simulator.reset()
+    assert made.calls[0]["status"] == status
+    assert made.charged == made.billed
+    assert "estimated" not in made.only.marks
+    assert {s for group, s in made.only.attempts if group == "gemini-flash"} == {"refused"}
+
+
 def test_a_failing_embedding_costs_nothing(stack: Stack) -> None:
     stack.simulator.script("*", *["status=500"] * 8)
     with stack.accounting() as account:
@@ -388,7 +413,26 @@ def test_a_stream_that_dies_before_its_first_word_falls_back(stack: Stack, ask: 
             ask(stack, "first", prompt("output_tokens=100", words="Say it " * 50), stream=True)
         made = account()
     stack.simulator.reset()
+    assert "estimated" in made.only.marks
     assert_about(made.charged, made.billed)
+
+
+def test_a_stream_that_dies_on_the_way_and_goes_on_elsewhere_is_charged_for_both(
+    stack: Stack,
+) -> None:
+    """LiteLLM goes on with no stream but one of Responses that it makes of a chat's."""
+    dies = "token_delay_ms=5 die_after_tokens=100 output_tokens=200"
+    stack.simulator.script("claude-haiku-4-5", *[dies] * 3)
+    text = prompt("output_tokens=100", words="Say it " * 50)
+    with stack.accounting(wait_s=20) as account:
+        with suppress(openai.APIError, httpx.HTTPError):
+            responses(stack, "first-anthropic", text, stream=True)
+        made = account()
+    attempts = made.only.body["attempts"]
+    assert [call["ending"] for call in made.calls] == ["died", "finished"]
+    assert [attempt["status"] for attempt in attempts] == ["cut_off", "ok"]
+    assert_about(attempts[0]["cost_nano_usd"], made.calls[0]["cost_nano_usd"])
+    assert attempts[1]["cost_nano_usd"] == made.calls[1]["cost_nano_usd"]
 
 
 @pytest.mark.parametrize(
