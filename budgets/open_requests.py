@@ -86,11 +86,6 @@ class OpenRequest:
     provider reported usage. `failing` is awaited while a stream that died waits for its partial
     count; `watch` is the time by which the end must have come. `clock_ns` never goes back, and
     `started_ns` is by it.
-
-
-    `facts` are the entry's fields that are known beforehand. `stream_object` is LiteLLM's stream,
-    kept to see whether the provider reported usage. `failing` is awaited while a stream that died
-    waits for its partial count; `watch` is the time by which the end must have come.
     `partials_due` counts the streams that died and are charged by their words while LiteLLM's own
     count of them is yet to come.
     """

@@ -105,14 +105,10 @@ class Sweeper:
         """Stop sweeping, and leave the role to another at once."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
             with contextlib.suppress(LedgerUnavailable, TimeoutError):
                 async with asyncio.timeout(RESIGN_S_MAX):
                     await self._ledger.resign(ROLE, self.owner)
-
-
-        await end(task)
 
     async def _run(self) -> None:
         while True:
