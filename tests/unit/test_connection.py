@@ -187,7 +187,7 @@ async def test_a_closed_connection_is_opened_again(single: Server) -> None:
     [
         ("localhost:6379", "must begin with one of redis://"),
         ("http://me:s3cret@host", "must begin with one of redis://"),
-        ("redis://host:s3cret@host:port", "cannot be understood"),
+        ("redis://host:s3cret@host:port", "not a host with an optional port"),
         ("redis+sentinel://:s3cret@host:26379", "names no service"),
         ("redis+sentinel://host/mymaster/one", "must be one number"),
         ("redis+cluster://host:6379/2", "database 0 only"),
