@@ -27,7 +27,15 @@ import redis.retry
 import redis.sentinel
 
 from budgets.redis_address import Address, RedisUrlError, parse, redacted
-from budgets.redis_clients import CONNECTIONS_MAX, STORE_ERRORS, Client, ClusterClient, MasterPool
+from budgets.redis_clients import (
+    CONNECTIONS_MAX,
+    STORE_ERRORS,
+    Client,
+    ClusterClient,
+    MasterPool,
+    TlsConnection,
+    TlsMasterConnection,
+)
 
 __all__ = [
     "AsyncClient",
@@ -129,6 +137,8 @@ def _single(address: Address, options: dict[str, Any], sync: bool) -> AsyncClien
     if sync:
         return redis.Redis(**options)
     client = Client(**options)
+    if address.tls is not None:
+        client.connection_pool.connection_class = TlsConnection
     client.wait_replicas = address.wait_replicas
     return client
 
@@ -155,6 +165,9 @@ def _sentinel(address: Address, options: dict[str, Any], sync: bool) -> AsyncCli
     watch = watch_class(list(address.hosts), sentinel_kwargs=of_sentinels)
     if sync:
         return cast(SyncClient, watch.master_for(address.service, **options))
+    if address.tls is not None:
+        options |= {"connection_class": TlsMasterConnection}
+        options.pop("ssl")
     client = watch.master_for(
         address.service, redis_class=Client, connection_pool_class=MasterPool, **options
     )

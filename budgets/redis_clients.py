@@ -11,12 +11,14 @@ cluster neither, since a server that hangs would make a request wait twice.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis
 import redis.asyncio
 import redis.asyncio.sentinel
+from redis.asyncio.connection import RedisSSLContext, SSLConnection
 from redis.exceptions import (
     ClusterDownError,
     ConnectionError,
@@ -32,8 +34,10 @@ outside redis-py's family."""
 COMMAND_TIMEOUT_S = 3.0
 """The longest that a command can take, whatever happens. A connection and an answer fit in it."""
 
-COMMANDS_MAX = 256
-"""Commands under way at once in one client; the others wait for their turn."""
+COMMANDS_MAX = 32
+"""Commands under way at once in one client; the others wait for their turn. Each has a connection
+of its own. Redis runs one command at a time, so more of them would not make it faster, and opening
+hundreds at once for a burst takes seconds where there is TLS."""
 
 CONNECTIONS_MAX = COMMANDS_MAX + 16
 """A few connections more are for pipelines, which nothing counts: the keys' store uses them."""
@@ -114,11 +118,52 @@ class ClusterClient(redis.asyncio.RedisCluster):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._turns = asyncio.Semaphore(COMMANDS_MAX)
+        if options.get("ssl"):
+            # There is no option for it; the nodes that are found later take it from these.
+            self.connection_kwargs["connection_class"] = TlsConnection
+            for node in self.nodes_manager.startup_nodes.values():
+                node.connection_class = TlsConnection
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run a command within the bounds."""
         run: Any = super().execute_command
         return await _bounded(self._turns, lambda: run(*args, **options))
+
+
+_contexts: dict[tuple[object, ...], RedisSSLContext] = {}
+_CONTEXTS_MAX = 16
+
+
+def _shared(made: RedisSSLContext) -> RedisSSLContext:
+    """Return the one TLS context of these settings; files that have changed make another one.
+
+    redis-py makes one for each connection, which reads all of the system's authorities each time:
+    tens of milliseconds, in which the whole process stands still.
+    """
+    files = (made.certfile, made.keyfile, made.ca_certs)
+    times = tuple(os.stat(name).st_mtime_ns if name else 0 for name in files)
+    key = (*files, *times, made.password, made.cert_reqs, made.check_hostname)
+    if key not in _contexts:
+        if len(_contexts) >= _CONTEXTS_MAX:
+            _contexts.clear()
+        _contexts[key] = made
+    return _contexts[key]
+
+
+class TlsConnection(SSLConnection):
+    """A connection with TLS that shares its context with others."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context = _shared(self.ssl_context)
+
+
+class TlsMasterConnection(redis.asyncio.sentinel.SentinelManagedSSLConnection):
+    """The same, to the master that Sentinel names."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]  # It has no types.
+        self.ssl_context = _shared(self.ssl_context)
 
 
 class MasterPool(redis.asyncio.sentinel.SentinelConnectionPool):

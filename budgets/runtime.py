@@ -214,6 +214,7 @@ class Runtime:
             try:
                 settled = await self._ask(self.ledger.settle(settlement))
                 announce(settled.events)
+                tell_of_lost_hold(settlement, settled)
                 return settled
             except LedgerUnavailable as error:
                 self.lost(error)

@@ -3,7 +3,7 @@
     with sentinel_set(folder) as redis: connect(redis.url) …
 
 Each function starts one topology in a folder of its own and stops every process of it at the end.
-`Valkey`: with `FAREBOX_TEST_REDIS=/path/to/valkey-server` all of them are made of that server.
+With `FAREBOX_TEST_REDIS=/path/to/valkey-server` all of them are made of that server.
 """
 
 from __future__ import annotations
@@ -161,7 +161,12 @@ class Topology:
 
 
 def make(
-    folder: Path, name: str, port: int, lines: Sequence[str], path: str | None = None, **options: Any
+    folder: Path,
+    name: str,
+    port: int,
+    lines: Sequence[str],
+    path: str | None = None,
+    **options: Any,
 ) -> Server:
     """Prepare a server with its configuration; it is not started."""
     home = folder / name
@@ -196,7 +201,9 @@ def single(folder: Path, *lines: str) -> Iterator[Topology]:
 
 
 @contextmanager
-def sentinel_set(folder: Path, *lines: str, replicas: int = 1, query: str = "") -> Iterator[Topology]:
+def sentinel_set(
+    folder: Path, *lines: str, replicas: int = 1, query: str = ""
+) -> Iterator[Topology]:
     """Run a master, its replicas and three sentinels that fail over after half a second."""
     ports = free_ports(1 + replicas + 3)
     of_servers, of_sentinels = ports[: 1 + replicas], ports[1 + replicas :]
@@ -276,6 +283,21 @@ def _known(server: Server) -> int:
 
 def _whole(server: Server) -> bool:
     return server.ask("CLUSTER INFO")["cluster_state"] == "ok"
+
+
+@contextmanager
+def secure(folder: Path, *lines: str) -> Iterator[Topology]:
+    """Run one server that only speaks TLS, and only with who has a client's certificate."""
+    made = certificates(folder)
+    (port,) = free_ports(1)
+    path = program(folder, tls=True)
+    assert path is not None, "no redis-server on this machine speaks TLS"
+    server = make(
+        folder, "secure", 0, ['save ""', *made.lines(port), *lines], path, **made.options()
+    )
+    server.port = port
+    with running([server]):
+        yield Topology(f"rediss://127.0.0.1:{port}/0{made.query()}", [server])
 
 
 @dataclass(frozen=True)
