@@ -18,7 +18,12 @@ from typing import Any
 import redis
 import redis.asyncio
 import redis.asyncio.sentinel
-from redis.asyncio.connection import RedisSSLContext, SSLConnection
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    RedisSSLContext,
+    SSLConnection,
+)
 from redis.exceptions import (
     ClusterDownError,
     ConnectionError,
@@ -44,6 +49,15 @@ CONNECTIONS_MAX = COMMANDS_MAX + 16
 
 WAIT_TIMEOUT_MS = 1000
 """How long Redis waits for replicas to confirm a write, where that was asked for."""
+
+
+class SlotMoves(RedisError):
+    """The ledger's slot is on its way to another node of the cluster; nothing was done.
+
+    While a slot moves, its old node sends every script on to the new one, because the key that
+    names a ledger is never written. There a script would find but a part of the ledger's keys, and
+    would begin a second ledger. So nobody follows, and the ledger is away until all of it moved.
+    """
 
 
 class NotReplicated(RedisError):
@@ -118,11 +132,11 @@ class ClusterClient(redis.asyncio.RedisCluster):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._turns = asyncio.Semaphore(COMMANDS_MAX)
-        if options.get("ssl"):
-            # There is no option for it; the nodes that are found later take it from these.
-            self.connection_kwargs["connection_class"] = TlsConnection
-            for node in self.nodes_manager.startup_nodes.values():
-                node.connection_class = TlsConnection
+        # There is no option for it; the nodes that are found later take it from here.
+        kind = TlsNodeConnection if options.get("ssl") else NodeConnection
+        self.connection_kwargs["connection_class"] = kind
+        for node in self.nodes_manager.startup_nodes.values():
+            node.connection_class = kind
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run a command within the bounds."""
@@ -156,6 +170,24 @@ class TlsConnection(SSLConnection):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.ssl_context = _shared(self.ssl_context)
+
+
+class _NeverAsking(AbstractConnection):
+    """A connection to a node that takes no part in the moving of a slot."""
+
+    def pack_command(self, *args: Any) -> Any:
+        """Pack a command; `ASKING` is refused."""
+        if args[0] == "ASKING":
+            raise SlotMoves("the ledger's slot is being moved to another node")
+        return super().pack_command(*args)
+
+
+class NodeConnection(_NeverAsking, Connection):
+    """A connection to a node of a cluster."""
+
+
+class TlsNodeConnection(_NeverAsking, TlsConnection):
+    """The same with TLS."""
 
 
 class TlsMasterConnection(redis.asyncio.sentinel.SentinelManagedSSLConnection):

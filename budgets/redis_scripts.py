@@ -20,7 +20,7 @@ from redis import asyncio as redis
 from redis import exceptions as errors
 
 from budgets.ledger import LedgerUnavailable
-from budgets.redis_clients import STORE_ERRORS, Client, NotReplicated
+from budgets.redis_clients import STORE_ERRORS, Client, NotReplicated, SlotMoves
 
 RedisClient = redis.Redis | redis.RedisCluster
 """A client made with `decode_responses=True`."""
@@ -37,6 +37,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (errors.TimeoutError, "Redis did not answer in time"),
     (errors.ConnectionError, "Redis cannot be reached"),
     (errors.RedisClusterException, "the Redis cluster cannot be used"),
+    (SlotMoves, "the ledger's slot is moving to another node of the Redis cluster"),
     (NotReplicated, "too few replicas of Redis confirmed the write in time"),
     (TimeoutError, "Redis did not answer in time"),
     (OSError, "Redis cannot be reached"),

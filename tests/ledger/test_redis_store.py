@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import uuid
@@ -171,6 +172,9 @@ def test_errors_of_redis_have_a_short_reason_without_their_text(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.skipif(
+    "FAREBOX_TEST_REDIS_URL" in os.environ, reason="changes the settings of the server"
+)
 async def test_a_redis_out_of_memory_holds_nothing_in_part(
     redis_world: RedisWorld, redis_client: AsyncClient
 ) -> None:
@@ -178,9 +182,9 @@ async def test_a_redis_out_of_memory_holds_nothing_in_part(
     await held(redis_world.ledger, 10, "h")
     await redis_client.config_set("maxmemory", "1")
     try:
-        with pytest.raises(LedgerUnavailable, match="OOM"):
+        with pytest.raises(LedgerUnavailable, match="OOM|out of memory"):
             await hold(redis_world.ledger, 10)
-        with pytest.raises(LedgerUnavailable, match="OOM"):
+        with pytest.raises(LedgerUnavailable, match="OOM|out of memory"):
             await settle(redis_world.ledger, "h", 10)
     finally:
         await redis_client.config_set("maxmemory", "0")

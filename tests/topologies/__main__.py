@@ -12,16 +12,18 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tests.topologies.servers import Topology, cluster, secure, sentinel_set, single
+from tests.topologies.servers import Topology, certificates, cluster, sentinel_set, single
 
-KINDS = {
+KINDS: dict[str, Callable[[Path], AbstractContextManager[Topology]]] = {
     "single": single,
     "sentinel": sentinel_set,
     "cluster": cluster,
     "cluster-with-replicas": lambda folder: cluster(folder, replicas=1),
-    "tls": secure,
+    "tls": lambda folder: single(folder, certs=certificates(folder)),
 }
 
 

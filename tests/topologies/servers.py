@@ -161,22 +161,18 @@ class Topology:
 
 
 def make(
-    folder: Path,
-    name: str,
-    port: int,
-    lines: Sequence[str],
-    path: str | None = None,
-    **options: Any,
+    folder: Path, name: str, port: int, lines: Sequence[str], certs: Certificates | None = None
 ) -> Server:
     """Prepare a server with its configuration; it is not started."""
     home = folder / name
     home.mkdir()
     config = home / "redis.conf"
-    text = ["bind 127.0.0.1", f"dir {home}", *([f"port {port}"] if port else []), *lines, ""]
+    where = [f"port {port}"] if certs is None else certs.lines(port)
+    text = ["bind 127.0.0.1", f"dir {home}", *where, *lines, ""]
     config.write_text("\n".join(text), encoding="utf-8")
-    binary = path or program(folder)
-    assert binary is not None
-    return Server(home, port, [binary, str(config)], options)
+    binary = program(folder, tls=certs is not None)
+    assert binary is not None, "no redis-server on this machine speaks TLS"
+    return Server(home, port, [binary, str(config)], certs.options() if certs else {})
 
 
 @contextmanager
@@ -192,40 +188,45 @@ def running(servers: Sequence[Server]) -> Iterator[None]:
 
 
 @contextmanager
-def single(folder: Path, *lines: str) -> Iterator[Topology]:
+def single(folder: Path, *lines: str, certs: Certificates | None = None) -> Iterator[Topology]:
     """Run one server."""
     (port,) = free_ports(1)
-    server = make(folder, "one", port, ['save ""', *lines])
+    server = make(folder, "one", port, ['save ""', *lines], certs)
     with running([server]):
-        yield Topology(f"redis://127.0.0.1:{port}", [server])
+        yield Topology(_url("", [port], "/0", certs), [server])
 
 
 @contextmanager
 def sentinel_set(
-    folder: Path, *lines: str, replicas: int = 1, query: str = ""
+    folder: Path, *lines: str, replicas: int = 1, certs: Certificates | None = None
 ) -> Iterator[Topology]:
     """Run a master, its replicas and three sentinels that fail over after half a second."""
     ports = free_ports(1 + replicas + 3)
     of_servers, of_sentinels = ports[: 1 + replicas], ports[1 + replicas :]
     common = ['save ""', "repl-diskless-sync-delay 0", "repl-ping-replica-period 1", *lines]
-    servers = [make(folder, "master", of_servers[0], common)]
+    servers = [make(folder, "master", of_servers[0], common, certs)]
     for number, port in enumerate(of_servers[1:]):
         follow = f"replicaof 127.0.0.1 {of_servers[0]}"
-        servers.append(make(folder, f"replica{number}", port, [*common, follow]))
+        servers.append(make(folder, f"replica{number}", port, [*common, follow], certs))
     watch = [
         f"sentinel monitor mymaster 127.0.0.1 {of_servers[0]} 2",
         f"sentinel down-after-milliseconds mymaster {FAST_SENTINEL_MS}",
         "sentinel failover-timeout mymaster 3000",
     ]
-    sentinels = [make(folder, f"sentinel{port}", port, watch) for port in of_sentinels]
+    sentinels = [make(folder, f"sentinel{port}", port, watch, certs) for port in of_sentinels]
     for sentinel in sentinels:
         sentinel.command.append("--sentinel")
     with running(servers), running(sentinels):
         until(lambda: _linked(servers[0]) == replicas, "the replicas at their master")
-        for sentinel in sentinels:
-            until(lambda it=sentinel: _sees(it, replicas), "sentinels that know each other")  # type: ignore[misc] # A default.
-        hosts = ",".join(f"127.0.0.1:{port}" for port in of_sentinels)
-        yield Topology(f"redis+sentinel://{hosts}/mymaster{query}", servers, sentinels)
+        until(lambda: all(_sees(it, replicas) for it in sentinels), "sentinels that know all")
+        yield Topology(_url("+sentinel", of_sentinels, "/mymaster", certs), servers, sentinels)
+
+
+def _url(kind: str, ports: Sequence[int], path: str, certs: Certificates | None) -> str:
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    if certs is None:
+        return f"redis{kind}://{hosts}{path}"
+    return f"rediss{kind}://{hosts}{path}{certs.query()}"
 
 
 def _linked(master: Server) -> int:
@@ -246,7 +247,9 @@ def _sees(sentinel: Server, replicas: int) -> bool:
 
 
 @contextmanager
-def cluster(folder: Path, *lines: str, replicas: int = 0) -> Iterator[Topology]:
+def cluster(
+    folder: Path, *lines: str, replicas: int = 0, certs: Certificates | None = None
+) -> Iterator[Topology]:
     """Run a cluster of three masters, each with so many replicas."""
     ports = free_ports(3 * (1 + replicas))
     common = [
@@ -256,7 +259,7 @@ def cluster(folder: Path, *lines: str, replicas: int = 0) -> Iterator[Topology]:
         "repl-diskless-sync-delay 0",
         *lines,
     ]
-    servers = [make(folder, f"node{port}", port, common) for port in ports]
+    servers = [make(folder, f"node{port}", port, common, certs) for port in ports]
     masters = servers[:3]
     with running(servers):
         for number, master in enumerate(masters):
@@ -265,16 +268,13 @@ def cluster(folder: Path, *lines: str, replicas: int = 0) -> Iterator[Topology]:
             master.ask("CLUSTER", "ADDSLOTS", *range(first, last))
         for server in servers[1:]:
             servers[0].ask("CLUSTER", "MEET", "127.0.0.1", server.port)
-        for server in servers:
-            until(lambda it=server: _known(it) == len(servers), "nodes that know each other")  # type: ignore[misc] # A default.
+        known = len(servers)
+        until(lambda: all(_known(it) == known for it in servers), "nodes that know each other")
         for number, replica in enumerate(servers[3:]):
             replica.ask("CLUSTER", "REPLICATE", masters[number % 3].ask("CLUSTER", "MYID"))
-        for server in servers:
-            until(lambda it=server: _whole(it), "a cluster that is whole")  # type: ignore[misc] # A default.
-        for master in masters:
-            until(lambda it=master: _linked(it) == replicas, "the replicas at their masters")  # type: ignore[misc] # A default.
-        hosts = ",".join(f"127.0.0.1:{server.port}" for server in masters)
-        yield Topology(f"redis+cluster://{hosts}", servers)
+        until(lambda: all(_whole(it) for it in servers), "a cluster that is whole")
+        until(lambda: all(_linked(it) == replicas for it in masters), "the masters' replicas")
+        yield Topology(_url("+cluster", ports[:3], "", certs), servers)
 
 
 def _known(server: Server) -> int:
@@ -283,21 +283,6 @@ def _known(server: Server) -> int:
 
 def _whole(server: Server) -> bool:
     return server.ask("CLUSTER INFO")["cluster_state"] == "ok"
-
-
-@contextmanager
-def secure(folder: Path, *lines: str) -> Iterator[Topology]:
-    """Run one server that only speaks TLS, and only with who has a client's certificate."""
-    made = certificates(folder)
-    (port,) = free_ports(1)
-    path = program(folder, tls=True)
-    assert path is not None, "no redis-server on this machine speaks TLS"
-    server = make(
-        folder, "secure", 0, ['save ""', *made.lines(port), *lines], path, **made.options()
-    )
-    server.port = port
-    with running([server]):
-        yield Topology(f"rediss://127.0.0.1:{port}/0{made.query()}", [server])
 
 
 @dataclass(frozen=True)
