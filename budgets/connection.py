@@ -121,6 +121,8 @@ def _options(sync: bool) -> dict[str, Any]:
         "decode_responses": True,
         # The older protocol gives the same replies on every server from 6.2 on.
         "protocol": 2,
+        # Else each connection tells its library's name, which is a right more that a user needs.
+        "driver_info": None,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": SOCKET_TIMEOUT_S,
         "retry": retry,

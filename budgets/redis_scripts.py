@@ -53,6 +53,10 @@ _READING = frozenset({"audit", "audit_leases", "now", "states"})
 """Scripts that write nothing: replicas need not be waited for."""
 
 
+# A script's own commands are refused without a code: by Redis 7 and Valkey, and by Redis 6.
+_DENIED = re.compile(r"ACL failure in script|The user executing the script can't")
+
+
 @dataclass(frozen=True, slots=True)
 class _Script:
     text: str
@@ -105,6 +109,8 @@ def _reason(error: Exception) -> str:
     # Redis 6.2 wraps an error that a script ran into in a longer text. Only the code is quoted:
     # the rest may repeat arguments.
     code = _CODES.search(str(error))
+    if _DENIED.search(str(error)):
+        return "the Redis user may not run this command"
     if code is None:
         return f"Redis answered with an error ({type(error).__name__})"
     return f"Redis answered with the error {code[0]}"

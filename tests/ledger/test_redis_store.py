@@ -182,9 +182,9 @@ async def test_a_redis_out_of_memory_holds_nothing_in_part(
     await held(redis_world.ledger, 10, "h")
     await redis_client.config_set("maxmemory", "1")
     try:
-        with pytest.raises(LedgerUnavailable, match="OOM|out of memory"):
+        with pytest.raises(LedgerUnavailable, match=r"OOM|out of memory"):
             await hold(redis_world.ledger, 10)
-        with pytest.raises(LedgerUnavailable, match="OOM|out of memory"):
+        with pytest.raises(LedgerUnavailable, match=r"OOM|out of memory"):
             await settle(redis_world.ledger, "h", 10)
     finally:
         await redis_client.config_set("maxmemory", "0")
