@@ -53,6 +53,7 @@ _TLS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_password"}
     "ssl_check_hostname",
 }
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_SHOWN = frozenset({"db", "wait_replicas", "ssl_cert_reqs", "ssl_check_hostname", *_FILES})
 _CERT_REQS = ("required", "optional", "none")
 _YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
@@ -94,7 +95,14 @@ def redacted(url: str) -> str:
     """Return the address without its secrets, for messages and logs."""
     # Up to the last @: a password that nobody encoded may hold what ends a host.
     hidden = re.sub(r"(?<=://).*@", "***@", url, count=1)
-    return re.sub(r"([?&][^=&]*(?:password|username)[^=&]*=)[^&#]*", r"\1***", hidden, flags=re.I)
+    return re.sub(r"([?&])([^=&#]*)=([^&#]*)", _parameter_shown, hidden)
+
+
+def _parameter_shown(match: re.Match[str]) -> str:
+    """Return a parameter with its value only where that is known to be no secret: one that is
+    misspelt may be a password."""
+    value = match[3] if match[2] in _SHOWN else "***"
+    return f"{match[1]}{match[2]}={value}"
 
 
 def _parse(url: str) -> Address:

@@ -12,6 +12,9 @@ import pytest
 
 from tests.topologies.servers import Certificates, certificates, program
 
+# Their tests are run on other topologies too, and are to say there what was not equal.
+pytest.register_assert_rewrite("tests.ledger.test_admission", "tests.ledger.test_settling")
+
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:

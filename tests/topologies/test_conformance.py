@@ -1,73 +1,26 @@
-"""A part of the ledger's conformance suite on each topology; CI runs the whole of it on one server.
+"""The ledger's conformance suite on other topologies than one server, of which CI runs a part here.
 
-The whole suite on any Redis: `FAREBOX_TEST_REDIS_URL=… ./scripts/test tests/ledger`.
+The tests are those of `tests/ledger`; only what stands behind the fixture `world` is another. All
+of them against any Redis: `FAREBOX_TEST_REDIS_URL=… ./scripts/test tests/ledger`.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.topologies.servers import (
-    Certificates,
-    Topology,
-    cluster,
-    sentinel_set,
-    single,
-)
+from tests.ledger import test_admission, test_settling
+from tests.ledger.worlds import RedisWorld
+from tests.topologies.ledgers import ledger_at
+from tests.topologies.servers import Certificates, Topology, cluster, sentinel_set, single
 from tests.topologies.test_access import documented_rights
 
-ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("test_settling.py",)
-
-
-def conforms(url: str) -> None:
-    """Run the part of the suite in a process of its own, against an address."""
-    files = [str(ROOT / "tests" / "ledger" / part) for part in PARTS]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "redis",
-        *files,
-    ]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"FAREBOX_TEST_REDIS_URL": url, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout
-
-
-def test_sentinel_whose_writes_a_replica_confirms(own: Path) -> None:
-    with sentinel_set(own) as redis_set:
-        conforms(f"{redis_set.url}?wait_replicas=1")
-
-
-def test_a_cluster_of_three_masters(own: Path) -> None:
-    with cluster(own) as nodes:
-        conforms(nodes.url)
-
-
-def test_tls_with_a_clients_certificate_and_a_user_with_few_rights(
-    own: Path, certs: Certificates
-) -> None:
-    with single(own, certs=certs) as one:
-        conforms(as_farebox(one))
+for _module in (test_admission, test_settling):
+    globals().update({name: it for name, it in vars(_module).items() if name.startswith("test_")})
 
 
 def as_farebox(topology: Topology) -> str:
@@ -77,8 +30,48 @@ def as_farebox(topology: Topology) -> str:
     return topology.url.replace("://", "://farebox:secret@", 1)
 
 
-@pytest.mark.skipif(shutil.which("valkey-server") is None, reason="no valkey-server on the PATH")
-def test_valkey(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAREBOX_TEST_REDIS", str(shutil.which("valkey-server")))
-    with single(own) as one:
-        conforms(as_farebox(one))
+def _made(folder: Path, name: str) -> Path:
+    made = folder / name
+    made.mkdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def confirmed_by_a_replica(folder: Path) -> Iterator[str]:
+    """Return the address of a Sentinel's master whose writes a replica confirms."""
+    with sentinel_set(_made(folder, "sentinel")) as redis_set:
+        yield f"{redis_set.url}?wait_replicas=1"
+
+
+@pytest.fixture(scope="module")
+def three_masters(folder: Path) -> Iterator[str]:
+    """Return the address of a cluster, with a user of few rights."""
+    with cluster(_made(folder, "cluster")) as nodes:
+        yield as_farebox(nodes)
+
+
+@pytest.fixture(scope="module")
+def client_certificate(folder: Path, certs: Certificates) -> Iterator[str]:
+    """Return the address of a server that asks for a certificate, with a user of few rights."""
+    with single(_made(folder, "tls"), certs=certs) as one:
+        yield as_farebox(one)
+
+
+@pytest.fixture(scope="module")
+def valkey(folder: Path) -> Iterator[str]:
+    """Return the address of a Valkey server, with a user of few rights."""
+    path = shutil.which("valkey-server")
+    if path is None:
+        pytest.skip("there is no valkey-server on the PATH")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAREBOX_TEST_REDIS", path)
+        with single(_made(folder, "valkey")) as one:
+            yield as_farebox(one)
+
+
+@pytest.fixture(params=["confirmed_by_a_replica", "three_masters", "client_certificate", "valkey"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[RedisWorld]:
+    """Return a fresh ledger, once on each topology."""
+    name = uuid.uuid4().hex
+    async with ledger_at(request.getfixturevalue(request.param), name) as ledger:
+        yield RedisWorld(ledger, name)
