@@ -79,6 +79,10 @@ async def _bounded(turns: asyncio.Semaphore, command: Callable[[], Awaitable[Any
                 turns.release()
     except TimeoutError as error:
         raise redis.TimeoutError("no answer in time") from error
+    except (AttributeError, RuntimeError) as error:
+        # When redis-py learns of another topology it closes connections under the commands that
+        # have just got them; those then find no writer, or uvloop's closed one.
+        raise ConnectionError("the connection was closed meanwhile") from error
 
 
 class Client(redis.asyncio.Redis):

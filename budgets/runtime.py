@@ -38,7 +38,7 @@ from budgets.ledger import (
     ThresholdEvent,
 )
 from budgets.open_requests import OpenRequest, OpenRequests
-from budgets.outage import NoSlice, Outage
+from budgets.outage import NoSlice, Outage, tell_of_lost_hold
 from budgets.period import Period
 from budgets.redis_store import RedisLedger
 from budgets.sweeper import Sweeper
