@@ -40,6 +40,7 @@ from budgets.ledger import (
 from budgets.open_requests import OpenRequest, OpenRequests
 from budgets.outage import NoSlice, Outage, tell_of_lost_hold
 from budgets.period import Period
+from budgets.recent import Recent
 from budgets.redis_store import RedisLedger
 from budgets.sweeper import Sweeper
 
@@ -77,9 +78,13 @@ class Runtime:
     available: bool = True
     allowances: Allowances = lambda _: ()
     overage: asyncio.Event = field(default_factory=asyncio.Event)
+    recent: Recent = field(init=False)
     _waiting: set[asyncio.Timeout] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.recent = Recent(self.ledger)
 
     def start(self) -> None:
         """Start the background work; it runs until `stop`."""
@@ -215,6 +220,7 @@ class Runtime:
                 settled = await self._ask(self.ledger.settle(settlement))
                 announce(settled.events)
                 tell_of_lost_hold(settlement, settled)
+                self.recent.remember(settlement)
                 return settled
             except LedgerUnavailable as error:
                 self.lost(error)
@@ -291,6 +297,15 @@ class Runtime:
             self.available = True
             self._news.set()
             log.warning("ledger_back", journal_lines=self.outage.depth)
+            self.spawn(self._settle_again())
+
+    async def _settle_again(self) -> None:
+        """Repeat the last settlements: what answers now may be another master, without them."""
+        try:
+            await self.recent.repeat()
+        except LedgerUnavailable as error:
+            # They are repeated when it is back the next time.
+            self.lost(error)
 
     async def _tell(self) -> None:
         """Tell the ledger what waits, as soon as it is there, and what others have left behind."""
