@@ -454,8 +454,8 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEvent:
-    """One line of the event stream (`threshold`, `overage`, `unreconciled`, `clock_stepped`,
-    `period_closed`) or of the refusals.
+    """One line of the event stream (`threshold`, `overage`, `unreconciled`, `recovered`,
+    `clock_stepped`, `period_closed`) or of the refusals.
 
     `body` is JSON text; a refusal's `kind` is its code.
     """

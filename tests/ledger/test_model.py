@@ -223,7 +223,9 @@ class LedgersAgree(RuleBasedStateMachine):
             held_at_ms = self.model_ms - hours * HOUR_MS
             budgets = self.shares(shares, self.period())
             recovery = Recovery(cost // 2, budgets, held_at_ms, f"d-{hold_id}", "S")
-        settlement = Settlement(hold_id, cost, body, charges, counters, samples, tuple(inputs), recovery)
+        settlement = Settlement(
+            hold_id, cost, body, charges, counters, samples, tuple(inputs), recovery
+        )
         self.both(lambda ledger: ledger.settle(settlement))
 
     @rule(hold_id=HOLD_IDS, counters=COUNTERS, ahead=st.booleans())
