@@ -54,7 +54,7 @@ async def everything(url: str) -> None:
         await ledger.refuse(RefusalRecord("d", "unknown_price", "{}", "{}", "2026-11"))
         assert (await state(ledger)).spent_nano_usd == 8
         assert await ledger.counters("2026-11")
-        assert await ledger.learned() == {}
+        assert (await ledger.learned()).outputs == {}
         assert await ledger.decision("d") == "{}"
         assert len(await all_entries(ledger)) == 4
         assert len([entry async for entry in ledger.entries(newest_first=True)]) == 4

@@ -13,8 +13,9 @@ PERIOD = Period("2026-11", 1, 2)
 
 def test_a_settlement_comes_back_with_what_is_known_of_its_hold() -> None:
     recovery = Recovery(60, (BudgetHold("team", "team", PERIOD, 60, False),), 5, "d", "2026-11")
+    samples = (OutputSample("a|b", 9, None, 0.5),)
     settlement = Settlement(
-        "h", 55, "{}", {"team": 20}, {"n": 1}, (OutputSample("a|b", 9, None, 0.5),), recovery
+        "h", 55, "{}", {"team": 20}, {"n": 1}, samples=samples, recovery=recovery
     )
     assert spool.settlement(json.loads(json.dumps(spool.of_settlement(settlement)))) == settlement
 
