@@ -118,8 +118,8 @@ def used_by_scripts() -> set[str]:
 async def test_each_documented_right_is_needed(own: Path) -> None:
     """A right that nothing needs is one too many; a script's commands are read from its text."""
     rights = documented_rights()
-    # A cluster, a database with a number and `wait_replicas` need these.
-    elsewhere = {"+cluster|slots", "+command", "+wait", "+select"} | used_by_scripts()
+    # A cluster, a database with a number, `wait_replicas` and `ledger rebuild` need these.
+    elsewhere = {"+cluster|slots", "+command", "+wait", "+select", "+scan"} | used_by_scripts()
     with single(own) as one:
         server = one.servers[0]
         url = one.url.replace("://", "://farebox:secret@", 1)
