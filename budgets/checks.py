@@ -107,6 +107,10 @@ def check_settlement(settlement: Settlement) -> None:
             )
     if len({seen.key for seen in settlement.input_samples}) != len(settlement.input_samples):
         raise ValueError("a settlement has one input sample for each key")
+    if settlement.recovery is not None:
+        _name("decision_id", settlement.recovery.decision_id)
+        _name("stats_period", settlement.recovery.stats_period)
+        check_budgets(settlement.recovery.amount_nano_usd, settlement.recovery.budgets)
 
 
 def check_refusal(refusal: RefusalRecord) -> None:

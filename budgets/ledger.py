@@ -329,6 +329,7 @@ class SettleStatus(StrEnum):
     VOIDED = "voided"
     ALREADY_VOIDED = "already_voided"
     CORRECTED = "corrected"
+    RECOVERED = "recovered"
     UNKNOWN_HOLD = "unknown_hold"
 
 
@@ -363,13 +364,31 @@ class InputSample:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovery:
+    """What its owner knows of a hold that the store may have lost, in a failover or a restart.
+
+    With it, settling a hold that the store does not know charges `budgets`, with the definite
+    result `recovered` and an entry of that kind; it is remembered like any ended hold, so that it
+    happens once. `held_at_ms` is the store's time of the hold. A hold of longer ago than ended
+    holds are remembered may have ended already and is not charged again.
+    """
+
+    amount_nano_usd: int
+    budgets: tuple[BudgetHold, ...]
+    held_at_ms: int
+    decision_id: str
+    stats_period: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """What a request really cost.
 
     `charges` maps a budget's counter name to its amount; budgets of the hold that are missing there
     are charged `cost_nano_usd`; names that the hold does not have are ignored. `counters` are added
     to the running totals of the hold's `stats_period`. `samples` feed the learned output lengths,
-    `input_samples` the learned margins.
+    `input_samples` the learned margins. `recovery` is for a hold that the store has
+    lost; without it such a hold is unknown.
     """
 
     hold_id: str
@@ -379,6 +398,7 @@ class Settlement:
     counters: Mapping[str, int] = field(default_factory=dict)
     samples: tuple[OutputSample, ...] = ()
     input_samples: tuple[InputSample, ...] = ()
+    recovery: Recovery | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,8 +433,9 @@ class RefusalRecord:
 class LedgerEntry:
     """One immutable line. `charges` maps (budget, period id) to the nanodollars it added.
 
-    `kind` is `settled`, `voided`, `unreconciled` (a lease ended) or `corrected` (a late settle or
-    void; its charges are the differences, possibly negative, and its cost is the real one).
+    `kind` is `settled`, `voided`, `unreconciled` (a lease ended), `corrected` (a late settle or
+    void; its charges are the differences, possibly negative, and its cost is the real one) or
+    `recovered` (settled although the store had lost the hold).
     `addendum` is true where a period that it charges was closed by then. `unreconciled` is what it
     added to the part of spent that ended leases were charged with and nobody has settled since.
     """
@@ -433,8 +454,8 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEvent:
-    """One line of the event stream (`threshold`, `overage`, `unreconciled`, `clock_stepped`,
-    `period_closed`) or of the refusals.
+    """One line of the event stream (`threshold`, `overage`, `unreconciled`, `recovered`,
+    `clock_stepped`, `period_closed`) or of the refusals.
 
     `body` is JSON text; a refusal's `kind` is its code.
     """

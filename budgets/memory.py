@@ -152,7 +152,13 @@ class MemoryLedger(Proof):
             settlement.body,
             settlement.counters,
         )
-        if result.status in (SettleStatus.SETTLED, SettleStatus.CORRECTED):
+        if result.status is SettleStatus.UNKNOWN_HOLD:
+            result = self._recover(settlement) or result
+        if result.status in (
+            SettleStatus.SETTLED,
+            SettleStatus.CORRECTED,
+            SettleStatus.RECOVERED,
+        ):
             for sample in settlement.samples:
                 known = self._learned.get(sample.key)
                 self._learned[sample.key] = observe(

@@ -25,6 +25,7 @@ from budgets.ledger import (
     PublishedRule,
     Refused,
     Settled,
+    Settlement,
     SettleStatus,
     ThresholdEvent,
 )
@@ -230,6 +231,52 @@ class Books:
         )
         return Settled(SettleStatus(kind), cost, hold.amount, hold.overage, now, tuple(events))
 
+    def _recover(self, settlement: Settlement) -> Settled | None:
+        """Charge a hold that is not known here; None where it may have been forgotten rightly."""
+        known, now = settlement.recovery, self._clock()
+        if known is None or now >= known.held_at_ms + ENDED_TTL_MS:
+            return None
+        hold_id, cost = settlement.hold_id, settlement.cost_nano_usd
+        shares = [
+            Share(it.budget, it.rule, it.period.id, it.amount_nano_usd) for it in known.budgets
+        ]
+        for share in shares:
+            self._counters.setdefault((share.budget, share.period_id), Counter(share.rule))
+        hold = Hold(
+            state="lost",
+            amount=known.amount_nano_usd,
+            time_ms=known.held_at_ms,
+            expected_end_ms=now,
+            shares=shares,
+            facts="",
+            decision_id=known.decision_id,
+            stats_period=known.stats_period,
+        )
+        self._holds[hold_id] = hold
+        self._count(known.stats_period, {"recovered_count": 1, "recovered_nano": cost})
+        events: list[ThresholdEvent] = []
+        self._end(
+            hold_id,
+            hold,
+            kind="recovered",
+            state="settled",
+            cost=cost,
+            charge=lambda share: settlement.charges.get(share.budget, cost),
+            body=settlement.body,
+            counters=settlement.counters,
+            now=now,
+            events=events,
+        )
+        self._event(
+            "recovered",
+            now,
+            hold_id=hold_id,
+            decision_id=hold.decision_id,
+            charged_nano_usd=cost,
+        )
+        status = SettleStatus.RECOVERED
+        return Settled(status, cost, hold.amount, hold.overage, now, tuple(events))
+
     def _end(
         self,
         hold_id: str,
@@ -293,6 +340,9 @@ class Books:
         return entry
 
     def _claim_reached(self, share: Share, now: int, events: list[ThresholdEvent]) -> None:
+        if share.rule not in self._rules:
+            # Only a recovered hold can have a rule that nobody published here.
+            return
         published, _ = self._rules[share.rule]
         state = self._state(share.budget, share.rule, share.period_id)
         for threshold in published.rising_thresholds():

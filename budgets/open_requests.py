@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from budgets.ledger import BudgetHold
+from budgets.ledger import BudgetHold, Recovery
 from budgets.prices import Price
 
 OPEN_REQUESTS_MAX = 100_000
@@ -82,10 +82,11 @@ class OpenRequest:
     """One admitted request on its way.
 
     `facts` are the entry's fields that are known beforehand. `offline` is true where it was
-    admitted while the store was away. `stream_object` is LiteLLM's stream, kept to see whether the
-    provider reported usage. `failing` is awaited while a stream that died waits for its partial
-    count; `watch` is the time by which the end must have come. `clock_ns` never goes back, and
-    `started_ns` is by it.
+    admitted while the store was away. `held_at_ms` is the store's time of its hold, `stats_period`
+    the running totals it adds to: with them the hold can be charged even if the store loses it.
+    `stream_object` is LiteLLM's stream, kept to see whether the provider reported usage. `failing`
+    is awaited while a stream that died waits for its partial count; `watch` is the time by which
+    the end must have come. `clock_ns` never goes back, and `started_ns` is by it.
     `partials_due` counts the streams that died and are charged by their words while LiteLLM's own
     count of them is yet to come.
     """
@@ -103,6 +104,8 @@ class OpenRequest:
     offline: bool = False
     choices: int = 1
     learning_rate: float = 0.1
+    held_at_ms: int | None = None
+    stats_period: str = ""
     clock_ns: Callable[[], int] = field(default=time.monotonic_ns, repr=False, compare=False)
     started_ns: int = -1
     attempts: list[Attempt] = field(default_factory=list)
@@ -136,6 +139,24 @@ class OpenRequest:
     def ended_cost_nano_usd(self) -> int:
         """Return what the attempts that have ended cost together."""
         return sum(a.cost_nano_usd for a in self.attempts)
+
+    def recovery(self) -> Recovery | None:
+        """Return what the store needs to charge this request's hold, should it have lost it."""
+        if self.held_at_ms is None or self.offline:
+            return None
+        shares: dict[str, BudgetHold] = {}
+        for group in self.held_groups:
+            for hold in self.terms[group].budgets:
+                known = shares.get(hold.budget)
+                if known is None or known.amount_nano_usd < hold.amount_nano_usd:
+                    shares[hold.budget] = hold
+        return Recovery(
+            amount_nano_usd=self.held_nano_usd,
+            budgets=tuple(shares.values()),
+            held_at_ms=self.held_at_ms,
+            decision_id=self.decision_id,
+            stats_period=self.stats_period,
+        )
 
     def charges(self) -> dict[str, int]:
         """Return each budget's share: the attempts on groups that the budget is charged for."""

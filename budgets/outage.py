@@ -36,6 +36,7 @@ from budgets.ledger import (
     RefusalRecord,
     Settled,
     Settlement,
+    SettleStatus,
 )
 
 log = structlog.get_logger("farebox.journal")
@@ -282,7 +283,8 @@ class Outage:
         content = line.content
         match line.operation:
             case "settle":
-                await self._ledger.settle(spool.settlement(content))
+                settlement = spool.settlement(content)
+                tell_of_lost_hold(settlement, await self._ledger.settle(settlement))
             case "void":
                 await self._ledger.void(
                     content["hold"],
@@ -314,6 +316,20 @@ class Outage:
 
 def _journals_of(folder: Path | None) -> Iterable[Journal]:
     return Journal.adopt(folder) if folder is not None else ()
+
+
+def tell_of_lost_hold(settlement: Settlement, settled: Settled) -> None:
+    """Log where the store had lost a hold: charged all the same, or too old to be charged."""
+    if settled.status is SettleStatus.RECOVERED:
+        log.warning(
+            "hold_recovered",
+            hold_id=settlement.hold_id,
+            charged_nano_usd=settled.charged_nano_usd,
+        )
+    elif settled.status is SettleStatus.UNKNOWN_HOLD:
+        log.error(
+            "hold_unknown", hold_id=settlement.hold_id, cost_nano_usd=settlement.cost_nano_usd
+        )
 
 
 def _marked(facts: str) -> str:

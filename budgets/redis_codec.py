@@ -26,6 +26,7 @@ from budgets.ledger import (
     OutputSample,
     PublishedPolicy,
     PublishedRule,
+    Recovery,
     Refused,
     Settled,
     Settlement,
@@ -114,6 +115,17 @@ def input_sample_args(samples: Sequence[InputSample]) -> Args:
     for it in samples:
         args += [it.key, it.counted_tokens, it.input_tokens, it.extra_tokens]
         args += [repr(float(it.estimate_factor)), repr(float(it.bound_factor))]
+    return args
+
+
+def recovery_args(recovery: Recovery | None) -> Args:
+    """Return the number of budgets (empty: no recovery), and what `settle` says follows it."""
+    if recovery is None:
+        return [""]
+    args: Args = [len(recovery.budgets), recovery.amount_nano_usd, recovery.held_at_ms]
+    args += [recovery.decision_id, recovery.stats_period]
+    for it in recovery.budgets:
+        args += [it.budget, it.rule, it.period.id, it.amount_nano_usd]
     return args
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +20,7 @@ from redis import asyncio as redis
 from redis import exceptions as errors
 
 from budgets.ledger import LedgerUnavailable
+from budgets.redis_clients import STORE_ERRORS, Client, NotReplicated, SlotMoves
 
 RedisClient = redis.Redis | redis.RedisCluster
 """A client made with `decode_responses=True`."""
@@ -35,6 +36,9 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (errors.ClusterDownError, "the Redis cluster is down"),
     (errors.TimeoutError, "Redis did not answer in time"),
     (errors.ConnectionError, "Redis cannot be reached"),
+    (errors.RedisClusterException, "the Redis cluster cannot be used"),
+    (SlotMoves, "the ledger's slot is moving to another node of the Redis cluster"),
+    (NotReplicated, "too few replicas of Redis confirmed the write in time"),
     (TimeoutError, "Redis did not answer in time"),
     (OSError, "Redis cannot be reached"),
 )
@@ -43,6 +47,14 @@ _CODES = re.compile(
     r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOPERM"
     r"|NOAUTH|WRONGPASS|WRONGTYPE|UNKILLABLE|FORMAT)\b"
 )
+
+
+_READING = frozenset({"audit", "audit_leases", "now", "states"})
+"""Scripts that write nothing: replicas need not be waited for."""
+
+
+# A script's own commands are refused without a code: by Redis 7 and Valkey, and by Redis 6.
+_DENIED = re.compile(r"ACL failure in script|The user executing the script can't")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +83,14 @@ async def run_script(client: RedisClient, name: str, prefix: str, *args: str | i
     """
     script = _script(name)
     values = [str(arg) for arg in args]
+    run: Callable[..., Awaitable[Any]] = client.execute_command
+    if isinstance(client, Client) and client.wait_replicas and name not in _READING:
+        run = client.run_replicated
     with redis_errors():
         try:
-            reply = client.evalsha(script.sha, 1, prefix, *values)
-            return await reply
+            return await run("EVALSHA", script.sha, 1, prefix, *values)
         except errors.NoScriptError:
-            reply = client.eval(script.text, 1, prefix, *values)
-            return await reply
+            return await run("EVAL", script.text, 1, prefix, *values)
 
 
 @contextmanager
@@ -85,7 +98,7 @@ def redis_errors() -> Iterator[None]:
     """Raise `LedgerUnavailable`, with a reason that holds no secret, for every error of Redis."""
     try:
         yield
-    except (errors.RedisError, OSError) as error:
+    except STORE_ERRORS as error:
         raise LedgerUnavailable(_reason(error)) from error
 
 
@@ -96,6 +109,8 @@ def _reason(error: Exception) -> str:
     # Redis 6.2 wraps an error that a script ran into in a longer text. Only the code is quoted:
     # the rest may repeat arguments.
     code = _CODES.search(str(error))
+    if _DENIED.search(str(error)):
+        return "the Redis user may not run this command"
     if code is None:
         return f"Redis answered with an error ({type(error).__name__})"
     return f"Redis answered with the error {code[0]}"

@@ -182,6 +182,7 @@ class RedisLedger:
             len(settlement.samples),
             *codec.pair_args(settlement.charges),
             *codec.pair_args(settlement.counters),
+            *codec.recovery_args(settlement.recovery),
             *codec.sample_args(settlement.samples),
             *codec.input_sample_args(settlement.input_samples),
         )

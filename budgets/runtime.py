@@ -18,6 +18,7 @@ from typing import TypeVar
 import structlog
 
 from budgets import embedded
+from budgets.background import end
 from budgets.connection import AsyncClient, RedisServerError, check_server, connect
 from budgets.counters import OVERAGE_NANO_USD, OVERAGE_REQUESTS
 from budgets.home import Home
@@ -38,8 +39,9 @@ from budgets.ledger import (
     ThresholdEvent,
 )
 from budgets.open_requests import OpenRequest, OpenRequests
-from budgets.outage import NoSlice, Outage
+from budgets.outage import NoSlice, Outage, tell_of_lost_hold
 from budgets.period import Period
+from budgets.recent import Recent
 from budgets.redis_store import RedisLedger
 from budgets.sweeper import Sweeper
 
@@ -77,9 +79,13 @@ class Runtime:
     available: bool = True
     allowances: Allowances = lambda _: ()
     overage: asyncio.Event = field(default_factory=asyncio.Event)
+    recent: Recent = field(init=False)
     _waiting: set[asyncio.Timeout] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.recent = Recent(self.ledger)
 
     def start(self) -> None:
         """Start the background work; it runs until `stop`."""
@@ -92,9 +98,7 @@ class Runtime:
         """Stop the background work, tell what waits, and close the connection."""
         await self.leases.stop()
         await self.sweeper.stop()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         if self.available and self.outage.depth:
             with contextlib.suppress(LedgerUnavailable):
                 await self.outage.tell()
@@ -214,6 +218,8 @@ class Runtime:
             try:
                 settled = await self._ask(self.ledger.settle(settlement))
                 announce(settled.events)
+                tell_of_lost_hold(settlement, settled)
+                self.recent.remember(settlement)
                 return settled
             except LedgerUnavailable as error:
                 self.lost(error)
@@ -290,6 +296,15 @@ class Runtime:
             self.available = True
             self._news.set()
             log.warning("ledger_back", journal_lines=self.outage.depth)
+            self.spawn(self._settle_again())
+
+    async def _settle_again(self) -> None:
+        """Repeat the last settlements: what answers now may be another master, without them."""
+        try:
+            await self.recent.repeat()
+        except LedgerUnavailable as error:
+            # They are repeated when it is back the next time.
+            self.lost(error)
 
     async def _tell(self) -> None:
         """Tell the ledger what waits, as soon as it is there, and what others have left behind."""

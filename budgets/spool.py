@@ -6,6 +6,7 @@ fields may be added, and an absent one has its default.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -14,6 +15,7 @@ from budgets.ledger import (
     InputSample,
     OfflineHold,
     OutputSample,
+    Recovery,
     RefusalRecord,
     Settlement,
 )
@@ -24,6 +26,18 @@ Content = dict[str, Any]
 
 def of_settlement(settlement: Settlement) -> Content:
     """Return a settlement as a line's content."""
+    known = settlement.recovery
+    recovery = (
+        None
+        if known is None
+        else {
+            "amount": known.amount_nano_usd,
+            "budgets": _of_budgets(known.budgets),
+            "held_at": known.held_at_ms,
+            "decision_id": known.decision_id,
+            "stats_period": known.stats_period,
+        }
+    )
     return {
         "hold": settlement.hold_id,
         "cost": settlement.cost_nano_usd,
@@ -34,11 +48,13 @@ def of_settlement(settlement: Settlement) -> Content:
             [it.key, it.output_tokens, it.seed_tokens, it.rate] for it in settlement.samples
         ],
         "inputs": [list(astuple(it)) for it in settlement.input_samples],
+        "recovery": recovery,
     }
 
 
 def settlement(content: Content) -> Settlement:
     """Return the settlement of a line."""
+    known = content.get("recovery")
     return Settlement(
         hold_id=content["hold"],
         cost_nano_usd=content["cost"],
@@ -47,6 +63,32 @@ def settlement(content: Content) -> Settlement:
         counters=content["counters"],
         samples=tuple(OutputSample(*it) for it in content.get("samples", ())),
         input_samples=tuple(InputSample(*it) for it in content.get("inputs", ())),
+        recovery=None
+        if known is None
+        else Recovery(
+            amount_nano_usd=known["amount"],
+            budgets=_budgets(known["budgets"]),
+            held_at_ms=known["held_at"],
+            decision_id=known["decision_id"],
+            stats_period=known["stats_period"],
+        ),
+    )
+
+
+def _of_budgets(budgets: Iterable[BudgetHold]) -> list[list[Any]]:
+    return [
+        [
+            *(it.budget, it.rule, it.period.id, it.period.start_ms, it.period.end_ms),
+            *(it.amount_nano_usd, it.enforced),
+        ]
+        for it in budgets
+    ]
+
+
+def _budgets(rows: Iterable[Sequence[Any]]) -> tuple[BudgetHold, ...]:
+    return tuple(
+        BudgetHold(budget, rule, Period(period_id, start_ms, end_ms), amount, enforced)
+        for budget, rule, period_id, start_ms, end_ms, amount, enforced in rows
     )
 
 
@@ -55,13 +97,7 @@ def of_offline(offline: OfflineHold) -> Content:
     return {
         "hold": offline.hold_id,
         "amount": offline.amount_nano_usd,
-        "budgets": [
-            [
-                *(it.budget, it.rule, it.period.id, it.period.start_ms, it.period.end_ms),
-                *(it.amount_nano_usd, it.enforced),
-            ]
-            for it in offline.budgets
-        ],
+        "budgets": _of_budgets(offline.budgets),
         "time": offline.time_ms,
         "facts": offline.facts,
         "decision_id": offline.decision_id,
@@ -76,10 +112,7 @@ def offline(content: Content) -> OfflineHold:
     return OfflineHold(
         hold_id=content["hold"],
         amount_nano_usd=content["amount"],
-        budgets=tuple(
-            BudgetHold(budget, rule, Period(period_id, start_ms, end_ms), amount, enforced)
-            for budget, rule, period_id, start_ms, end_ms, amount, enforced in content["budgets"]
-        ),
+        budgets=_budgets(content["budgets"]),
         time_ms=content["time"],
         facts=content["facts"],
         decision_id=content["decision_id"],

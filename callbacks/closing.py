@@ -182,6 +182,7 @@ def close(
             counters=counters,
             samples=samples,
             input_samples=input_samples,
+            recovery=request.recovery(),
         )
     return Ending(body, facts, counters, settlement, cost, tuple(marks))
 

@@ -302,6 +302,8 @@ class Governor:
                 choices=case.view.choices if case.view is not None else 1,
                 learning_rate=case.policy.routing.estimates.learning_rate,
                 clock_ns=self._clock_ns,
+                held_at_ms=held.time_ms,
+                stats_period=self._stats_period(case),
             )
         )
         if not offline:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from redis.exceptions import RedisError, WatchError
+from redis.exceptions import WatchError
 
 from budgets.connection import AsyncClient
+from budgets.redis_clients import STORE_ERRORS
 from hooks.access import Role
 from hooks.keys import (
     Clock,
@@ -60,7 +61,7 @@ class KeyStore:
         """An opaque text that changes with every change of any key. Raises `KeysUnavailable`."""
         try:
             found = await self._client.get(self._version)
-        except (RedisError, OSError) as error:
+        except STORE_ERRORS as error:
             raise KeysUnavailable(_why(error)) from error
         return _text(found) if found is not None else ""
 
@@ -68,7 +69,7 @@ class KeyStore:
         """Every key, ended ones too, by id. A record that cannot be read is left out."""
         try:
             return _records(await self._client.hgetall(self._hash))
-        except (RedisError, OSError) as error:
+        except STORE_ERRORS as error:
             raise KeysUnavailable(_why(error)) from error
 
     async def create(
@@ -182,7 +183,7 @@ class KeyStore:
                     except WatchError:
                         continue
                     return
-        except (RedisError, OSError) as error:
+        except STORE_ERRORS as error:
             raise KeysUnavailable(_why(error)) from error
         raise KeysUnavailable("too many changes of keys at the same moment; try again")
 

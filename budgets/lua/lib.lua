@@ -424,3 +424,23 @@ local function resolve(hold_id, ending, now)
   local _, _, overage = end_hold(hold, ending, now, events)
   return {status, int(ending.cost), int(hold.amount), int(overage), int(now), events}
 end
+
+-- Charge a hold that the store has lost, from what its owner knows of it. Nil where it may have
+-- ended so long ago that it was forgotten: then it must not be charged a second time.
+local function recover(hold, ending, now)
+  if now >= hold.time + ENDED_TTL_S * 1000 then return nil end
+  redis.call('HSET', P .. 'hold:' .. hold.id, 'amount', int(hold.amount), 'time', int(hold.time),
+    'decision_id', hold.decision_id, 'stats_period', hold.stats_period)
+  for _, share in ipairs(hold.shares) do
+    redis.call('SADD', P .. 'counters', share[3] .. ':' .. share[1])
+    redis.call('HSETNX', counter_key(share[1], share[3]), 'rule', share[2])
+  end
+  ending.kind, ending.ttl_s = 'recovered', ENDED_TTL_S
+  add_counters(hold.stats_period, {'recovered_count', '1', 'recovered_nano', int(ending.cost)})
+  local events = {}
+  local _, _, overage = end_hold(hold, ending, now, events)
+  add_event('recovered', now, '{"hold_id":' .. cjson.encode(hold.id)
+    .. ',"decision_id":' .. cjson.encode(hold.decision_id)
+    .. ',"charged_nano_usd":' .. int(ending.cost) .. '}')
+  return {'recovered', int(ending.cost), int(hold.amount), int(overage), int(now), events}
+end

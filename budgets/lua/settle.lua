@@ -1,8 +1,10 @@
 -- Charge a hold with what its request really cost, once.
 -- ARGV: 2 hold id, 3 cost, 4 body, 5 number of charges, 6 number of counters, 7 number of output
--- samples, then the charges (budget, amount), the counters (name, increment), the output samples
--- (key, output tokens, seed or '', rate) and the input samples (key, counted, input and extra
--- tokens, the policy's likely factor and bound).
+-- samples, then the charges (budget, amount), the counters (name, increment), the recovery (number
+-- of budgets, or '' for none and nothing more of it; amount, time of the hold (ms), decision id,
+-- stats period, then for each budget: budget, rule, period id, amount), the output samples (key,
+-- output tokens, seed or '', rate) and the input samples (key, counted, input and extra tokens, the
+-- policy's likely factor and bound).
 local now = now_ms()
 local charge_of, counters = {}, {}
 local at = 8
@@ -15,12 +17,28 @@ for _ = 1, tonumber(ARGV[6]) do
   counters[#counters + 1] = ARGV[at + 1]
   at = at + 2
 end
+local recovery = tonumber(ARGV[at])
+local lost
+at = at + 1
+if recovery then
+  lost = {id = ARGV[2], state = 'lost', amount = tonumber(ARGV[at]), time = tonumber(ARGV[at + 1]),
+    decision_id = ARGV[at + 2], stats_period = ARGV[at + 3], shares = {}}
+  at = at + 4
+  for i = 1, recovery do
+    lost.shares[i] = {ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]}
+    at = at + 4
+  end
+end
 local cost = tonumber(ARGV[3])
-local reply = resolve(ARGV[2], {
+local ending = {
   state = 'settled', cost = cost, body = ARGV[4], counters = counters,
   charge = function(share) return charge_of[share[1]] or cost end,
-}, now)
-if reply[1] ~= 'settled' and reply[1] ~= 'corrected' then return reply end
+}
+local reply = resolve(ARGV[2], ending, now)
+if reply[1] == 'unknown_hold' and lost then reply = recover(lost, ending, now) or reply end
+if reply[1] ~= 'settled' and reply[1] ~= 'corrected' and reply[1] ~= 'recovered' then
+  return reply
+end
 
 -- Learned output lengths; `budgets/learning.py` is the same arithmetic, with its reasons.
 local learned = P .. 'learned'

@@ -170,7 +170,13 @@ class _Lines:
 
     def _entry(self, made: Table, line: EntryView) -> None:
         body, kind = line.body, line.entry.kind
-        styles = {"settled": "", "voided": "dim", "unreconciled": "yellow", "corrected": "cyan"}
+        styles = {
+            "settled": "",
+            "voided": "dim",
+            "unreconciled": "yellow",
+            "corrected": "cyan",
+            "recovered": "yellow",
+        }
         status = body.get("status")
         shown = kind if kind != "settled" or status in (None, "ok") else f"{kind}: {status}"
         cells: list[Text | str] = [

@@ -1,10 +1,13 @@
 """A ledger of each kind, with a clock that a test can move, and a Redis server of the suite's own.
 
 The server listens on a Unix socket in a short temporary folder and is stopped with the session.
+With `FAREBOX_TEST_REDIS_URL` the suite runs against that Redis instead, of whatever topology. It
+leaves ledgers with random names behind, and makes the servers forget their scripts.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import time
@@ -13,9 +16,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from redis import Redis
-from redis import asyncio as redis_asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from budgets.connection import AsyncClient, connect
 from budgets.embedded import find_server
 from budgets.memory import MemoryLedger
 from budgets.redis_store import RedisLedger
@@ -57,16 +60,26 @@ def _wait_until_it_answers(socket: str) -> None:
                 time.sleep(0.02)
 
 
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """Return the address of the Redis that the suite runs against."""
+    given = os.environ.get("FAREBOX_TEST_REDIS_URL")
+    if given:
+        return given
+    socket: str = request.getfixturevalue("redis_socket")
+    return f"unix://{socket}"
+
+
 @pytest.fixture
-async def redis_client(redis_socket: str) -> AsyncIterator[redis_asyncio.Redis]:
-    """Return an asynchronous client of the session's Redis."""
-    client = redis_asyncio.Redis(unix_socket_path=redis_socket, decode_responses=True)
+async def redis_client(redis_url: str) -> AsyncIterator[AsyncClient]:
+    """Return an asynchronous client of that Redis."""
+    client = connect(redis_url)
     yield client
     await client.aclose()
 
 
 @pytest.fixture
-def redis_world(redis_client: redis_asyncio.Redis) -> RedisWorld:
+def redis_world(redis_client: AsyncClient) -> RedisWorld:
     """Return a fresh ledger in Redis; its name is its own, so that nothing need be flushed."""
     name = uuid.uuid4().hex
     return RedisWorld(RedisLedger(redis_client, name), name)

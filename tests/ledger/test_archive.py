@@ -19,7 +19,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from budgets.archive import (
@@ -35,6 +34,7 @@ from budgets.archive import (
 from budgets.archive_files import ArchiveFolder
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveMoved, EntryLine, Sums
 from budgets.archivist import Archivist, Settings
+from budgets.connection import connect
 from budgets.ledger import Difference, Ledger, SettleStatus
 from tests.ledger.worlds import (
     DAY_MS,
@@ -258,16 +258,16 @@ async def test_a_crash_loses_nothing_and_doubles_nothing(
 KILLED = """
 import asyncio, os, sys
 from pathlib import Path
-from redis.asyncio import Redis
 from budgets.archive import archive
 from budgets.archive_files import ArchiveFolder
+from budgets.connection import connect
 from budgets.redis_store import RedisLedger
 
-async def main(socket, name, offset_ms, sink, before_ms, stage):
+async def main(url, name, offset_ms, sink, before_ms, stage):
     def die(step):
         if step.stage == stage:
             os._exit(9)
-    async with Redis(unix_socket_path=socket, decode_responses=True) as client:
+    async with connect(url) as client:
         ledger = RedisLedger(client, name, clock_offset_ms=int(offset_ms))
         await archive(ledger, ArchiveFolder(Path(sink), "a/b"), zone="UTC",
                       before_ms=int(before_ms), observe=die, part_entries_max=3)
@@ -277,12 +277,12 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 async def test_a_killed_process_leaves_what_the_next_one_goes_on_with(
-    redis_world: RedisWorld, redis_socket: str, folder: ArchiveFolder
+    redis_world: RedisWorld, redis_url: str, folder: ArchiveFolder
 ) -> None:
     """One process after the other is killed, each a stage further; the last one is left alone."""
     before = await months_of_entries(redis_world)
     ledger = redis_world.ledger
-    arguments = [redis_socket, redis_world.prefix[9:-2], str(ledger.clock_offset_ms)]
+    arguments = [redis_url, redis_world.prefix[9:-2], str(ledger.clock_offset_ms)]
     arguments += [str(folder.path.parent), str(await now_cutoff_ms(ledger))]
     for stage in (Stage.FLUSHED, Stage.SEALED, Stage.TRIMMED):
         process = await asyncio.create_subprocess_exec(
@@ -378,14 +378,14 @@ def damaged(path: Path, how: str) -> None:
 
 
 async def test_an_entry_that_is_gone_since_it_was_written_out_trims_nothing(
-    redis_world: RedisWorld, redis_socket: str, folder: ArchiveFolder
+    redis_world: RedisWorld, redis_url: str, folder: ArchiveFolder
 ) -> None:
     await months_of_entries(redis_world)
     key = f"{redis_world.prefix}entries"
 
     def remove_one(step: Step) -> None:
         if step.stage is Stage.SEALED:
-            with SyncRedis(unix_socket_path=redis_socket) as client:
+            with connect(redis_url, sync=True) as client:
                 client.xdel(key, client.xrange(key, count=2)[1][0])
 
     with pytest.raises(ArchiveFailed, match="is not what Redis holds"):

@@ -23,9 +23,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from redis.asyncio import Redis
 
 from budgets.archived import ArchivedPart, Sums
+from budgets.connection import connect
 from budgets.ledger import (
     BudgetHold,
     Carry,
@@ -41,6 +41,7 @@ from budgets.ledger import (
     PolicyNotPublished,
     PublishedPolicy,
     PublishedRule,
+    Recovery,
     RefusalRecord,
     Settlement,
     SliceRequest,
@@ -77,12 +78,12 @@ ENDS_MS = st.sampled_from([0, HOUR_MS // 2])
 class LedgersAgree(RuleBasedStateMachine):
     """Asks the model and Redis the same."""
 
-    socket = ""
+    url = ""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.client = Redis(unix_socket_path=self.socket, decode_responses=True)
+        self.client = connect(self.url)
         self.redis = RedisLedger(self.client, uuid.uuid4().hex)
         self.start_ms = self.loop.run_until_complete(self.redis.now_ms())
         self.model_ms = self.start_ms
@@ -201,6 +202,7 @@ class LedgersAgree(RuleBasedStateMachine):
             max_size=2,
             unique_by=lambda it: it.key,
         ),
+        known=st.none() | st.tuples(SHARES, st.sampled_from([0, 24, 200])),
     )
     def settle(
         self,
@@ -210,10 +212,20 @@ class LedgersAgree(RuleBasedStateMachine):
         counters: dict[str, int],
         tokens: list[int],
         inputs: list[InputSample],
+        known: tuple[list[tuple[str, int, bool]], int] | None,
     ) -> None:
         samples = tuple(OutputSample("type|group", it) for it in tokens)
         body = json.dumps({"number": next(self.numbers)})
-        settlement = Settlement(hold_id, cost, body, charges, counters, samples, tuple(inputs))
+        recovery = None
+        if known is not None:
+            # Of some hours ago, or of so long ago that ended holds are forgotten since.
+            shares, hours = known
+            held_at_ms = self.model_ms - hours * HOUR_MS
+            budgets = self.shares(shares, self.period())
+            recovery = Recovery(cost // 2, budgets, held_at_ms, f"d-{hold_id}", "S")
+        settlement = Settlement(
+            hold_id, cost, body, charges, counters, samples, tuple(inputs), recovery
+        )
         self.both(lambda ledger: ledger.settle(settlement))
 
     @rule(hold_id=HOLD_IDS, counters=COUNTERS, ahead=st.booleans())
@@ -432,8 +444,8 @@ def timeless(answer: Any) -> Any:
     return answer
 
 
-def test_redis_answers_as_the_model_does(redis_socket: str) -> None:
-    LedgersAgree.socket = redis_socket
+def test_redis_answers_as_the_model_does(redis_url: str) -> None:
+    LedgersAgree.url = redis_url
     run_state_machine_as_test(
         LedgersAgree,
         settings=settings(

@@ -11,8 +11,8 @@ import threading
 from typing import Protocol
 
 import pytest
-from redis.asyncio import Redis
 
+from budgets.connection import AsyncClient, connect
 from budgets.ledger import (
     Difference,
     LedgerPaused,
@@ -76,7 +76,7 @@ class MemoryVandal:
 
 
 class RedisVandal:
-    def __init__(self, client: Redis, prefix: str) -> None:
+    def __init__(self, client: AsyncClient, prefix: str) -> None:
         self.client = client
         self.prefix = prefix
 
@@ -245,7 +245,7 @@ async def test_a_repair_of_a_closed_period_hands_on_what_the_damage_kept_back(
 
 
 async def test_a_repair_is_right_while_settles_go_on(
-    redis_world: RedisWorld, redis_client: Redis
+    redis_world: RedisWorld, redis_client: AsyncClient
 ) -> None:
     """Counters are damaged again and again under traffic, and every repair leaves them right."""
     ledger, vandal = redis_world.ledger, RedisVandal(redis_client, redis_world.prefix)
@@ -289,7 +289,7 @@ async def test_a_repair_is_right_while_settles_go_on(
 
 
 async def test_more_entries_than_one_call_may_read_are_caught_up_with(
-    redis_world: RedisWorld, redis_socket: str
+    redis_world: RedisWorld, redis_url: str
 ) -> None:
     """While the entries are read, more come than the comparison itself reads."""
     ledger, late_entries = redis_world.ledger, 650
@@ -299,7 +299,7 @@ async def test_more_entries_than_one_call_may_read_are_caught_up_with(
 
     async def write_more() -> None:
         name = redis_world.prefix.removeprefix("farebox:{").removesuffix("}:")
-        async with Redis(unix_socket_path=redis_socket, decode_responses=True) as client:
+        async with connect(redis_url) as client:
             other = RedisLedger(client, name)
             for number in range(late_entries):
                 await held(other, 9, f"h{number}")
@@ -318,7 +318,7 @@ async def test_more_entries_than_one_call_may_read_are_caught_up_with(
 
 
 async def test_sums_beyond_what_lua_can_count_are_set_exactly(
-    redis_world: RedisWorld, redis_client: Redis
+    redis_world: RedisWorld, redis_client: AsyncClient
 ) -> None:
     ledger, vandal = redis_world.ledger, RedisVandal(redis_client, redis_world.prefix)
     large = 4_400_000 * USD + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import uuid
@@ -12,6 +13,7 @@ from redis import asyncio as redis_asyncio
 from redis import exceptions as errors
 from redis.asyncio.connection import UnixDomainSocketConnection
 
+from budgets.connection import AsyncClient
 from budgets.ledger import LedgerUnavailable, PolicyNotPublished, SettleStatus
 from budgets.redis_scripts import redis_errors
 from budgets.redis_store import RedisLedger
@@ -19,28 +21,29 @@ from tests.ledger.worlds import CENT, RedisWorld, all_entries, held, hold, polic
 
 WORKER = """
 import asyncio, sys
-from redis.asyncio import Redis
+from budgets.connection import connect
 from budgets.ledger import Held
 from budgets.redis_store import RedisLedger
 from tests.ledger.worlds import hold
 
-async def main(socket, name):
-    async with Redis(unix_socket_path=socket, decode_responses=True) as client:
-        ledger = RedisLedger(client, name)
-        answers = await asyncio.gather(*(hold(ledger, 11_000_000) for _ in range(30)))
-        print(sum(isinstance(answer, Held) for answer in answers))
+async def main(url, name):
+    client = connect(url)
+    ledger = RedisLedger(client, name)
+    answers = await asyncio.gather(*(hold(ledger, 11_000_000) for _ in range(30)))
+    print(sum(isinstance(answer, Held) for answer in answers))
+    await client.aclose()
 
 asyncio.run(main(*sys.argv[1:]))
 """
 
 
 async def test_three_processes_admit_exactly_what_fits(
-    redis_socket: str, redis_client: redis_asyncio.Redis
+    redis_url: str, redis_client: AsyncClient
 ) -> None:
     name = uuid.uuid4().hex
     ledger = RedisLedger(redis_client, name)
     await ledger.publish(policy(22 * CENT))
-    command = [sys.executable, "-c", WORKER, redis_socket, name]
+    command = [sys.executable, "-c", WORKER, redis_url, name]
     workers = [
         await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE) for _ in range(3)
     ]
@@ -50,7 +53,7 @@ async def test_three_processes_admit_exactly_what_fits(
 
 
 async def test_scripts_that_redis_forgot_are_sent_again(
-    redis_world: RedisWorld, redis_client: redis_asyncio.Redis
+    redis_world: RedisWorld, redis_client: AsyncClient
 ) -> None:
     await redis_world.ledger.publish(policy(100))
     await held(redis_world.ledger, 10, "h")
@@ -61,20 +64,26 @@ async def test_scripts_that_redis_forgot_are_sent_again(
 
 
 async def test_a_policy_that_redis_lost_is_published_again(
-    redis_world: RedisWorld, redis_client: redis_asyncio.Redis
+    redis_world: RedisWorld, redis_client: AsyncClient
 ) -> None:
     await redis_world.ledger.publish(policy(100))
     await held(redis_world.ledger, 10, "h")
-    await redis_client.flushall()
+    await forget(redis_client, redis_world.prefix)
     assert (await state(redis_world.ledger)).held_nano_usd == 0
-    await redis_client.flushall()
+    await forget(redis_client, redis_world.prefix)
     await held(redis_world.ledger, 10, "h")
     with pytest.raises(PolicyNotPublished):
         await hold(redis_world.ledger, 1, budgets={"stranger": 1})
 
 
+async def forget(client: AsyncClient, prefix: str) -> None:
+    """Take everything of one ledger away, and nothing else: the Redis may be somebody's."""
+    async for key in client.scan_iter(f"{prefix}*"):
+        await client.delete(key)
+
+
 async def test_a_newer_storage_format_is_left_alone(
-    redis_world: RedisWorld, redis_client: redis_asyncio.Redis
+    redis_world: RedisWorld, redis_client: AsyncClient
 ) -> None:
     await redis_client.hset(f"{redis_world.prefix}policy", "format", "2")
     with pytest.raises(LedgerUnavailable, match="FORMAT"):
@@ -82,7 +91,7 @@ async def test_a_newer_storage_format_is_left_alone(
 
 
 async def test_live_money_has_no_ttl_and_what_is_ended_has_one(
-    redis_world: RedisWorld, redis_client: redis_asyncio.Redis
+    redis_world: RedisWorld, redis_client: AsyncClient
 ) -> None:
     await redis_world.ledger.publish(policy(100))
     await held(redis_world.ledger, 10, "open")
@@ -163,16 +172,19 @@ def test_errors_of_redis_have_a_short_reason_without_their_text(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.skipif(
+    "FAREBOX_TEST_REDIS_URL" in os.environ, reason="changes the settings of the server"
+)
 async def test_a_redis_out_of_memory_holds_nothing_in_part(
-    redis_world: RedisWorld, redis_client: redis_asyncio.Redis
+    redis_world: RedisWorld, redis_client: AsyncClient
 ) -> None:
     await redis_world.ledger.publish(policy(100))
     await held(redis_world.ledger, 10, "h")
     await redis_client.config_set("maxmemory", "1")
     try:
-        with pytest.raises(LedgerUnavailable, match="OOM"):
+        with pytest.raises(LedgerUnavailable, match=r"OOM|out of memory"):
             await hold(redis_world.ledger, 10)
-        with pytest.raises(LedgerUnavailable, match="OOM"):
+        with pytest.raises(LedgerUnavailable, match=r"OOM|out of memory"):
             await settle(redis_world.ledger, "h", 10)
     finally:
         await redis_client.config_set("maxmemory", "0")
@@ -182,8 +194,6 @@ async def test_a_redis_out_of_memory_holds_nothing_in_part(
 
 
 @pytest.mark.parametrize("name", ["", "a{b", "}"])
-def test_a_ledgers_name_cannot_break_its_hash_tag(
-    redis_client: redis_asyncio.Redis, name: str
-) -> None:
+def test_a_ledgers_name_cannot_break_its_hash_tag(redis_client: AsyncClient, name: str) -> None:
     with pytest.raises(ValueError, match="braces"):
         RedisLedger(redis_client, name)

@@ -10,8 +10,19 @@ from functools import reduce
 import pytest
 
 from budgets.learning import observe
-from budgets.ledger import LearnedOutput, OutputSample, RefusalRecord, Settlement, SettleStatus
+from budgets.ledger import (
+    HoldIdReused,
+    LearnedOutput,
+    Level,
+    OutputSample,
+    Recovery,
+    RefusalRecord,
+    Settlement,
+    SettleStatus,
+)
+from budgets.period import Period
 from tests.ledger.worlds import (
+    DAY_MS,
     LEASE_MS,
     World,
     all_entries,
@@ -21,6 +32,7 @@ from tests.ledger.worlds import (
     policy,
     refused,
     settle,
+    share,
     state,
 )
 
@@ -98,6 +110,78 @@ async def test_a_hold_that_nobody_made_is_unknown(world: World) -> None:
     assert (await settle(world.ledger, "nobody", 9)).status is SettleStatus.UNKNOWN_HOLD
     assert (await world.ledger.void("nobody", "", {})).status is SettleStatus.UNKNOWN_HOLD
     assert await all_entries(world.ledger) == []
+
+
+def lost(held_at_ms: int, **budgets: int) -> Recovery:
+    """Return what an owner knows of a hold that the store has lost."""
+    period = Period("P1", held_at_ms - DAY_MS, held_at_ms + DAY_MS)
+    shares = tuple(share(name, amount, period) for name, amount in budgets.items())
+    return Recovery(60, shares, held_at_ms, "decision-h", "2026-11")
+
+
+async def test_a_hold_that_the_store_lost_is_charged_once(world: World) -> None:
+    await world.ledger.publish(policy(team=100, model=100))
+    recovery = lost(await world.ledger.now_ms(), team=60, model=30)
+    settlement = Settlement("h", 55, '{"n":1}', {"model": 20}, {"requests": 1}, recovery=recovery)
+    answers = await asyncio.gather(*(world.ledger.settle(settlement) for _ in range(4)))
+    assert sorted(it.status for it in answers) == ["already_settled"] * 3 + ["recovered"]
+    first = next(it for it in answers if it.status is SettleStatus.RECOVERED)
+    assert (first.charged_nano_usd, first.held_nano_usd, first.overage_nano_usd) == (55, 60, 0)
+    assert [event.level for event in first.events] == [Level.INFORMATIONAL]
+    (entry,) = await all_entries(world.ledger)
+    assert (entry.kind, entry.hold_id, entry.cost_nano_usd) == ("recovered", "h", 55)
+    assert (entry.body, entry.held_nano_usd) == ('{"n":1}', 60)
+    assert entry.charges == {("team", "P1"): 55, ("model", "P1"): 20}
+    found = await state(world.ledger)
+    assert (found.spent_nano_usd, found.held_nano_usd, found.holds) == (55, 0, 0)
+    (event,) = await all_events(world.ledger, "recovered")
+    assert json.loads(event.body) == {
+        "hold_id": "h",
+        "decision_id": "decision-h",
+        "charged_nano_usd": 55,
+    }
+    totals = await world.ledger.counters("2026-11")
+    assert totals == {"requests": 1, "recovered_count": 1, "recovered_nano": 55}
+    assert await world.ledger.verify() == ()
+    with pytest.raises(HoldIdReused):
+        await hold(world.ledger, 1, hold_id="h")
+    assert (await world.ledger.void("h", "{}", {})).status is SettleStatus.ALREADY_SETTLED
+
+
+async def test_a_lost_hold_above_its_amount_is_an_overage(world: World) -> None:
+    await world.ledger.publish(policy(100))
+    recovery = lost(await world.ledger.now_ms(), team=60)
+    answer = await world.ledger.settle(Settlement("h", 80, "{}", recovery=recovery))
+    assert (answer.charged_nano_usd, answer.overage_nano_usd) == (80, 20)
+    assert len(await all_events(world.ledger, "overage")) == 1
+
+
+async def test_a_lost_hold_is_charged_where_the_limits_are_lost_as_well(world: World) -> None:
+    recovery = lost(await world.ledger.now_ms(), team=60)
+    answer = await world.ledger.settle(Settlement("h", 9, "{}", recovery=recovery))
+    assert answer.status is SettleStatus.RECOVERED
+    await world.ledger.publish(policy(100))
+    assert (await state(world.ledger)).spent_nano_usd == 9
+    assert await world.ledger.verify() == ()
+
+
+async def test_a_hold_that_the_store_knows_is_settled_and_not_recovered(world: World) -> None:
+    await world.ledger.publish(policy(100))
+    made = await held(world.ledger, 60, "h")
+    recovery = lost(made.time_ms, team=99)
+    answer = await world.ledger.settle(Settlement("h", 45, "{}", recovery=recovery))
+    assert (answer.status, answer.held_nano_usd) == (SettleStatus.SETTLED, 60)
+    assert "recovered_count" not in await world.ledger.counters("2026-11")
+
+
+async def test_a_hold_so_old_that_it_may_be_forgotten_is_not_charged_again(world: World) -> None:
+    await world.ledger.publish(policy(100))
+    now_ms = await world.ledger.now_ms()
+    old = Settlement("old", 9, "{}", recovery=lost(now_ms - 7 * DAY_MS, team=60))
+    assert (await world.ledger.settle(old)).status is SettleStatus.UNKNOWN_HOLD
+    young = Settlement("young", 9, "{}", recovery=lost(now_ms - 7 * DAY_MS + 60_000, team=60))
+    assert (await world.ledger.settle(young)).status is SettleStatus.RECOVERED
+    assert (await state(world.ledger)).spent_nano_usd == 9
 
 
 async def test_overage_is_charged_in_full_and_recorded(world: World) -> None:

@@ -197,3 +197,25 @@ def test_nothing_is_learned_of_input_that_the_provider_did_not_count_whole() -> 
     assert taught(INPUT, status="cancelled") == ()
     assert taught(replace(INPUT, keys=())) == ()
     assert taught(None) == ()
+
+
+# ── a hold that the store has lost ───────────────────────────────────────────────────────────────
+
+
+def test_a_settlement_brings_along_what_its_hold_was() -> None:
+    request = opened(
+        attempt(COST), held_at_ms=1000, stats_period="2026-11", held_groups=["minimax", "opus"]
+    )
+    settlement = close(request, status="ok", answer=answer()).settlement
+    assert settlement is not None and settlement.recovery is not None
+    recovery = settlement.recovery
+    assert [it.budget for it in recovery.budgets] == ["total", "small"]
+    assert (recovery.amount_nano_usd, recovery.held_at_ms) == (900_000, 1000)
+    assert (recovery.decision_id, recovery.stats_period) == ("d1", "2026-11")
+
+
+def test_a_request_admitted_while_the_store_was_away_has_no_hold_to_lose() -> None:
+    request = opened(attempt(COST), held_at_ms=1000, stats_period="2026-11", offline=True)
+    settlement = close(request, status="ok", answer=answer()).settlement
+    assert settlement is not None
+    assert settlement.recovery is None

@@ -187,11 +187,23 @@ async def test_a_closed_connection_is_opened_again(single: Server) -> None:
     [
         ("localhost:6379", "must begin with one of redis://"),
         ("http://me:s3cret@host", "must begin with one of redis://"),
-        ("redis://host:s3cret@host:port", "cannot be understood"),
+        ("redis://host:s3cret@host:port", "not a host with an optional port"),
         ("redis+sentinel://:s3cret@host:26379", "names no service"),
         ("redis+sentinel://host/mymaster/one", "must be one number"),
         ("redis+cluster://host:6379/2", "database 0 only"),
         ("redis+cluster://a:6379,:7000", "not a host with an optional port"),
+        ("redis://host:70000", "not a host with an optional port"),
+        ("redis://me:s3cret/1@host", "must be percent-encoded"),
+        ("redis+sentinel://me:?s3cret@host/m", "must be percent-encoded"),
+        ("redis://host?pasword=s3cret", "'pasword' is no parameter of this kind"),
+        ("redis+cluster://host?sentinel_password=s3cret", "is no parameter of this kind"),
+        ("redis://host?ssl_certfile=client.pem", "needs TLS: write rediss"),
+        ("rediss://host?ssl_cert_reqs=maybe", "must be one of required, optional, none"),
+        ("rediss://host?ssl_check_hostname=maybe", "must be yes or no"),
+        ("redis://host?wait_replicas=many", "must be 0 to 16"),
+        ("redis+cluster://host?wait_replicas=1", "min-replicas-to-write"),
+        ("redis://host?db=1&db=2", "given twice"),
+        ("unix://", "names no socket"),
     ],
 )
 def test_a_wrong_address_is_refused_with_the_reason(url: str, message: str) -> None:
@@ -207,6 +219,8 @@ def test_a_wrong_address_is_refused_with_the_reason(url: str, message: str) -> N
         "rediss://me:s3c@s3cret@host/0",
         "redis://host/0?password=s3cret",
         "redis+sentinel://me:s3cret@a,b/m?sentinel_password=s3cret",
+        "redis://me:s3c/ret?s3c#s3c@host",
+        "rediss://host?ssl_password=s3cret",
     ],
 )
 def test_a_redacted_address_keeps_the_host_and_drops_the_password(url: str) -> None:

@@ -11,7 +11,14 @@ import pytest
 
 from budgets.inflight import InFlight
 from budgets.journal import Journal
-from budgets.ledger import Held, HoldIdReused, HoldRequest, LedgerUnavailable
+from budgets.ledger import (
+    Held,
+    HoldIdReused,
+    HoldRequest,
+    LedgerUnavailable,
+    Recovery,
+    Settlement,
+)
 from budgets.memory import MemoryLedger
 from budgets.open_requests import OpenRequest
 from budgets.outage import NoSlice, Outage
@@ -202,3 +209,21 @@ async def test_an_answer_that_says_no_is_no_outage(store: Store, runtime: Runtim
 
 def _fields(asked: HoldRequest) -> dict[str, Any]:
     return {name: getattr(asked, name) for name in asked.__slots__}
+
+
+async def test_what_was_settled_before_an_outage_is_settled_again_after_it(
+    store: Store, runtime: Runtime
+) -> None:
+    """What answers after an outage can be another master, which never had the last writes."""
+    await ask(runtime, "h")
+    opened = OpenRequest("h", "d-h", {}, {}, "g", CENT, [], {}, False, None)
+    budgets = (share("team", CENT, PERIOD),)
+    recovery = Recovery(CENT, budgets, NOW_MS, "d-h", "2026-11")
+    await runtime.settle(opened, Settlement("h", 7, "{}", recovery=recovery))
+    runtime.lost(LedgerUnavailable("gone"))
+    lost, store.ledger = store.ledger, MemoryLedger(lambda: NOW_MS)
+    await store.ledger.publish(policy(10 * USD))
+    await until(lambda: runtime.available and store.asked["settle"] == 2)
+    (entry,) = await all_entries(store.ledger)
+    assert (entry.kind, entry.cost_nano_usd) == ("recovered", 7)
+    assert len(await all_entries(lost)) == 1
