@@ -165,9 +165,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Nothing to do: cancelled timers are passed over when their time comes."""
 
 
-def outside(context: Context | None = None) -> Context:
+def outside() -> Context:
     """Return a context that belongs to no process: for what goes on after its cause has died."""
-    found = context or copy_context()
+    found = copy_context()
     found.run(_process.set, None)
     return found
 

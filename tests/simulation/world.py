@@ -26,7 +26,7 @@ from tests.simulation.disk import Folder
 from tests.simulation.ending import check_books
 from tests.simulation.faults import Event, Plan, draw
 from tests.simulation.link import Link
-from tests.simulation.loop import Process, VirtualLoop
+from tests.simulation.loop import Process, VirtualLoop, outside
 from tests.simulation.provider import Provider
 from tests.simulation.proxy import Job, Proxy
 from tests.simulation.slices import SliceCheck
@@ -202,15 +202,12 @@ class World:
             if job.process is proxy.process:
                 job.end("lost")
         delay_s = self.chance("restart").uniform(0, RESTART_S_MAX)
-        self.loop.call_later(delay_s, self.start, machine, context=self._outside)
+        self.loop.call_later(delay_s, self.start, machine, context=outside())
 
     # ── the run ──────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
         """Live through the plan, drain, and check the books."""
-        import contextvars
-
-        self._outside = contextvars.copy_context()
         for machine in self.machines:
             self.start(machine)
         work = [self._client(number) for number in range(self.plan.clients)]
