@@ -54,13 +54,24 @@ class ForgottenCharge(MemoryLedger):
 class ForgottenVoid(MemoryLedger):
     """Says that a hold is voided, and keeps it."""
 
-    async def void(self, hold_id: str, body: str, counters: Mapping[str, int]) -> Settled:
+    async def void(
+        self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
+    ) -> Settled:
         before = self._holds.get(hold_id)
-        settled = await super().void(hold_id, body, counters)
+        settled = await super().void(hold_id, body, counters, ahead=ahead)
         if before is not None and settled.status == "voided":
             for share in before.shares:
                 self._counters[share.budget, share.period_id].held += share.amount
         return settled
+
+
+class OpenToLatecomers(MemoryLedger):
+    """Admits a hold that was forbidden to come."""
+
+    async def void(
+        self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
+    ) -> Settled:
+        return await super().void(hold_id, body, counters)
 
 
 class Clamped(MemoryLedger):
@@ -222,6 +233,7 @@ LEDGERS: tuple[type[MemoryLedger], ...] = (
     OneNanoTooMuch,
     ForgottenCharge,
     ForgottenVoid,
+    OpenToLatecomers,
     Clamped,
     ChargedTwice,
     NeverCorrected,

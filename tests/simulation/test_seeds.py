@@ -12,13 +12,14 @@ import sys
 import pytest
 
 from budgets.memory import MemoryLedger
+from tests.simulation.checks import Broken
 from tests.simulation.mutations import LEDGERS, WORKERS
 from tests.simulation.proxy import Proxy
 from tests.simulation.world import SeedFailed, run
 from tests.support.policies import REPOSITORY
 
 SEEDS = 1_000
-SEEDS_FOR_A_DEFECT = 60
+SEEDS_FOR_A_DEFECT = 150
 
 
 @pytest.mark.parametrize("start", range(0, SEEDS, 250))
@@ -59,6 +60,7 @@ def seeds_until_found(**world: object) -> int:
     for seed in range(SEEDS_FOR_A_DEFECT):
         try:
             run(seed, **world)
-        except SeedFailed:
+        except SeedFailed as failed:
+            assert isinstance(failed.cause, Broken), failed
             return seed + 1
     return SEEDS_FOR_A_DEFECT + 1
