@@ -160,6 +160,7 @@ class Journal:
         self._places: dict[int, tuple[int, int]] = {}
         self._end = 0
         self._number = 0
+        self._torn = False
         self.damaged = 0
         self.keep = False
         self._find_lines()
@@ -208,10 +209,9 @@ class Journal:
                     self.damaged += 1
                 offset += len(text) + 1
         self._end = offset + len(rest)
-        if rest:
-            # A crash tore the last line; the next one must not be glued to it.
-            self._disk.append(b"\n")
-            self._end += 1
+        # A crash tore the last line; the next one must not be glued to it. Nothing is written now:
+        # a disk that is full must not keep the lines from being told.
+        self._torn = bool(rest)
         if self.damaged:
             log.error("journal_lines_damaged", owner=self.owner, lines=self.damaged)
 
@@ -241,13 +241,16 @@ class Journal:
     async def _write(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            data = b"".join(text for text, _, _ in batch)
+            head = b"\n" if self._torn else b""
+            data = head + b"".join(text for text, _, _ in batch)
             try:
                 await self._run(partial(self._disk.append, data))
             except OSError as error:
                 for _, _, written in batch:
                     _resolve(written, error)
                 continue
+            self._end += len(head)
+            self._torn = False
             for text, number, written in batch:
                 self._places[number] = (self._end, len(text) - 1)
                 self._end += len(text)
@@ -257,6 +260,7 @@ class Journal:
             with contextlib.suppress(OSError):
                 await self._run(self._disk.clear)
                 self._end = 0
+                self._torn = False
             if self._waiting:
                 await self._write()
 

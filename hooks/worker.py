@@ -60,7 +60,7 @@ class Worker:
     errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     groups_applied: bool = False
-    limits_revision: int = 0
+    limits_revision: int | None = None
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     started_ms: int = field(default_factory=lambda: _wall_ms())
     policy_loaded_ms: int = field(default_factory=lambda: _wall_ms())
@@ -188,13 +188,15 @@ class Worker:
         assert self.runtime is not None
         ledger = self.runtime.ledger
         while True:
-            await asyncio.sleep(LIMITS_INTERVAL_S)
+            known = self.limits_revision
+            await asyncio.sleep(START_RETRY_S if known is None else LIMITS_INTERVAL_S)
             published = self.policy.budgets.published()
             with contextlib.suppress(LedgerUnavailable):
                 try:
-                    self.limits_revision = await ledger.publish(published, self.limits_revision)
+                    # The store was away when this worker started: its limits may be none of ours.
+                    self.limits_revision = await ledger.publish(published, known)
                 except PolicyOutrun as outrun:
-                    if outrun.revision < self.limits_revision:
+                    if known is None or outrun.revision < known:
                         self.limits_revision = await ledger.publish(published)
                         log.warning("limits_published_again", revision=self.limits_revision)
 

@@ -408,6 +408,19 @@ async def test_lines_that_come_together_share_one_sync() -> None:
     assert disk.syncs < 10
 
 
+async def test_a_torn_journal_is_read_though_the_disk_is_full() -> None:
+    disk = FullDisk()
+    await Journal("me", disk).append("refuse", {"n": 1})
+    disk.data += b"half a li"
+    disk.full = True
+    journal = Journal("me", disk)
+    assert [line.content["n"] for line in journal.lines()] == [1]
+    disk.full = False
+    await journal.append("refuse", {"n": 2})
+    assert [line.content["n"] for line in journal.lines()] == [1, 2]
+    assert [line.content["n"] for line in Journal("me", disk).lines()] == [1, 2]
+
+
 @pytest.mark.parametrize("cut", [1, 10, 20])
 async def test_a_torn_line_is_left_out_and_the_next_one_is_whole(cut: int) -> None:
     disk = FullDisk()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from budgets.ledger import (
@@ -38,6 +38,9 @@ from budgets.memory import MemoryLedger
 
 if TYPE_CHECKING:
     from tests.simulation.store import Answer, Operation
+
+TIMELESS = frozenset({"publish", "release_slices", "resign"})
+"""Operations that change something and do not ask for the time."""
 
 Key = tuple[str, str]
 """A budget and a period id."""
@@ -89,6 +92,8 @@ class Checker:
         self.policy: PublishedPolicy | None = None
         self.overages = 0
         self._revision = 0
+        self._time_ms = 0
+        self._leads: dict[str, tuple[str, int]] = {}
         self._slices: dict[tuple[str, str, str], int] = {}
         self._claimed: set[tuple[str, str, int, Level]] = set()
         self._due: set[tuple[str, str, int, Level]] = set()
@@ -103,6 +108,10 @@ class Checker:
         self._new = ledger._entries[self._entries_read :]
         self._entries_read += len(self._new)
         overages = self.overages
+        if operation.name not in TIMELESS:
+            # The store's clock can be set back by seconds; the ledger's time then stands still.
+            self._time_ms = max(self._time_ms, operation.time_ms)
+        operation = replace(operation, time_ms=self._time_ms)
         check = getattr(self, f"_after_{operation.name}")
         check(operation, answer, *operation.args, **operation.kwargs)
         for entry in self._new:
@@ -342,6 +351,21 @@ class Checker:
         answer.get()
         charges = {it: ending.charges.get(it, cost) for it in hold.shares}
         self._take_entry(hold, state, cost, charges, claims=state != "voided")
+
+    def _after_lead(
+        self, operation: Operation, answer: Answer, role: str, owner: str, lease_ms: int
+    ) -> None:
+        now = operation.time_ms
+        leader, until_ms = self._leads.get(role, ("", 0))
+        free = leader in ("", owner) or until_ms <= now
+        if answer.get() != free:
+            raise Broken(4, f"{owner} leads {role}: {answer.value}; {leader} does until {until_ms}")
+        if free:
+            self._leads[role] = (owner, now + lease_ms)
+
+    def _after_resign(self, _: Operation, answer: Answer, role: str, owner: str) -> None:
+        if answer.get():
+            del self._leads[role]
 
     def _after_slices(
         self, _: Operation, answer: Answer, owner: str, wanted: tuple[SliceRequest, ...]

@@ -10,28 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from budgets.connection import SOCKET_TIMEOUT_S
 from budgets.ledger import (
     BudgetHold,
-    BudgetState,
-    Difference,
     Held,
     HoldRequest,
-    LearnedOutput,
-    LedgerEntry,
-    LedgerEvent,
     LedgerUnavailable,
-    OfflineHold,
     PolicyNotPublished,
     PolicyOutrun,
     PublishedPolicy,
-    RefusalRecord,
     Refused,
-    Settled,
-    Settlement,
     Slice,
     SliceRequest,
 )
@@ -142,6 +134,12 @@ class Link:
 
     # ── the ledger's operations ──────────────────────────────────────────────────────────────────
 
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        """Return an operation of the ledger that needs nothing but to be sent."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return partial(self._call, name)
+
     async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
         self._policy = policy
         for _ in range(PUBLISH_TRIES):
@@ -169,72 +167,11 @@ class Link:
         )
         return answer
 
-    async def settle(self, settlement: Settlement) -> Settled:
-        settled: Settled = await self._call("settle", settlement)
-        return settled
-
-    async def void(
-        self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
-    ) -> Settled:
-        settled: Settled = await self._call("void", hold_id, body, counters, ahead=ahead)
-        return settled
-
-    async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
-        renewed: int = await self._call("renew", tuple(hold_ids), lease_ms)
-        return renewed
-
-    async def expire(self, count_max: int) -> tuple[LedgerEntry, ...]:
-        ended: tuple[LedgerEntry, ...] = await self._call("expire", count_max)
-        return ended
-
-    async def refuse(self, refusal: RefusalRecord) -> None:
-        await self._call("refuse", refusal)
-
     async def slices(self, owner: str, wanted: Sequence[SliceRequest]) -> tuple[Slice, ...]:
         if not wanted:
             return ()
         slices: tuple[Slice, ...] = await self._call("slices", owner, wanted)
         return slices
-
-    async def release_slices(self, owner: str) -> None:
-        await self._call("release_slices", owner)
-
-    async def replay(self, offline: OfflineHold, ending: Settlement, state: str) -> Settled:
-        settled: Settled = await self._call("replay", offline, ending, state)
-        return settled
-
-    async def states(self, budgets: Sequence[tuple[str, str, str]]) -> tuple[BudgetState, ...]:
-        states: tuple[BudgetState, ...] = await self._call("states", budgets)
-        return states
-
-    async def counters(self, stats_period: str) -> dict[str, int]:
-        counters: dict[str, int] = await self._call("counters", stats_period)
-        return counters
-
-    async def learned(self) -> dict[str, LearnedOutput]:
-        learned: dict[str, LearnedOutput] = await self._call("learned")
-        return learned
-
-    async def decision(self, decision_id: str) -> str | None:
-        decision: str | None = await self._call("decision", decision_id)
-        return decision
-
-    async def verify(self) -> tuple[Difference, ...]:
-        differences: tuple[Difference, ...] = await self._call("verify")
-        return differences
-
-    async def now_ms(self) -> int:
-        now_ms: int = await self._call("now_ms")
-        return now_ms
-
-    def entries(self, after: str = "", newest_first: bool = False) -> AsyncIterator[LedgerEntry]:
-        return self._store.ledger.entries(after, newest_first)
-
-    def events(self, after: str = "", newest_first: bool = False) -> AsyncIterator[LedgerEvent]:
-        return self._store.ledger.events(after, newest_first)
-
-    def refusals(self, after: str = "", newest_first: bool = False) -> AsyncIterator[LedgerEvent]:
-        return self._store.ledger.refusals(after, newest_first)
 
 
 def _set(reply: asyncio.Future[Answer] | None, answer: Answer) -> None:

@@ -147,6 +147,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self._untaken = context.get("exception") or AssertionError(context.get("message"))
 
+    def fail(self, error: BaseException) -> None:
+        """End the run with this error."""
+        self._untaken = error
+
     def take(self, task: asyncio.Task[Any]) -> None:
         """End the run with the exception of a task that nobody waits for."""
         if not task.cancelled() and task.exception() is not None:

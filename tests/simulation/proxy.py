@@ -110,7 +110,7 @@ class Proxy:
         self.runtime = self.runtime_type(
             link,
             InFlight(link, policy.budgets.lease_ms, clock=loop.time),
-            Sweeper(link, SWEEP_S),
+            Sweeper(link, SWEEP_S, owner=owner),
             self.outage_type(
                 link,
                 folder.open(owner, process, crash),

@@ -39,7 +39,7 @@ RECOVERY_S_MAX = SOCKET_TIMEOUT_S + 1.0
 """A probe that was under way at the end of an outage may time out first; then it takes 1 s."""
 REFUSED_FOR_GOOD_MS = 2_000
 """How long a client waits that was told not to try again; it has other things to ask."""
-UNEXPECTED = frozenset({"background_work_failed", "leases_not_renewed_", "ledger_write_given_up"})
+UNEXPECTED = frozenset({"background_work_failed", "ledger_write_given_up"})
 """Log lines that stand for a defect of ours, whatever the store does."""
 
 
@@ -371,7 +371,7 @@ def _listen(world: World) -> Any:
     def keep(logger: Any, method: str, event: dict[str, Any]) -> Any:
         world.note(f"log {event['event']} {event.get('detail') or event.get('reason') or ''}")
         if event["event"] in UNEXPECTED or method == "exception":
-            raise AssertionError(f"logged: {event}")
+            world.loop.fail(AssertionError(f"logged: {event}"))
         raise structlog.DropEvent
 
     return keep
