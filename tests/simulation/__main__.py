@@ -12,6 +12,7 @@ import argparse
 import re
 import sys
 import time
+import warnings
 from collections import Counter
 from multiprocessing import Pool
 
@@ -28,6 +29,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--keep-going", action="store_true", help="count failures, show the first")
     given = parser.parse_args()
+    # What a killed process never got to do is no mistake here.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     if given.seed is not None:
         return _one(given.seed, given.trace)
     return _many(range(given.start, given.start + given.seeds), given.jobs, given.keep_going)

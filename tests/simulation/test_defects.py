@@ -1,0 +1,39 @@
+"""Seeds find what is wrong: each defect of `mutations`, put into the store or a worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from budgets.memory import MemoryLedger
+from tests.simulation.checks import Broken
+from tests.simulation.mutations import LEDGERS, WORKERS
+from tests.simulation.proxy import Proxy
+from tests.simulation.world import SeedFailed, run
+
+SEEDS_MAX = 200
+"""How many seeds a defect may take; the slowest to be found needs a fifth of them."""
+
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+
+
+@pytest.mark.parametrize("defect", LEDGERS, ids=lambda it: it.__name__)
+def test_a_defect_of_the_store_is_found(defect: type[MemoryLedger]) -> None:
+    assert seeds_until_found(make_ledger=defect) <= SEEDS_MAX
+
+
+@pytest.mark.parametrize("defect", WORKERS, ids=lambda it: it.__name__)
+def test_a_defect_of_a_worker_is_found(defect: type[Proxy]) -> None:
+    assert seeds_until_found(proxy_type=defect) <= SEEDS_MAX
+
+
+def seeds_until_found(**world: Any) -> int:
+    """Return how many seeds it takes to find what is wrong with this world."""
+    for seed in range(SEEDS_MAX):
+        try:
+            run(seed, **world)
+        except SeedFailed as failed:
+            assert isinstance(failed.cause, Broken), failed
+            return seed + 1
+    return SEEDS_MAX + 1
