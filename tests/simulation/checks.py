@@ -258,8 +258,32 @@ class Checker:
     def _after_settle(self, _: Operation, answer: Answer, settlement: Settlement) -> None:
         cost = settlement.cost_nano_usd
         hold = self.holds.get(settlement.hold_id)
+        recovery = getattr(settlement, "recovery", None)
+        if hold is None and recovery is not None:
+            self._after_recovery(answer.get(), settlement, recovery)
+            return
         charges = {it: settlement.charges.get(it, cost) for it in (hold.shares if hold else ())}
         self._ended(answer.get(), settlement.hold_id, "settled", cost, charges)
+
+    def _after_recovery(self, settled: Settled, settlement: Settlement, recovery: Any) -> None:
+        """A hold that a failover lost is charged from what its owner knows of it."""
+        if settled.status != "recovered":
+            raise Broken(4, f"{settlement.hold_id} was lost, and is {settled.status}")
+        cost = settlement.cost_nano_usd
+        shares = {
+            it.budget: Share(it.rule, it.period.id, it.amount_nano_usd) for it in recovery.budgets
+        }
+        hold = HoldRecord(
+            settlement.hold_id,
+            recovery.amount_nano_usd,
+            recovery.held_at_ms,
+            recovery.held_at_ms,
+            shares,
+            offline=True,
+        )
+        self.holds[settlement.hold_id] = hold
+        charges = {it: settlement.charges.get(it, cost) for it in shares}
+        self._take_entry(hold, "recovered", cost, charges, claims=True)
 
     def _after_void(
         self,

@@ -28,7 +28,8 @@ def check_books(world: World) -> None:
     lost_ids = {_id_of(it.args[0]) for it in world.lost if it.args}
     for job in world.jobs:
         hold = checker.holds.get(job.request_id or "")
-        if job.request_id in lost_ids or job.decision_id in lost_ids:
+        recovered = hold is not None and hold.outcome == "recovered"
+        if (job.request_id in lost_ids and not recovered) or job.decision_id in lost_ids:
             continue
         if job.code not in ("ok", "error", "lost"):
             _check_refusal(job, job.decision_id in checker.refusals)
