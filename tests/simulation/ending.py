@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.checks import Broken, HoldRecord
+from tests.simulation.books import Broken, HoldRecord
 from tests.simulation.store import at_once
 
 if TYPE_CHECKING:

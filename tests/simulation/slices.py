@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from budgets.ledger import BudgetHold
-from tests.simulation.checks import Broken
+from tests.simulation.books import Broken
 
 
 @dataclass

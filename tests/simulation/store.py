@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from budgets.memory import MemoryLedger
+from tests.simulation.books import Broken
 from tests.simulation.checks import Checker
 
 MakeLedger = Callable[[Callable[[], int]], MemoryLedger]
+
+VERIFY_EVERY = 25
+"""After so many operations the ledger verifies itself; the checker's own sums follow each one."""
 
 READ_ONLY = frozenset({"states", "counters", "learned", "decision", "verify", "now_ms"})
 
@@ -78,6 +82,10 @@ class Store:
             self._history.append(operation)
         answer = self._do(operation)
         self._told(operation, answer)
+        if self.operations % VERIFY_EVERY == 0:
+            differences = at_once(self.ledger.verify())
+            if differences:
+                raise Broken(9, f"verify finds {differences}")
         return answer
 
     def _do(self, operation: Operation) -> Answer:

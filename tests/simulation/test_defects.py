@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from budgets.memory import MemoryLedger
-from tests.simulation.checks import Broken
+from tests.simulation.books import Broken
 from tests.simulation.mutations import LEDGERS, WORKERS
 from tests.simulation.proxy import Proxy
 from tests.simulation.world import SeedFailed, run

@@ -21,7 +21,7 @@ from budgets.connection import SOCKET_TIMEOUT_S
 from budgets.memory import MemoryLedger
 from hooks.policy import Policy
 from tests.simulation import house
-from tests.simulation.checks import Broken
+from tests.simulation.books import Broken
 from tests.simulation.disk import Folder
 from tests.simulation.ending import check_books
 from tests.simulation.faults import Event, Plan, draw
