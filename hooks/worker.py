@@ -182,11 +182,14 @@ class Worker:
     async def keep_limits(self) -> None:
         """See to it that the store's limits do not go back, for as long as this worker lives.
 
-        A failover can lose the last writes, and so an edit of the limits: nobody would notice it.
-        A newer policy than this worker's is another worker's to keep.
+        A failover can lose the last writes, and so an edit of the limits; an older policy can
+        arrive late. Nobody else would notice. A newer edit than this worker's is left alone at
+        first: the files will tell of it.
         """
         assert self.runtime is not None
         ledger = self.runtime.ledger
+        met: int | None = None
+        insisted: Policy | None = None
         while True:
             known = self.limits_revision
             await asyncio.sleep(START_RETRY_S if known is None else LIMITS_INTERVAL_S)
@@ -196,7 +199,14 @@ class Worker:
                     # The store was away when this worker started: its limits may be none of ours.
                     self.limits_revision = await ledger.publish(published, known)
                 except PolicyOutrun as outrun:
-                    if known is None or outrun.revision < known:
+                    lost = known is None or outrun.revision < known
+                    # Met twice it is no edit that this worker has yet to read. It insists once for
+                    # each policy: two workers with other files must not take turns for ever.
+                    stays = outrun.revision == met and insisted is not self.policy
+                    met = outrun.revision
+                    if not lost and stays:
+                        insisted = self.policy
+                    if lost or stays:
                         self.limits_revision = await ledger.publish(published)
                         log.warning("limits_published_again", revision=self.limits_revision)
 

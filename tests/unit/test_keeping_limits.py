@@ -71,11 +71,18 @@ def test_an_edit_that_a_failover_lost_is_published_again() -> None:
     assert store.digests == [NEW.budgets.published().digest]
 
 
-def test_a_newer_edit_of_another_worker_stays() -> None:
+def test_a_newer_edit_of_another_worker_stays_for_the_files_to_tell_of() -> None:
     store = Store()
     published(store, OLD, NEW)
-    keeping(store, OLD, revision=1, seconds=3 * LIMITS_INTERVAL_S)
+    keeping(store, OLD, revision=1, seconds=1.5 * LIMITS_INTERVAL_S)
     assert store.digests == []
+
+
+def test_a_policy_that_no_file_tells_of_is_replaced_once() -> None:
+    store = Store()
+    published(store, OLD, NEW)
+    keeping(store, OLD, revision=1, seconds=2.5 * LIMITS_INTERVAL_S)
+    assert store.digests == [OLD.budgets.published().digest]
 
 
 def test_a_worker_that_started_without_the_store_publishes_once_it_is_there() -> None:
