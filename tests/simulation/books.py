@@ -151,6 +151,8 @@ class Books:
         hold.outcome, hold.cost = kind, cost
 
     def _reach(self, rule_name: str, key: Key) -> None:
+        if rule_name not in self.rules:
+            return  # A failover has lost the limits as well; they are published again soon.
         rule, epoch = self.rules[rule_name]
         for threshold in rule.thresholds:
             share = self.spent[key] * 100 >= threshold.percent * rule.limit_nano_usd
