@@ -318,6 +318,8 @@ class Runtime:
                 await self.outage.tell()
             except LedgerUnavailable as error:
                 self.lost(error)
+            except OSError as error:
+                log.error("journal_not_read", reason=error.strerror or type(error).__name__)
 
     async def _keep_slices(self) -> None:
         """Keep this worker's slices of the allowances at hand for a time without the store."""
