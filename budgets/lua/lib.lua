@@ -432,8 +432,10 @@ local function recover(hold, ending, now)
   redis.call('HSET', P .. 'hold:' .. hold.id, 'amount', int(hold.amount), 'time', int(hold.time),
     'decision_id', hold.decision_id, 'stats_period', hold.stats_period)
   for _, share in ipairs(hold.shares) do
-    redis.call('SADD', P .. 'counters', share[3] .. ':' .. share[1])
-    redis.call('HSETNX', counter_key(share[1], share[3]), 'rule', share[2])
+    register({
+      budget = share[1], rule = share[2], period = share[3],
+      registered = redis.call('HEXISTS', counter_key(share[1], share[3]), 'rule') == 1,
+    })
   end
   ending.kind, ending.ttl_s = 'recovered', ENDED_TTL_S
   add_counters(hold.stats_period, {'recovered_count', '1', 'recovered_nano', int(ending.cost)})

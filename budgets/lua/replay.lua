@@ -47,10 +47,10 @@ else
     'decision_id', ARGV[8], 'stats_period', ARGV[11])
   redis.call('SET', P .. 'decision:' .. ARGV[8], ARGV[9], 'EX', ARGV[10])
   for i, share in ipairs(shares) do
-    local counter = counter_key(share[1], share[3])
-    if redis.call('HEXISTS', counter, 'rule') == 0 then
-      register({budget = share[1], rule = share[2], period = share[3]})
-    end
+    register({
+      budget = share[1], rule = share[2], period = share[3],
+      registered = redis.call('HEXISTS', counter_key(share[1], share[3]), 'rule') == 1,
+    })
     if enforced[i] then spend_slice(ARGV[12], share[2], share[3], charge_of[share[1]] or cost) end
   end
 end
