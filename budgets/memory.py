@@ -185,6 +185,8 @@ class MemoryLedger(Proof):
         return result
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
+        if not hold_ids:
+            return 0
         until = self._clock() + lease_ms
         open_ids = [hold_id for hold_id in hold_ids if hold_id in self._leases]
         for hold_id in open_ids:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.support.exact import body
 from tests.support.house import RedisProcess
 from tests.support.proxy import MASTER_KEY, ROOT, Pack, wait_until
 from tests.support.site import EXACT, LEASE_S, PRICE_NANO_USD, Answers, Site, charged, marks_of
+from tests.topologies.servers import Topology, sentinel_set
 
 SimulatorFixture = Any
 CENT = 10_000_000
@@ -202,6 +204,76 @@ def test_scripts_flushed_under_load_are_loaded_again(site: Site, redis: RedisPro
 def _flush_scripts(url: str) -> None:
     with connect(url, sync=True) as client:
         client.script_flush()
+
+
+# ── Redis loses what it acknowledged ─────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _site_on(
+    folder: Path, simulator: SimulatorFixture, redis_url: str, proxies: int
+) -> Iterator[Site]:
+    """A site of its own on another Redis, running."""
+    pack = _pack(folder, simulator)
+    made = Site(folder, pack, simulator, redis_url, "other", tuple({} for _ in range(proxies)))
+    try:
+        made.start()
+        made.begin()
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_redis_that_forgets_everything_is_told_it_again(
+    tmp_path: Path, simulator: SimulatorFixture
+) -> None:
+    """Without an append-only file a killed Redis comes back empty: the workers know the rest."""
+    redis = RedisProcess(appendonly=False)
+    redis.start()
+
+    async def scenario(site: Site) -> Answers:
+        async with site.load(clients=4) as answers:
+            await asyncio.sleep(3)
+            redis.kill()
+            await asyncio.sleep(1)
+            await asyncio.to_thread(redis.start)
+            await _serves_again(answers)
+        return answers
+
+    try:
+        with _site_on(tmp_path, simulator, redis.url, 1) as site:
+            answers = asyncio.run(scenario(site))
+            wait_until(lambda: charged(site.books.entries()) == site.billed(), 20, "all is told")
+            made = site.wait_settled()
+    finally:
+        redis.end()
+    assert charged(made) == answers.statuses[200] * PRICE_NANO_USD
+    assert "recovered" in {it.kind for it in made}
+    assert set(answers.statuses) == {200, 503}
+
+
+def test_a_failover_of_sentinel_under_load_loses_no_money(
+    tmp_path: Path, simulator: SimulatorFixture
+) -> None:
+    async def scenario(site: Site, sentinels: Topology) -> Answers:
+        async with site.load() as answers:
+            await asyncio.sleep(2)
+            await asyncio.to_thread(sentinels.master().kill)
+            await asyncio.sleep(1)
+            await _serves_again(answers)
+        return answers
+
+    with (
+        tempfile.TemporaryDirectory(prefix="fb") as folder,
+        sentinel_set(Path(folder)) as sentinels,
+        _site_on(tmp_path, simulator, sentinels.url, 2) as site,
+    ):
+        answers = asyncio.run(scenario(site, sentinels))
+        wait_until(lambda: charged(site.books.entries()) == site.billed(), 20, "all is told")
+        made = site.wait_settled()
+    assert charged(made) == answers.statuses[200] * PRICE_NANO_USD
+    assert set(answers.statuses) <= {200, 503}
+    assert answers.unanswered == 0
 
 
 # ── going on without Redis ───────────────────────────────────────────────────────────────────────
