@@ -55,6 +55,8 @@ ANSWER_TIMEOUT_S = 2.0
 """How long a request waits for the ledger at most; less where the probe finds it away sooner."""
 JOURNAL_INTERVAL_S = 2.0
 SLICES_INTERVAL_S = 1.0
+STOP_S_MAX = 5.0
+"""How long a process that stops waits for what is on its way."""
 
 Allowances = Callable[[int], Iterable[tuple[str, Period, int, bool]]]
 """At a time (Unix ms): the rules with an allowance, as `Allowance.wanted` takes them."""
@@ -83,6 +85,7 @@ class Runtime:
     _waiting: set[asyncio.Timeout] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _endless: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.recent = Recent(self.ledger)
@@ -92,12 +95,16 @@ class Runtime:
         self.leases.start()
         self.sweeper.start()
         for work in (self._probe, self._tell, self._keep_slices):
-            self.spawn(work())
+            self.spawn(work(), endless=True)
 
     async def stop(self) -> None:
         """Stop the background work, tell what waits, and close the connection."""
         await self.leases.stop()
         await self.sweeper.stop()
+        await end(*self._endless)
+        if self._tasks:
+            # Ends and refusals on their way to the ledger or the journal.
+            await asyncio.wait(tuple(self._tasks), timeout=STOP_S_MAX)
         await end(*self._tasks)
         if self.available and self.outage.depth:
             with contextlib.suppress(LedgerUnavailable):
@@ -106,11 +113,15 @@ class Runtime:
         if self.client is not None:
             await self.client.aclose()
 
-    def spawn(self, work: Awaitable[object]) -> None:
-        """Run `work` in the background; a failure is logged and never lost silently."""
+    def spawn(self, work: Awaitable[object], *, endless: bool = False) -> None:
+        """Run `work` in the background; a failure is logged and never lost silently.
+
+        `stop` cuts off what is endless, and waits for the rest.
+        """
+        tasks = self._endless if endless else self._tasks
         task = asyncio.ensure_future(_logged(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     def lost(self, error: LedgerUnavailable) -> None:
         """Note that the store does not answer; it counts as away until the probe reaches it.

@@ -108,8 +108,8 @@ class Worker:
             self.runtime = opened
         self._started.set()
         for work in (self._watch_files, self.keep_limits, self._refresh_learned, self._report):
-            self.runtime.spawn(work())
-        self.runtime.spawn(self._archivist(self.runtime.ledger).run())
+            self.runtime.spawn(work(), endless=True)
+        self.runtime.spawn(self._archivist(self.runtime.ledger).run(), endless=True)
 
     def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
         """Return the rules that may be passed while the ledger is away, as the policy has them."""

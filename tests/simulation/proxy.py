@@ -145,8 +145,8 @@ class Proxy:
         self.runtime.allowances = lambda now: allowances_at(self.worker.policy.budgets, now)
         self.runtime.start()
         self.worker.runtime = self.runtime
-        self.runtime.spawn(self._watch_files())
-        self.runtime.spawn(self.worker.keep_limits())
+        self.runtime.spawn(self._watch_files(), endless=True)
+        self.runtime.spawn(self.worker.keep_limits(), endless=True)
 
     async def _watch_files(self) -> None:
         while True:

@@ -17,6 +17,7 @@ from budgets.ledger import (
     HoldRequest,
     LedgerUnavailable,
     Recovery,
+    RefusalRecord,
     Settlement,
 )
 from budgets.memory import MemoryLedger
@@ -227,3 +228,19 @@ async def test_what_was_settled_before_an_outage_is_settled_again_after_it(
     (entry,) = await all_entries(store.ledger)
     assert (entry.kind, entry.cost_nano_usd) == ("recovered", 7)
     assert len(await all_entries(lost)) == 1
+
+
+async def test_a_process_that_stops_writes_down_what_is_on_its_way(store: Store) -> None:
+    ledger: Any = store
+    disk = FullDisk()
+    stopping = Runtime(
+        ledger,
+        InFlight(ledger, LEASE_MS),
+        Sweeper(ledger),
+        Outage(ledger, Journal("me", disk), None),
+        available=False,
+    )
+    refusal = RefusalRecord("d", "ledger_unavailable", "{}", "{}", "2026-11", {})
+    await stopping.refuse(refusal)
+    await stopping.stop()
+    assert [line.operation for line in Journal("me", disk).lines()] == ["refuse"]
