@@ -101,8 +101,10 @@ class ArchiveFolder:
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self.path.glob(f"{TEMPORARY}*"):
-            if time.time() - path.stat().st_mtime > TEMPORARY_AGE_S_MAX:
-                path.unlink(missing_ok=True)
+            # Another writer may have finished with its file since it was listed.
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > TEMPORARY_AGE_S_MAX:
+                    path.unlink()
 
     def manifest(self, part: ArchivedPart) -> Manifest:
         """Return the manifest of a part that the ledger recorded; raises `ArchiveDamaged`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import litellm
@@ -70,13 +71,17 @@ def answer_of_response(request: OpenRequest, response: Any) -> Answer:
 def completed(usage: TokenUsage | None, terms: Terms, response: object) -> tuple[TokenUsage, bool]:
     """Return the usage with a local count in place of what nobody reported, and whether none was.
 
-    Nothing is answered without input: where LiteLLM says 0, no usage was reported, and it counted
-    the words of the answer alone.
+    Nothing is answered without input, and no words without output: where LiteLLM says 0, that part
+    of the usage was lost on the way (of a stream that a fallback goes on with, its last report).
     """
-    if usage is not None and usage.input_tokens > 0:
-        return usage, True
-    output = usage.output_tokens if usage is not None else 0
-    return TokenUsage(terms.input_tokens, output or count_tokens(response_text(response))), False
+    if usage is None or usage.input_tokens <= 0:
+        output = usage.output_tokens if usage is not None else 0
+        return TokenUsage(
+            terms.input_tokens, output or count_tokens(response_text(response))
+        ), False
+    if usage.output_tokens <= 0 and (text := response_text(response)):
+        return replace(usage, output_tokens=count_tokens(text)), False
+    return usage, True
 
 
 def count_tokens(text: str) -> int:

@@ -297,7 +297,7 @@ class Embeddings(_Base):
         return answer
 
     def events(self, ask: Ask, plan: Plan, body: Body) -> Iterator[Event]:
-        raise NotImplementedError("embeddings do not stream, and no body asks for it")
+        raise AssertionError("embeddings do not stream, and no body asks for it")
 
     @staticmethod
     def _inputs(body: Body) -> list[str | list[int]]:

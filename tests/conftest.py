@@ -1,0 +1,32 @@
+"""The order of the files: long ones first, so that no worker is left with one at the end.
+
+Files that need whole proxies come before those that need a store, and single tests last.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+LONG = (
+    "e2e/test_charges",
+    "e2e/test_faults",
+    "simulation/test_seeds",
+    "e2e/test_agreement",
+    "topologies/",
+    "e2e/",
+    "integration/",
+    "docs/test_commands",
+    "simulation/",
+    "ledger/",
+)
+"""Parts of paths, the longest-running first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by their files; those of one file stay together and in order."""
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.as_posix()
+        return next((n for n, part in enumerate(LONG) if f"tests/{part}" in path), len(LONG))
+
+    items.sort(key=rank)
