@@ -352,10 +352,12 @@ def _allowance_findings(file: YamlFile, budgets: BudgetsFile) -> Iterator[Findin
             ("on_ledger_unavailable",),
             "`allow` lets nothing through: no budget has an allowance",
             hint="give `allowance_usd` to every budget that may be spent without the ledger",
+            severity=Severity.WARNING,
         )
     if budgets.on_ledger_unavailable == "refuse" and given:
         yield file.finding(
             ("budgets", given[0], "allowance_usd"),
             "it has no effect while `on_ledger_unavailable` is `refuse`",
             hint="set `on_ledger_unavailable: allow`, or take the allowance out",
+            severity=Severity.WARNING,
         )
