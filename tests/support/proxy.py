@@ -7,6 +7,7 @@ upstream as a real provider would be: by `api_base` and `api_key` in the file.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -25,15 +26,31 @@ ROOT = Path(__file__).resolve().parents[2]
 MASTER_KEY = "sk-farebox-tests-9f2c77b1e0d84c55"
 READY_S_MAX = 150.0
 STOP_S_MAX = 30.0
+PORTS_FROM = 20_000
+PORTS_EACH = 1_000
+_port_counter = itertools.count(os.getpid() % PORTS_EACH)
 _T = TypeVar("_T")
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback that nobody listens on, and that nobody else is given.
+
+    The system never hands these out by itself, and each process of a test run has its own: a port
+    that is promised to a proxy does not become a neighbour's before the proxy listens on it.
+    """
+    for _ in range(PORTS_EACH):
+        port = _next_port()
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError("no port is free")
+
+
+def _next_port() -> int:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return PORTS_FROM + worker % 8 * PORTS_EACH + next(_port_counter) % PORTS_EACH
 
 
 def wait_until(condition: Callable[[], _T], timeout_s: float = 15.0, what: str = "") -> _T:
@@ -114,7 +131,7 @@ class ProxyProcess:
             "LITELLM_MASTER_KEY": MASTER_KEY,
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "FAREBOX_HOME": str(home or pack.folder / ".farebox"),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support" / "startup"))),
             **({"REDIS_URL": redis_url} if redis_url else {}),
             **(environment or {}),
         }
