@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -147,6 +148,31 @@ class ArchiveSettings(Strict):
         return None if self.folder is None else file.parent / Path(self.folder).expanduser()
 
 
+class Step(StrEnum):
+    """A way out for a request that a budget has no room for; the last of all is its refusal."""
+
+    NEXT_GROUP = "next_group"
+    """Serve it with the next group of its chain that meets every constraint and that fits."""
+
+
+class Escalation(Strict):
+    """What is tried, in order, where a budget that is used up refuses a request.
+
+    A budget's own list comes before its category's, and that before `default`. Where no step helps
+    the request is refused; an empty list refuses at once.
+    """
+
+    default: tuple[Step, ...] = (Step.NEXT_GROUP,)
+    categories: dict[str, tuple[Step, ...]] = Field(default_factory=dict)
+    budgets: dict[str, tuple[Step, ...]] = Field(default_factory=dict)
+
+    def steps(self, rule: str, category: str | None) -> tuple[Step, ...]:
+        """Return the steps for a request of this category that this budget rule refused."""
+        if rule in self.budgets:
+            return self.budgets[rule]
+        return self.categories.get(category or "", self.default)
+
+
 class BudgetsFile(Strict):
     """The whole of `budgets.yaml`."""
 
@@ -161,6 +187,7 @@ class BudgetsFile(Strict):
     on_ledger_unavailable: Literal["refuse", "allow"] = "refuse"
     lease_seconds: float = Field(default=120, ge=5, le=86_400)
     archive: ArchiveSettings = ArchiveSettings()
+    escalation: Escalation = Escalation()
 
     @field_validator("time_zone")
     @classmethod

@@ -325,6 +325,7 @@ def budget_findings(
                 Severity.WARNING,
             )
     yield from _allowance_findings(file, budgets)
+    yield from _escalation_findings(file, budgets, routing)
     unlimited = [c for c in routing.categories if not _covered(budgets, c)]
     for category in unlimited:
         yield file.finding(
@@ -333,6 +334,24 @@ def budget_findings(
             f"add one with `match: {{category: {category}}}`, or one without `match`",
             Severity.WARNING,
         )
+
+
+def _escalation_findings(
+    file: YamlFile, budgets: BudgetsFile, routing: RoutingFile
+) -> Iterator[Finding]:
+    tree = budgets.escalation
+    known: tuple[tuple[str, Mapping[str, Any], list[str]], ...] = (
+        ("categories", tree.categories, list(routing.categories)),
+        ("budgets", tree.budgets, list(budgets.budgets)),
+    )
+    for place, given, existing in known:
+        for name in given:
+            if name not in existing:
+                yield file.finding(
+                    ("escalation", place, name),
+                    f"there is no `{name}` among the {place}",
+                    did_you_mean(name, existing),
+                )
 
 
 def _covered(budgets: BudgetsFile, category: str) -> bool:

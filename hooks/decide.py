@@ -67,6 +67,20 @@ class Would:
 
 
 @dataclass(frozen=True, slots=True)
+class Escalated:
+    """One step that was tried after a budget had refused: see `escalation`.
+
+    `outcome` is `taken` where it helped, else `refused` or, where it was clear without asking,
+    `dropped`.
+    """
+
+    step: str
+    outcome: str
+    group: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The record of one routing.
 
@@ -100,6 +114,7 @@ class Decision:
     would: Would | None = None
     stripped: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    escalation: tuple[Escalated, ...] = ()
 
     def candidate(self, group: str) -> Candidate | None:
         """Return the candidate of that name."""
@@ -117,6 +132,7 @@ class Decision:
         data: dict[str, Any] = {name: getattr(self, name) for name in _DECISION_FIELDS}
         data["candidates"] = [_candidate_as_dict(candidate) for candidate in self.candidates]
         data["would"] = asdict(self.would) if self.would is not None else None
+        data["escalation"] = [asdict(step) for step in self.escalation]
         return data
 
     def to_json(self) -> str:

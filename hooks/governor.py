@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import structlog
 
 from budgets import totals
+from budgets.config import Step
 from budgets.ledger import (
     ClockSkew,
     Held,
@@ -33,9 +34,10 @@ from budgets.open_requests import OpenRequest, Terms
 from budgets.outage import MARK
 from budgets.period import period_at
 from budgets.runtime import Runtime, announce
-from hooks import fields, headers, tokens, unbounded, words
+from hooks import escalation, fields, headers, tokens, unbounded, words
 from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import Caller, Candidate, Decision, decide
+from hooks.escalation import Asked
 from hooks.metrics import ADMITTED, REFUSED
 from hooks.refusals import Code, Refusal
 from hooks.request import GOVERNED, read_request
@@ -184,17 +186,13 @@ class Governor:
         runtime = self._worker.runtime
         if runtime is None:
             await self._unavailable(case, "")
-        terms = self._terms(case, decision)
-        first = terms[decision.group]
-        facts = case.facts() | {
-            "estimate_nano_usd": first.estimate_nano_usd,
-            "hold_nano_usd": first.hold_nano_usd,
-            "input_counted": first.input.counted_tokens if first.input else None,
-            "input_extra": first.input.extra_tokens if first.input and first.input.keys else None,
-            "marks": self._marks(case, decision.group, first),
-        }
         try:
-            held, offline, terms = await self._ask(case, runtime, terms, facts)
+            asked = await self._ask(case, runtime)
+            if isinstance(asked.held, LedgerRefused):
+                found = await self._escalate(case, runtime, asked.held, asked.terms)
+                if found is None:
+                    await self._refuse_budget(case, asked.held)
+                asked = found
         except LedgerPaused as error:
             await self._refuse(
                 case,
@@ -206,27 +204,49 @@ class Governor:
         except LedgerUnavailable as error:
             runtime.lost(error)
             await self._unavailable(case, str(error))
-        if isinstance(held, LedgerRefused):
-            await self._refuse_budget(case, held)
+        held, facts = asked.held, asked.facts
+        assert isinstance(held, Held)
         if held.would_refuse and decision.mode is Mode.SHADOW:
             facts["would"] = {"group": None, "code": held.would_refuse, "estimate_nano_usd": 0}
-        if offline:
+        if asked.offline:
             facts["marks"].append(MARK)
-        return self._admitted(case, runtime, held, terms, facts, offline)
+        return self._admitted(case, runtime, held, asked.terms, facts, asked.offline)
 
-    async def _ask(
-        self, case: Case, runtime: Runtime, terms: dict[str, Terms], facts: dict[str, Any]
-    ) -> tuple[Held | LedgerRefused, bool, dict[str, Terms]]:
-        """Hold in one call; in two where a period turned between our clock and Redis's.
+    async def _escalate(
+        self, case: Case, runtime: Runtime, refused: LedgerRefused, terms: dict[str, Terms]
+    ) -> Asked | None:
+        """Try what the policy says; None where nothing helps."""
+        announce(refused.events)
+        for step in escalation.steps_for(case, refused):
+            if step is Step.NEXT_GROUP:
+                found = await escalation.next_group(
+                    case, refused, terms, lambda case: self._ask(case, runtime)
+                )
+                if found is not None:
+                    return found
+        return None
 
-        The second value says whether the hold was made without the ledger.
-        """
+    def _facts(self, case: Case, terms: dict[str, Terms]) -> dict[str, Any]:
+        decision = case.decision
+        assert decision is not None and decision.group is not None
+        first = terms[decision.group]
+        return case.facts() | {
+            "estimate_nano_usd": first.estimate_nano_usd,
+            "hold_nano_usd": first.hold_nano_usd,
+            "input_counted": first.input.counted_tokens if first.input else None,
+            "input_extra": first.input.extra_tokens if first.input and first.input.keys else None,
+            "marks": self._marks(case, decision.group, first),
+        }
+
+    async def _ask(self, case: Case, runtime: Runtime) -> Asked:
+        """Hold in one call; in two where a period turned between our clock and Redis's."""
         decision = case.decision
         assert decision is not None and decision.group is not None
         candidate = decision.candidate(decision.group)
         latency_ms = (candidate.latency_ms if candidate else None) or HOLD_LATENCY_MS
+        terms = self._terms(case, decision)
         for last_try in (False, True):
-            first = terms[decision.group]
+            first, facts = terms[decision.group], self._facts(case, terms)
             request = HoldRequest(
                 hold_id=case.request_id,
                 amount_nano_usd=first.hold_nano_usd,
@@ -242,7 +262,7 @@ class Governor:
                 held, offline = await runtime.hold(
                     request, offline=self._may_go_on(case), time_ms=self._clock_ms()
                 )
-                return held, offline, terms
+                return Asked(held, offline, terms, facts)
             except ClockSkew as skew:
                 if last_try:
                     raise LedgerUnavailable("the period turned twice during one request") from skew
@@ -337,13 +357,12 @@ class Governor:
     # ── refuse ───────────────────────────────────────────────────────────────────────────────────
 
     async def _refuse_budget(self, case: Case, refused: LedgerRefused) -> NoReturn:
-        announce(refused.events)
         detail = words.budget_detail(refused, case.policy.budgets.time_zone)
         await self._refuse(
             case,
             Code(refused.code),
             words.budget_message(refused, detail),
-            detail | {"next_step": words.budget_next_step(refused, detail)},
+            detail | {"next_step": words.budget_next_step(refused, detail)} | _tried(case),
             retry_after_ms=refused.retry_after_ms,
             remaining_nano_usd=min(
                 (state.remaining_nano_usd for state in refused.states),
@@ -435,6 +454,11 @@ def _passed(held: Held) -> list[str]:
         if passed:
             warnings.append(f"threshold_{passed[-1].value}: budget {state.budget}")
     return warnings
+
+
+def _tried(case: Case) -> dict[str, Any]:
+    steps = case.decision.escalation if case.decision is not None else ()
+    return {"escalation": list(escalation.reasons(steps))} if steps else {}
 
 
 def _shown(candidate: Candidate) -> dict[str, Any]:

@@ -114,6 +114,8 @@ def _steps(decision: Mapping[str, Any]) -> Iterator[tuple[str, Text | str]]:
     fallbacks = _names(get("fallbacks"))
     if fallbacks:
         yield "Fallbacks", ", ".join(fallbacks)
+    if steps := [escalated(one) for one in get("escalation") or () if isinstance(one, Mapping)]:
+        yield "Escalation", "\n".join(steps)
     if get("output_tokens_cap"):
         yield "Output cap", f"{get('output_tokens_cap'):,} tokens: the request sets no maximum"
     if stripped := _names(get("stripped")):
@@ -121,6 +123,15 @@ def _steps(decision: Mapping[str, Any]) -> Iterator[tuple[str, Text | str]]:
     yield "Mode", str(get("mode") or "?")
     if get("id") or get("decision_id"):
         yield "Decision", str(get("id") or get("decision_id"))
+
+
+def escalated(step: Mapping[str, Any]) -> str:
+    """Return one step of an escalation in words."""
+    what = (
+        f"{step.get('step')}: {step.get('group')}" if step.get("group") else str(step.get("step"))
+    )
+    detail = f" ({step.get('detail')})" if step.get("detail") else ""
+    return f"{what} {step.get('outcome')}{detail}"
 
 
 def _show_candidates(out: Console, candidates: Sequence[Mapping[str, Any]], group: object) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,13 +23,14 @@ from budgets.ledger import Learned, LedgerEvent, LedgerUnavailable, PolicyNotPub
 from budgets.matching import MatchedBudget, matched
 from budgets.money import AMOUNT_NANO_USD_MAX
 from budgets.period import period_at
+from budgets.yamlfile import did_you_mean
 from hooks import fields, tokens
 from hooks.decide import Caller, Decision, budget_facts, decide
 from hooks.policy import Policy
 from hooks.request import RequestView, read_request
-from hooks.routing import Consequence, Mode
+from hooks.routing import AUTO, Consequence, Mode
 from hooks.values import InvalidRequest
-from scripts.cli import decision_view, entry_view
+from scripts.cli import decision_view, entry_view, exhaustion
 from scripts.cli.context import OpenLedger, home_of, open_ledger, policy_of
 from scripts.cli.entry_view import EntryView
 from scripts.cli.errors import ExitCode, Problem, command, wrong_usage
@@ -122,6 +123,13 @@ def explain(
     ] = None,
     team: Annotated[str | None, typer.Option(help="The key's team.")] = None,
     user: Annotated[str | None, typer.Option(help="The key's user.")] = None,
+    budget_exhausted: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUDGET",
+            help="Show what would be tried if this budget of budgets.yaml were used up.",
+        ),
+    ] = None,
     endpoint: Annotated[
         Endpoint | None,
         typer.Option(help="Where it would be sent. Default: what the file looks like, else chat."),
@@ -135,14 +143,22 @@ def explain(
     that it can cost. Nothing is sent, and nothing is held. Exit code 1 if it would be refused, or
     was.
 
+    With --budget-exhausted, what would be tried if that budget were used up, for the request that
+    is given or for a short one of the budget's category.
+
     Example: farebox explain "Security review of this login handler"
+    Example: farebox explain --budget-exhausted FAST
     """
+    if budget_exhausted is not None and prompt is None and file is None and decision is None:
+        prompt = "Hello"
     if sum(one is not None for one in (prompt, file, decision)) != 1:
         raise wrong_usage(
             "Give one of: a prompt, --file, --decision.",
             'Try: farebox explain "Fix this typo: teh"',
         )
     home = home_of(config)
+    if decision is not None and budget_exhausted is not None:
+        raise wrong_usage("--budget-exhausted looks ahead: it does not go with --decision.")
     if decision is not None:
         found = asyncio.run(_stored(home, decision))
     else:
@@ -159,7 +175,13 @@ def explain(
         headers = {name: value for name, value in steering.items() if value}
         caller = Caller(key, team, user)
         policy = policy_of(home)
-        found = asyncio.run(_decide(home, policy, body, call_type, headers, caller))
+        if budget_exhausted is not None:
+            _know_budget(policy, budget_exhausted)
+            if prompt == "Hello" and model is None:
+                body["model"] = _category_of(policy, budget_exhausted)
+        found = asyncio.run(
+            _decide(home, policy, body, call_type, headers, caller, budget_exhausted)
+        )
     if as_json:
         write_json(_as_dict(found))
     else:
@@ -197,6 +219,20 @@ def _read_file(path: Path) -> dict[str, Any]:
     return body
 
 
+def _know_budget(policy: Policy, name: str) -> None:
+    if name not in policy.budgets.budgets:
+        raise wrong_usage(
+            f"--budget-exhausted: budgets.yaml has no budget {name!r}.",
+            did_you_mean(name, list(policy.budgets.budgets)),
+        )
+
+
+def _category_of(policy: Policy, name: str) -> str:
+    """Return the model to ask for so that a request counts against a budget."""
+    categories = policy.budgets.budgets[name].match.category
+    return categories[0] if categories else AUTO
+
+
 def _endpoint_of(body: Mapping[str, Any]) -> Endpoint:
     if "messages" in body:
         # Only Anthropic's dialect has the system text beside the messages.
@@ -213,6 +249,7 @@ async def _decide(
     call_type: str,
     headers: Mapping[str, str],
     caller: Caller,
+    exhausted: str | None = None,
 ) -> Explained:
     try:
         view = read_request(body, call_type, headers)
@@ -241,6 +278,8 @@ async def _decide(
     shown = json.loads(made.to_json()) | {"id": None}
     if made.code is not None:
         return Explained(shown, refusal=made.code, note=note)
+    if exhausted is not None:
+        return _foreseen(policy, made, view, caller, exhausted, shown, note)
     try:
         checks = await _budgets(home, policy, made, view, caller)
     except _NO_LEDGER:
@@ -258,6 +297,24 @@ async def _learned(home: Home) -> tuple[Learned, str]:
             return await opened.ledger.learned(), ""
     except _NO_LEDGER:
         return Learned(), "The ledger does not answer: lengths are the seeds, budgets are left out."
+
+
+def _foreseen(
+    policy: Policy,
+    made: Decision,
+    view: RequestView,
+    caller: Caller,
+    rule: str,
+    shown: dict[str, Any],
+    note: str,
+) -> Explained:
+    try:
+        steps = exhaustion.foresee(policy, made, view, caller, rule)
+    except exhaustion.NotCounted as error:
+        raise wrong_usage(str(error)) from None
+    tried = any(step.outcome == "tried" for step in steps)
+    shown["escalation"] = [asdict(step) for step in steps]
+    return Explained(shown, refusal=None if tried else "budget_exceeded", note=note)
 
 
 async def _budgets(

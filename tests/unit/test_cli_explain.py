@@ -133,3 +133,18 @@ def test_a_file_that_is_no_request_is_told(world: World, content: str) -> None:
     path.write_bytes(content.encode("latin-1"))
     result = world.invoke("explain", "--file", str(path), code=1 if "messages" in content else 2)
     assert "Traceback" not in result.output
+
+
+def test_what_would_be_tried_if_a_budget_were_used_up_is_shown(world: World) -> None:
+    found = world.json("explain", "--budget-exhausted", "FAST", code=1)
+    steps = found["decision"]["escalation"]
+    assert [step["group"] for step in steps] == found["decision"]["fallbacks"]
+    assert {step["outcome"] for step in steps} == {"dropped"}
+    assert "FAST has $0 left" in world.run("explain", "--budget-exhausted", "FAST", code=1)
+    assert found["refusal"] == "budget_exceeded"
+
+
+def test_a_budget_that_the_request_does_not_meet_cannot_be_used_up_by_it(world: World) -> None:
+    said = world.run("explain", REVIEW, "--budget-exhausted", "FAST", code=2)
+    assert "does not count against the budget 'FAST'" in said
+    assert "no budget 'FASTT'" in world.run("explain", "--budget-exhausted", "FASTT", code=2)
