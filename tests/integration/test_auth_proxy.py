@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,6 +21,8 @@ from budgets import connection
 from budgets.embedded import find_server
 from hooks.access import Role
 from hooks.key_store import KeyStore
+from tests.support import launcher
+from tests.support.proxy import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MASTER_KEY = "sk-integration-master-key-2f9c71d0"
@@ -95,12 +96,6 @@ def wait_for(condition: Callable[[], bool], within_s: float, what: str) -> None:
         time.sleep(0.05)
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running_redis(folder: Path) -> Iterator[str]:
     path = folder / "redis.sock"
@@ -134,22 +129,14 @@ def running_proxy(
     }
     port = free_port()
     log = folder / "proxy.log"
-    litellm = Path(sys.executable).parent / "litellm"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                *(str(litellm), "--config", "config.yaml", "--host", "127.0.0.1"),
-                *("--port", str(port), "--num_workers", str(workers)),
-                # Uvicorn kills a worker that is silent for 5 s, as one that imports LiteLLM on a
-                # busy machine does, and starts it anew, for ever.
-                *("--timeout_worker_healthcheck", "120"),
-            ],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    arguments = [
+        *("--config", "config.yaml", "--host", "127.0.0.1"),
+        *("--port", str(port), "--num_workers", str(workers)),
+        # Uvicorn kills a worker that is silent for 5 s, as one that imports LiteLLM on a busy
+        # machine does, and starts it anew, for ever.
+        *("--timeout_worker_healthcheck", "120"),
+    ]
+    process = launcher.start(arguments, environment, folder, log, workers)
     url = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
@@ -164,7 +151,7 @@ def running_proxy(
         wait_for(answers, START_TIMEOUT_S, "the proxy's liveliness")
         yield Proxy(url, redis_url, process.pid, log)
     finally:
-        process.terminate()
+        os.kill(process.pid, signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any, TypeVar
 
 import httpx
 import yaml
+
+from tests.support import launcher
 
 ROOT = Path(__file__).resolve().parents[2]
 MASTER_KEY = "sk-farebox-tests-9f2c77b1e0d84c55"
@@ -125,13 +126,13 @@ class ProxyProcess:
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.workers = workers
         self.log = pack.folder / f"proxy-{self.port}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: launcher.Process | None = None
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("LANGFUSE_", "FAREBOX_"))},
             "LITELLM_MASTER_KEY": MASTER_KEY,
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "FAREBOX_HOME": str(home or pack.folder / ".farebox"),
-            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support" / "startup"))),
+            "PYTHONPATH": str(ROOT),
             **({"REDIS_URL": redis_url} if redis_url else {}),
             **(environment or {}),
         }
@@ -149,8 +150,7 @@ class ProxyProcess:
 
     def start(self, wait: bool = True) -> None:
         """Start it, and wait until it serves."""
-        command = [
-            str(Path(sys.executable).parent / "litellm"),
+        arguments = [
             "--config",
             str(self.pack.path("litellm_config.yaml")),
             "--host",
@@ -162,16 +162,10 @@ class ProxyProcess:
         ]
         if self.workers > 1:
             # A worker that starts for longer than uvicorn's five seconds would be killed.
-            command += ["--timeout_worker_healthcheck", "120"]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=self._environment,
-                cwd=self.cwd,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            arguments += ["--timeout_worker_healthcheck", "120"]
+        self._process = launcher.start(
+            arguments, self._environment, self.cwd, self.log, self.workers
+        )
         if wait:
             self.wait_ready()
 
