@@ -156,6 +156,7 @@ def _metadata(trace: RequestTrace) -> Iterator[tuple[str, str | int | bool]]:
     yield "stream", trace.stream
     lists: dict[str, list[object]] = {
         "dropped": [{"group": group, "reason": reason} for group, reason in trace.dropped],
+        "escalation": [dict(step) for step in trace.escalation],
         "attempts": [
             {
                 "group": attempt.group,

@@ -72,6 +72,8 @@ class RequestTrace:
     team: str | None = None
     dropped: tuple[tuple[str, str], ...] = ()
     """Candidates that were not taken, each with its reason."""
+    escalation: tuple[Mapping[str, Any], ...] = ()
+    """What was tried after a budget had refused, in order."""
     estimate_nano_usd: int | None = None
     actual_nano_usd: int | None = None
     hold_nano_usd: int | None = None
@@ -163,6 +165,7 @@ def _of_facts(facts: Mapping[str, Any], *, content: tuple[Any, Any], **known: An
         "key_name": get("key_name"),
         "team": get("team"),
         "dropped": _dropped(get("dropped")),
+        "escalation": tuple(it for it in get("escalation") or () if isinstance(it, Mapping)),
         "estimate_nano_usd": get("estimate_nano_usd"),
         "hold_nano_usd": get("hold_nano_usd"),
         "usage": _usage(get("tokens")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hooks.decide import Caller, Decision
@@ -89,6 +89,8 @@ class Case:
                 "group": decision.group,
                 "dropped": [{"group": c.group, "reason": c.reason} for c in decision.dropped],
             }
+            if decision.escalation:
+                facts["escalation"] = [asdict(step) for step in decision.escalation]
             if decision.would is not None:
                 would = decision.would
                 facts["would"] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -282,3 +283,25 @@ def test_a_store_that_lost_its_data_is_used_again(house: House) -> None:
     house.redis.start(wipe=True)
     wait_until(lambda: house.proxy.chat(fresh()).status_code == 200, 15, "it serves again")
     assert house.books.verify() == ()
+
+
+# ── what is tried before a refusal ───────────────────────────────────────────────────────────────
+
+
+def test_the_next_group_serves_where_a_budget_is_used_up_and_the_answer_says_so(
+    house: House,
+) -> None:
+    key = house.make_key("the-thrifty", user="thrifty")
+    response = house.proxy.chat(fresh(), key=key)
+    assert response.status_code == 200, response.text
+    assert response.headers["x-farebox-model"] == "claude-haiku"
+    warning = response.headers["x-farebox-warning"]
+    assert "escalated: thrifty has no room for gemini-flash, served by claude-haiku" in warning
+    decision = house.books.decision(response.headers["x-farebox-decision"])
+    assert [(step["group"], step["outcome"]) for step in decision["escalation"]] == [
+        ("claude-haiku", "taken")
+    ]
+    trace = house.trace(response.headers["x-farebox-decision"])
+    assert json.loads(trace["metadata"]["escalation"]) == decision["escalation"]
+    named = house.proxy.chat(fresh(), model="gemini-flash", key=key)
+    assert_refused(named, 402, "budget_exceeded")

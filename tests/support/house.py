@@ -271,6 +271,12 @@ def group(name: str, model: str, base_url: str, **params: Any) -> dict[str, Any]
 TINY_BUDGETS: Mapping[str, Mapping[str, Any]] = {
     # Nothing fits into it.
     "pauper": {"match": {"user": "pauper"}, "limit_usd": 0.000001, "period": "day"},
+    # Nothing by the group that FAST prefers fits into it.
+    "thrifty": {
+        "match": {"user": "thrifty", "model": "gemini-flash"},
+        "limit_usd": 0.000001,
+        "period": "day",
+    },
     # One request at a time fits into it.
     "narrow": {"match": {"user": "narrow"}, "limit_usd": 0.02, "period": "day"},
     "careful": {"match": {"user": "careful"}, "limit_usd": 5, "per_request_cap_usd": 0.0001},
