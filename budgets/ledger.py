@@ -22,6 +22,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, EntryLine, Sums
+from budgets.grants.types import Grants
 from budgets.period import Period
 from budgets.statements import Addendum, PeriodOpen, Statement
 
@@ -191,7 +192,8 @@ class HoldRequest:
 class BudgetState:
     """One budget's counters in one period. `remaining` may be below zero after an overage.
 
-    `carry_nano_usd` is what closed periods handed on: it adds to the limit, or takes from it.
+    `carry_nano_usd` is what closed periods handed on: it adds to the limit, or takes from it. So
+    does `granted_nano_usd`, by the grants and transfers that are in force.
     """
 
     budget: str
@@ -204,15 +206,16 @@ class BudgetState:
     holds: int
     claimed: tuple[Level, ...] = ()
     carry_nano_usd: int = 0
+    granted_nano_usd: int = 0
 
     @property
     def bearable_nano_usd(self) -> int:
-        """What may be spent in this period: the limit with what was carried into it."""
-        return self.limit_nano_usd + self.carry_nano_usd
+        """What may be spent in this period: the limit with what was carried and granted."""
+        return self.limit_nano_usd + self.carry_nano_usd + self.granted_nano_usd
 
     @property
     def remaining_nano_usd(self) -> int:
-        """What a new hold may take: limit with carry, less spent, less held."""
+        """What a new hold may take: limit with carry and grants, less spent, less held."""
         return self.bearable_nano_usd - self.spent_nano_usd - self.held_nano_usd
 
 
@@ -220,7 +223,7 @@ class BudgetState:
 class ThresholdEvent:
     """A threshold claimed by this very call; nobody else gets the same one.
 
-    Its limit is the one that its percentage is of: with what was carried into the period.
+    Its limit is the one that its percentage is of: with what was carried and granted.
     """
 
     level: Level
@@ -455,7 +458,7 @@ class LedgerEntry:
 @dataclass(frozen=True, slots=True)
 class LedgerEvent:
     """One line of the event stream (`threshold`, `overage`, `unreconciled`, `recovered`,
-    `clock_stepped`, `period_closed`) or of the refusals.
+    `clock_stepped`, `period_closed`, `granted`) or of the refusals.
 
     `body` is JSON text; a refusal's `kind` is its code.
     """
@@ -509,7 +512,8 @@ class Difference:
     """A counter that does not equal what the entries and open holds add up to.
 
     `counter` is `spent`, `held`, `unreconciled`, `archived` (the recorded sum of the archived
-    entries), `carry` (what a period was handed) or `carried` (what a closed one handed on); or
+    entries), `carry` (what a period was handed), `carried` (what a closed one handed on) or
+    `granted` (what its grants add up to, by their records); or
     `holds`, `leases` and `expected_ends`, whose figures are numbers of holds and not amounts. Stray
     leases belong to no budget: their names are empty. `where` says where the sums part, if entries
     of this ledger are archived.
@@ -527,7 +531,7 @@ def unwatched(time_ms: int) -> None:
     """Watch nothing: for who need not know how far a long reading is."""
 
 
-class Ledger(Protocol):
+class Ledger(Grants, Protocol):
     """The operations that every store implements; `tests/ledger` holds each to the same promises.
 
     Every method raises `LedgerUnavailable` where the store does not answer.

@@ -18,6 +18,7 @@ from budgets.checks import (
     check_refusal,
     check_settlement,
 )
+from budgets.grants.memory import GrantBooks
 from budgets.learning import observe
 from budgets.ledger import (
     SLICE_OWNER_ACTIVE_MS,
@@ -61,7 +62,7 @@ from budgets.statements import Addendum, PeriodOpen, Statement
 REFUSED_TTL_MS = 3_600_000
 
 
-class MemoryLedger(Proof):
+class MemoryLedger(GrantBooks, Proof):
     """A `Ledger` in memory; `clock` returns Unix milliseconds."""
 
     async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
@@ -326,6 +327,7 @@ class MemoryLedger(Proof):
         carrying = {rule for rule, (it, _) in self._rules.items() if it.carry == "balance"}
         statement = self._closed.close(period, following, states, carrying, now)
         self._event("period_closed", now, period_id=period.id, budgets=len(states))
+        self.trail.add("ledger", "period_closed", {"period_id": period.id, "budgets": len(states)})
         return statement
 
     async def statement(self, period_id: str) -> Statement | None:

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from budgets.archived import ArchivedPart, CounterName, Sums
+from budgets.audit.memory import MemoryTrail
 from budgets.clock import Guard
+from budgets.grants.types import Grant, in_force, raises
 from budgets.learning import Learning
 from budgets.ledger import (
     BudgetState,
@@ -69,6 +71,8 @@ class Books:
         self._parts: list[ArchivedPart] = []
         self._archived = Sums()
         self._paused_until_ms = 0
+        self._grants: dict[str, dict[str, Grant]] = {}
+        self.trail = MemoryTrail(self._clock)
 
     def _clock_stepped(self, before: int, now: int) -> None:
         for hold_id, until in self._leases.items():
@@ -92,6 +96,7 @@ class Books:
             raise PolicyNotPublished(rule)
         published, epoch = self._rules[rule]
         counter = self._counters.get((budget, period_id)) or Counter(rule)
+        epoch += raises(counter.grants)
         return BudgetState(
             budget=budget,
             rule=rule,
@@ -103,13 +108,14 @@ class Books:
             holds=len(counter.expected_ends),
             claimed=tuple(level for level in Level if counter.claimed.get(level) == epoch),
             carry_nano_usd=counter.carry,
+            granted_nano_usd=in_force(counter.grants, self._time.peek_ms()),
         )
 
     def _used_up(self, rule: str, period_id: str) -> bool:
         if rule not in self._rules:
             return False
         state = self._state(rule, rule, period_id)
-        return state.spent_nano_usd >= state.limit_nano_usd
+        return state.spent_nano_usd >= state.bearable_nano_usd
 
     def _forbid(self, hold_id: str) -> None:
         """Remember a hold that never came as voided, so that it can't come any more."""
@@ -371,7 +377,7 @@ class Books:
         fields = {name: getattr(event, name) for name in event.__slots__}
         self._event("threshold", now, **fields)
 
-    def _event(self, kind: str, now: int, **fields: Any) -> None:
+    def _event(self, kind: str, now: int, /, **fields: Any) -> None:
         line_id = next_line_id(self._events, now)
         self._events.append(LedgerEvent(line_id, kind, now, json.dumps(fields)))
 

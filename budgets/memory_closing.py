@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from budgets.carry_audit import CarryAudit, CarryRow
+from budgets.grants.types import at_closing
 from budgets.ledger import BudgetState, Difference
 from budgets.memory_records import Counter, next_line_id
 from budgets.period import Period
@@ -46,7 +47,10 @@ class ClosedPeriods:
         rows = []
         for state in states:
             counter = self._counters.setdefault((state.budget, period.id), Counter(state.rule))
-            carried = state.remaining_nano_usd if state.rule in carrying else None
+            left = state.limit_nano_usd + state.carry_nano_usd
+            left -= state.spent_nano_usd + state.held_nano_usd
+            granted = at_closing(counter.grants, left, period.end_ms)
+            carried = left + granted if state.rule in carrying else None
             rows.append(
                 StatementRow(
                     budget=state.budget,
@@ -58,6 +62,7 @@ class ClosedPeriods:
                     holds=state.holds,
                     unreconciled_nano_usd=counter.unreconciled,
                     carried_nano_usd=carried,
+                    granted_nano_usd=granted,
                 )
             )
         span = (period.id, period.start_ms, period.end_ms, following.id)
@@ -65,7 +70,7 @@ class ClosedPeriods:
         self._closed[period.id] = closed
         for row in rows:
             if row.carried_nano_usd is not None:
-                closed.limits[row.budget] = row.limit_nano_usd
+                closed.limits[row.budget] = row.limit_nano_usd + row.granted_nano_usd
                 closed.carried[row.budget] = row.carried_nano_usd
                 self._carry_in(row.budget, row.rule, period.id, row.carried_nano_usd)
                 self.amend(row.budget, following.id, 0, "", "", now)

@@ -14,6 +14,7 @@ from budgets.archived import (
     Sums,
     charges_text,
 )
+from budgets.grants.types import Active
 from budgets.ledger import Difference, LedgerEntry, LedgerPaused, unwatched
 from budgets.memory_books import Books
 from budgets.memory_records import Counter, lines_beyond
@@ -83,6 +84,7 @@ class Proof(Books):
                 counter.spent = row.charged_nano_usd + charged
                 counter.unreconciled = row.unsettled_nano_usd + unsettled
                 counter.held = sum(row.shares_nano_usd)
+                counter.grants = self._recorded_grants(name)
                 counter.expected_ends = {
                     hold_id: self._holds[hold_id].expected_end_ms for hold_id in self._open(name)
                 }
@@ -96,6 +98,7 @@ class Proof(Books):
             del self._leases[hold_id]
         await self.pause(0)
         self._event("rebuilt", self._clock(), **rebuilt(actor, changed))
+        self.trail.add(actor, "rebuilt", {"counters": len(changed)})
         return changed
 
     async def pause(self, ms: int) -> None:
@@ -148,7 +151,18 @@ class Proof(Books):
             unsettled_nano_usd=unsettled,
             archived_unsettled_nano_usd=archived_unsettled,
             orphaned_carry_nano_usd=counter.carry if counter.carry_from is None else 0,
+            granted_nano_usd=sum(amount for _, amount, _ in counter.grants),
+            recorded_grants_nano_usd=sum(it[1] for it in self._recorded_grants(name)),
         )
+
+    def _recorded_grants(self, name: CounterName) -> list[Active]:
+        budget, period_id = name
+        return [
+            (grant.id, part.amount_nano_usd, grant.until_ms)
+            for grant in self._grants.get(period_id, {}).values()
+            for part in grant.parts
+            if part.budget == budget
+        ]
 
     def _open(self, name: CounterName) -> set[str]:
         return {

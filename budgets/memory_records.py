@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from budgets.grants.types import Active
 from budgets.ledger import BudgetHold, BudgetState, LedgerEntry, LedgerEvent, Level
 from budgets.statements import Addendum
 from budgets.verify import line_order
@@ -25,6 +26,7 @@ class Counter:
     unreconciled: int = 0
     carry: int = 0
     carry_from: str | None = None
+    grants: list[Active] = field(default_factory=list)
 
 
 @dataclass

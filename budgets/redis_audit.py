@@ -163,6 +163,7 @@ class RedisAudit:
         budget, period_id, *figures = row[:8]
         spent, held, holds, unreconciled, archived, archived_unsettled = map(int, figures)
         amounts, unleased, expected, rightly, late, late_unsettled, orphaned_carry = row[8:15]
+        granted, recorded_grants = map(int, row[15:17])
         charged, unsettled = self._sums.of((budget, period_id))
         return CounterRow(
             budget=budget,
@@ -180,6 +181,8 @@ class RedisAudit:
             unsettled_nano_usd=unsettled + sum(map(int, late_unsettled)),
             archived_unsettled_nano_usd=archived_unsettled,
             orphaned_carry_nano_usd=int(orphaned_carry),
+            granted_nano_usd=granted,
+            recorded_grants_nano_usd=recorded_grants,
         )
 
     async def _counter_names(self) -> set[CounterName]:

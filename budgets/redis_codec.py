@@ -186,8 +186,21 @@ def budget_states(rows: Iterable[Sequence[str]]) -> tuple[BudgetState, ...]:
             holds=int(holds),
             claimed=tuple(Level(level) for level in claimed.split(",") if level),
             carry_nano_usd=int(carry),
+            granted_nano_usd=int(granted),
         )
-        for budget, rule, period_id, limit, epoch, spent, held_amount, holds, claimed, carry in rows
+        for (
+            budget,
+            rule,
+            period_id,
+            limit,
+            epoch,
+            spent,
+            held_amount,
+            holds,
+            claimed,
+            carry,
+            granted,
+        ) in rows
     )
 
 
@@ -252,7 +265,7 @@ def statement(reply: Sequence[str]) -> Statement:
 
 
 def _statement_row(row: Sequence[str]) -> StatementRow:
-    budget, rule, limit, carry, spent, held_amount, holds, unreconciled, carried = row
+    budget, rule, limit, carry, spent, held_amount, holds, unreconciled, carried, *more = row
     return StatementRow(
         budget=budget,
         rule=rule,
@@ -263,6 +276,7 @@ def _statement_row(row: Sequence[str]) -> StatementRow:
         holds=int(holds),
         unreconciled_nano_usd=int(unreconciled),
         carried_nano_usd=int(carried) if carried else None,
+        granted_nano_usd=int(more[0]) if more else 0,
     )
 
 

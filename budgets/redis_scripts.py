@@ -1,8 +1,8 @@
 """Loads the Lua scripts and runs them; turns Redis's errors into the ledger's.
 
-A script is `lua/lib.lua` and `lua/closing.lua` followed by its own file, known to Redis by the hash
-of that text: two releases that share a Redis run their own texts, and `lua/lib.lua` says what they
-must agree on.
+A script is `lua/lib.lua` and `lua/closing.lua` followed by the parts that it needs and its own file,
+known to Redis by the hash of that text: two releases that share a Redis run their own texts, and
+`lua/lib.lua` says what they must agree on.
 """
 
 from __future__ import annotations
@@ -49,6 +49,13 @@ _CODES = re.compile(
 )
 
 
+_PARTS: dict[str, tuple[str, ...]] = {
+    "close_period": ("trail",),
+    "grant": ("trail",),
+    "trail_append": ("trail",),
+}
+"""What stands before single scripts, beside what all of them have."""
+
 _READING = frozenset({"audit", "audit_leases", "now", "states"})
 """Scripts that write nothing: replicas need not be waited for."""
 
@@ -67,7 +74,8 @@ class _Script:
 def _script(name: str) -> _Script:
     folder = files("budgets") / "lua"
     text = "\n".join(
-        (folder / f"{part}.lua").read_text("utf-8") for part in ("lib", "closing", name)
+        (folder / f"{part}.lua").read_text("utf-8")
+        for part in ("lib", "closing", *_PARTS.get(name, ()), name)
     )
     # Redis names scripts by SHA-1; nothing here depends on that being hard to forge.
     return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -23,7 +23,9 @@ from budgets.checks import (
     check_refusal,
     check_settlement,
 )
+from budgets.audit.redis import RedisTrail
 from budgets.clock import StepWatch
+from budgets.grants.redis import RedisGrants
 from budgets.ledger import (
     SLICE_OWNER_ACTIVE_MS,
     BudgetHold,
@@ -66,7 +68,7 @@ BATCH_MAX = 200
 DECISION_TTL_S = 35 * 86_400
 
 
-class RedisLedger:
+class RedisLedger(RedisGrants):
     """A `Ledger` in Redis.
 
     Args:
@@ -95,6 +97,11 @@ class RedisLedger:
         self._policy: PublishedPolicy | None = None
         self._revision = 0
         self._step_watch = StepWatch()
+
+    @property
+    def trail(self) -> RedisTrail:
+        """The audit trail of this ledger."""
+        return RedisTrail(self._client, self._prefix, self.clock_offset_ms)
 
     async def _run(self, script: str, *args: str | int) -> Any:
         return await run_script(self._client, script, self._prefix, self.clock_offset_ms, *args)
@@ -412,6 +419,7 @@ class RedisLedger:
         changed = await self._audit(watch).rebuild(archived, lease_ms, pause)
         if changed:
             await self._run("note", "rebuilt", json.dumps(rebuilt(actor, changed)))
+            await self.trail.append(actor, "rebuilt", {"counters": len(changed)})
         return changed
 
     async def pause(self, ms: int) -> None:

@@ -6,7 +6,7 @@
                                                         the following period's carry gets
 
 What a budget with `carry: balance` hands on is what it has left: its limit at the closing, plus
-what it was handed itself, less spent, less held. Open holds count as spent here, so that nothing is
+what it was handed itself and what its grants counted for, less spent, less held. Open holds count as spent here, so that nothing is
 handed on that a late settle would have to take back; what such a settle leaves over is handed on
 then. Where the following period is closed already, the difference goes on to the one after it.
 
@@ -25,6 +25,7 @@ class StatementRow:
 
     `carry` is what it was handed from the period before, `unreconciled` the part of `spent` that
     ended leases were charged with. `carried` is what it hands on; None: its rule does not carry.
+    `granted` is what its grants and transfers counted for: see `grants.types.at_closing`.
     """
 
     budget: str
@@ -36,6 +37,7 @@ class StatementRow:
     holds: int
     unreconciled_nano_usd: int
     carried_nano_usd: int | None
+    granted_nano_usd: int = 0
 
 
 @dataclass(frozen=True, slots=True)

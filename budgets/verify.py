@@ -27,7 +27,8 @@ class CounterRow:
     its list of expected ends, `expected_rightly` how many of them are open. `unreconciled` is the
     stored part of spent that ended leases were charged with and nobody has settled since; live
     entries add up to `unsettled`, archived ones to `archived_unsettled`. `orphaned_carry` is a
-    carry that no closed period handed on; what those handed on is for `carry_audit`.
+    carry that no closed period handed on; what those handed on is for `carry_audit`. `granted` is
+    what its grants add up to, ended ones too, and `recorded_grants` what their records say.
     """
 
     budget: str
@@ -45,6 +46,8 @@ class CounterRow:
     unsettled_nano_usd: int = 0
     archived_unsettled_nano_usd: int = 0
     orphaned_carry_nano_usd: int = 0
+    granted_nano_usd: int = 0
+    recorded_grants_nano_usd: int = 0
 
 
 def archived_of(row: CounterRow, archived: ArchivedSums | None) -> tuple[int, int]:
@@ -83,6 +86,7 @@ def row_differences(row: CounterRow, archived: ArchivedSums | None) -> list[Diff
         ("spent", row.spent_nano_usd, charged + row.charged_nano_usd, where),
         ("unreconciled", row.unreconciled_nano_usd, unsettled, where),
         ("carry", row.orphaned_carry_nano_usd, 0, ""),
+        ("granted", row.granted_nano_usd, row.recorded_grants_nano_usd, ""),
         ("held", row.held_nano_usd, sum(row.shares_nano_usd), ""),
         ("holds", row.holds, open_holds, ""),
         ("expected_ends", expected, open_holds, ""),

@@ -25,6 +25,43 @@ for _, entry in ipairs(late) do
   end
 end
 
+-- What is recorded of a period's grants: for each budget the entries that its counter must have.
+local recorded_in = {}
+local function recorded_grants(budget, period)
+  if not recorded_in[period] then
+    local rows, found = redis.call('HGETALL', P .. 'grants:' .. period), {}
+    for i = 1, #rows, 2 do
+      local record = cjson.decode(rows[i + 1])
+      for _, part in ipairs(record.parts) do
+        found[part.budget] = found[part.budget] or {}
+        table.insert(found[part.budget], rows[i] .. ':' .. part.amount_nano_usd .. ':'
+          .. int(record.until_ms) .. ';')
+      end
+    end
+    recorded_in[period] = found
+  end
+  return recorded_in[period][budget] or {}
+end
+
+-- What a counter's grants add up to as stored and as recorded. Where another entry only has the
+-- same sum, as where a time was changed, the stored ones count that are right.
+local function compare_grants(stored, recorded)
+  local is_recorded, sums = {}, {stored = 0, right = 0, recorded = 0}
+  local entries, rightly = 0, 0
+  for _, entry in ipairs(recorded) do
+    is_recorded[entry] = true
+    sums.recorded = sums.recorded + tonumber(string.match(entry, ':(%-?%d+):'))
+  end
+  for entry in string.gmatch(stored, '[^;]*;') do
+    local amount = tonumber(string.match(entry, ':(%-?%d+):') or 0)
+    entries, sums.stored = entries + 1, sums.stored + amount
+    if is_recorded[entry] then rightly, sums.right = rightly + 1, sums.right + amount end
+  end
+  local same = entries == #recorded and rightly == #recorded
+  if not same and sums.stored == sums.recorded then sums.stored = sums.right end
+  return int(sums.stored), int(sums.recorded)
+end
+
 -- The hold and its amount for this counter, if it is open.
 local function open_share(id, budget, period)
   local hold = read_hold(id)
@@ -57,19 +94,24 @@ while at <= #ARGV do
     end
   end
   local counter = redis.call('HMGET', key, 'spent', 'held', 'holds', 'unreconciled', 'carry',
-    'carry_from')
+    'carry_from', 'grants')
+  local recorded = recorded_grants(budget, period)
+  local granted, granted_rightly = compare_grants(counter[7] or '', recorded)
   local late_charges = late_of.charges[name] or {}
   local late_unreconciled = late_of.unreconciled[name] or {}
   rows[#rows + 1] = {budget, period, counter[1] or '0', counter[2] or '0', counter[3] or '0',
     counter[4] or '0', redis.call('HGET', P .. 'archived', name) or '0',
     redis.call('HGET', P .. 'archived_unreconciled', name) or '0', amounts, int(#unleased),
     int(expected), int(right), late_charges, late_unreconciled,
-    counter[6] and '0' or counter[5] or '0'}
+    counter[6] and '0' or counter[5] or '0', granted, granted_rightly}
   if sets then
     redis.call('SADD', P .. 'counters', name)
     redis.call('HSET', key, 'spent', charged, 'held', '0', 'holds', int(#open), 'unreconciled',
       unreconciled)
     redis.call('HSETNX', key, 'rule', string.match(budget, '^[^:]*'))
+    if granted ~= granted_rightly then
+      redis.call('HSET', key, 'grants', table.concat(recorded))
+    end
     for _, amount in ipairs(late_charges) do redis.call('HINCRBY', key, 'spent', amount) end
     for _, amount in ipairs(late_unreconciled) do
       redis.call('HINCRBY', key, 'unreconciled', amount)

@@ -33,14 +33,23 @@ for i, budget in ipairs(budgets) do
   register(state)
   local counter = counter_key(budget, period)
   redis.call('HSET', counter, 'closed', '1')
-  local balance = state.limit - state.spent - state.held
+  -- What transfers moved until the end, and of grants the part that was used: see `grants/types.py`.
+  local moved, given = 0, 0
+  for kind, amount, till in string.gmatch(state.grants, '([gt])[^:;]*:(%-?%d+):(%d+);') do
+    if kind == 'g' then given = given + tonumber(amount) end
+    if kind == 't' and tonumber(till) >= tonumber(ARGV[4]) then moved = moved + tonumber(amount) end
+  end
+  local left = state.published + state.carry + moved - state.spent - state.held
+  local granted = moved + math.min(given, math.max(0, -left))
+  local balance = left - moved + granted
   local carried = ''
   if state.carries then
     carried = int(balance)
-    redis.call('HSET', key, 'limit:' .. budget, int(state.published), 'carried:' .. budget, carried)
+    redis.call('HSET', key, 'limit:' .. budget, int(state.published + granted), 'carried:' .. budget, carried)
   end
   rows[i] = {budget, state.rule, int(state.published), int(state.carry), int(state.spent),
-    int(state.held), int(state.holds), redis.call('HGET', counter, 'unreconciled') or '0', carried}
+    int(state.held), int(state.holds), redis.call('HGET', counter, 'unreconciled') or '0', carried,
+    int(granted)}
 end
 redis.call('HSET', key, 'rows', encode_shares(rows))
 for i, row in ipairs(rows) do
@@ -50,4 +59,6 @@ for i, row in ipairs(rows) do
 end
 add_event('period_closed', now, '{"period_id":' .. cjson.encode(period)
   .. ',"budgets":' .. int(#rows) .. '}')
+append_trail('ledger', 'period_closed', '{"budgets":' .. int(#rows) .. ',"period_id":'
+  .. cjson.encode(period) .. '}', now)
 return reply()

@@ -13,7 +13,9 @@
 --   budget:PERIOD:BUDGET    hash    spent, held, holds, rule, claimed:LEVEL = limit epoch;
 --                                   unreconciled (the part of spent that nobody has settled yet);
 --                                   closed = 1 once the period is; carry, which adds to the limit,
---                                   and carry_from, the closed period that it comes from
+--                                   and carry_from, the closed period that it comes from;
+--                                   grants (`id:amount:until_ms;…`, only ever added to), which add
+--                                   to the limit until they are over
 --   ends:PERIOD:BUDGET      zset    the budget's open holds by expected end
 --   counters                set     PERIOD:BUDGET of every budget hash
 --   hold:ID                 hash    state (open, settled, voided, unreconciled), amount, time,
@@ -42,6 +44,10 @@
 --                                   JSON; never changed); limit:BUDGET and carried:BUDGET of those
 --                                   that carry: what the period has handed on up to now
 --   addenda                 stream  what changed in closed periods; never trimmed
+--   grants:PERIOD           hash    id = JSON of each grant and transfer; never changed
+--   trail                   stream  the audit trail, its ids NUMBER-0; never trimmed
+--   trail_head              hash    seq, digest of the trail's last line
+--   trail_marks             hash    what was noted last in the trail, by name
 --
 -- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53
 -- (9 million dollars), and serve for comparisons; `int` prints them without an exponent. Nothing
@@ -52,6 +58,8 @@ local P = KEYS[1]
 local FORMAT = '1'
 local STREAM_LINES_MAX = '1000000'
 local LEVELS = {'informational', 'warning', 'critical', 'emergency'}
+-- Every hold reads a counter's grants.
+local GRANTS_PER_COUNTER_MAX = 100
 -- How long an ended hold is remembered: a repeated call still gets its definite result.
 local ENDED_TTL_S = 7 * 86400
 -- An expired hold waits longer, because a late settle may still correct it.
@@ -109,14 +117,19 @@ local function take_over(last, now)
   add_event('clock_stepped', now, '{"from_ms":' .. int(last) .. ',"to_ms":' .. int(now) .. '}')
 end
 
+-- The time of this script, once it is known.
+local script_ms
+
 -- The ledger's time: it never goes back, but for a step so large that the time before was wrong.
 -- One command reads the latest time and replaces it.
 local function now_ms()
   local now = store_ms()
   local last = tonumber(redis.call('SET', P .. 'clock', int(now), 'GET') or now)
+  script_ms = now
   if last <= now then return now end
   if last - now <= CLOCK_STEP_MS_MAX then
     redis.call('SET', P .. 'clock', int(last))
+    script_ms = last
     return last
   end
   take_over(last, now)
@@ -135,6 +148,20 @@ end
 
 local limits = {}
 local paused_until
+
+-- What a counter's grants add to its limit now, and how often it gained: each time a limit epoch.
+local function granted_of(grants)
+  if grants == '' then return 0, 0 end
+  script_ms = script_ms or peek_ms()
+  local granted, raises = 0, 0
+  for amount, till in string.gmatch(grants, ':(%-?%d+):(%d+);') do
+    amount = tonumber(amount)
+    if tonumber(till) > script_ms then granted = granted + amount end
+    if amount > 0 then raises = raises + 1 end
+  end
+  return granted, raises
+end
+
 -- Hands a change in a closed period on: see `closing.lua`, which stands after this text.
 local amend
 
@@ -169,11 +196,14 @@ local function read_state(budget, rule, period)
   if not limit[1] then return nil end
   local counter = redis.call('HMGET', counter_key(budget, period), 'spent', 'held', 'holds',
     'claimed:informational', 'claimed:warning', 'claimed:critical', 'claimed:emergency', 'rule',
-    'carry', 'closed')
+    'carry', 'closed', 'grants')
   local carry = tonumber(counter[9] or 0)
+  local granted, raises = granted_of(counter[11] or '')
   local state = {
     budget = budget, rule = rule, period = period, published = tonumber(limit[1]), carry = carry,
-    limit = tonumber(limit[1]) + carry, epoch = limit[2], thresholds = limit[3],
+    granted = granted, grants = counter[11] or '',
+    limit = tonumber(limit[1]) + carry + granted, thresholds = limit[3],
+    epoch = raises == 0 and limit[2] or int(tonumber(limit[2]) + raises),
     carries = limit[4] == 'balance', closed = counter[10],
     spent = tonumber(counter[1] or 0), held = tonumber(counter[2] or 0),
     holds = tonumber(counter[3] or 0), claimed = {}, registered = counter[8],
@@ -191,7 +221,7 @@ local function reply_state(state)
   end
   return {state.budget, state.rule, state.period, int(state.published), state.epoch,
     int(state.spent), int(state.held), int(state.holds), table.concat(claimed, ','),
-    int(state.carry)}
+    int(state.carry), int(state.granted)}
 end
 
 local function reply_states(wants)
@@ -226,10 +256,10 @@ local function claim(state, level, percent, now, events)
     int(state.limit), int(state.spent), int(now)}
 end
 
--- The least `spent` that claims a level. The published amount is that of the limit without carry;
--- with it the same arithmetic is done in parts, because limit * percent may pass 2^53.
+-- The least `spent` that claims a level. The published amount is that of the limit without carry
+-- and grants; with them the same arithmetic is done in parts, because limit * percent may pass 2^53.
 local function reached_at(state, level, percent, amount)
-  if state.carry == 0 then return tonumber(amount) end
+  if state.limit == state.published then return tonumber(amount) end
   percent = tonumber(percent)
   if level == 'emergency' then percent = math.min(percent, 100) end
   local hundreds = math.floor(state.limit / 100)

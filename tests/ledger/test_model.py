@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 
 from budgets.archived import ArchivedPart, Sums
 from budgets.connection import connect
+from budgets.grants.types import grant_to, transfer_between
 from budgets.ledger import (
     BudgetHold,
     Carry,
@@ -304,6 +305,25 @@ class LedgersAgree(RuleBasedStateMachine):
     def pause(self, ms: int) -> None:
         self.both(lambda ledger: ledger.pause(ms))
 
+    @rule(
+        grant_id=st.sampled_from(["g1", "g2", "g3"]),
+        budgets=st.lists(st.sampled_from(BUDGETS), min_size=1, max_size=2, unique=True),
+        amount=st.integers(1, 40),
+        hours=st.sampled_from([None, 1, 5]),
+    )
+    def grant(self, grant_id: str, budgets: list[str], amount: int, hours: int | None) -> None:
+        period = self.period()
+        names = [(it, it.partition(":")[0]) for it in budgets]
+        # Half an hour off the whole steps of time, as leases are.
+        until = period.end_ms if hours is None else self.model_ms + hours * HOUR_MS + HOUR_MS // 2
+        until_ms = min(until, period.end_ms)
+        said: Any = {"until_ms": until_ms, "actor": "ann", "reason": "r"}
+        new = grant_to(grant_id, *names[0], period, amount, **said)
+        if len(names) == 2:
+            new = transfer_between(grant_id, names[0], names[1], period, amount, **said)
+        if period.start_ms < until_ms:
+            self.both(lambda ledger: ledger.grant(new))
+
     @rule(count=st.integers(1, 3))
     def archive(self, count: int) -> None:
         self.both(lambda ledger: trim_oldest(ledger, count))
@@ -389,6 +409,7 @@ class LedgersAgree(RuleBasedStateMachine):
         periods = [f"P{number}" for number in range(-3, 7)]
         for period_id in periods:
             self.both(lambda ledger, period_id=period_id: ledger.statement(period_id))  # type: ignore[misc] # A default.
+            self.both(lambda ledger, period_id=period_id: grants_of(ledger, period_id))  # type: ignore[misc] # A default.
         names = [(it, it.partition(":")[0], period_id) for it in BUDGETS for period_id in periods]
         self.both(lambda ledger: ledger.states(names))
         self.both(lambda ledger: ledger.counters("S"))
@@ -419,6 +440,12 @@ async def trim_oldest(ledger: Ledger, count: int) -> Any:
     first, last = taken[0].id, taken[-1].id
     part = ArchivedPart(len(state.parts) + 1, "f", "0" * 64, state.to, first, last, len(taken))
     return await ledger.trim(part, sums), len(taken), sums
+
+
+async def grants_of(ledger: Ledger, period_id: str) -> list[Any]:
+    """Return a period's grants in an order that milliseconds do not change."""
+    found = await ledger.grants(period_id)
+    return sorted((it.id, it.kind, it.parts) for it in found)
 
 
 async def lines(stream: Any) -> list[Any]:

@@ -1,0 +1,1 @@
+"""The append-only audit trail: who changed the rules, the money or the keys, and why."""
