@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Protocol
 
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, EntryLine, Sums
+from budgets.carry import NONE, Carry
 from budgets.period import Period
 from budgets.statements import Addendum, PeriodOpen, Statement
 
@@ -96,10 +97,6 @@ class HoldIdReused(ValueError):
 # ── what a policy publishes ──────────────────────────────────────────────────────────────────────
 
 
-Carry = Literal["none", "balance"]
-"""What a budget hands on when its period is closed: nothing, or what it has left (or is over)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """A level that is claimed once when `spent` reaches `percent` of the limit."""
@@ -124,7 +121,7 @@ class PublishedRule:
     rule: str
     limit_nano_usd: int
     thresholds: tuple[Threshold, ...]
-    carry: Carry = "none"
+    carry: Carry = NONE
 
     def rising_thresholds(self) -> list[Threshold]:
         """Return the thresholds in the order in which they fire when several are crossed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from budgets.carry import carries
 from budgets.checks import (
     check_budgets,
     check_closing,
@@ -323,7 +324,7 @@ class MemoryLedger(Proof):
             if period_id == period.id:
                 rules[budget] = counter.rule
         states = [self._state(budget, rules[budget], period.id) for budget in sorted(rules)]
-        carrying = {rule for rule, (it, _) in self._rules.items() if it.carry == "balance"}
+        carrying = {rule: it.carry for rule, (it, _) in self._rules.items() if carries(it.carry)}
         statement = self._closed.close(period, following, states, carrying, now)
         self._event("period_closed", now, period_id=period.id, budgets=len(states))
         return statement

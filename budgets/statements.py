@@ -10,6 +10,9 @@ what it was handed itself, less spent, less held. Open holds count as spent here
 handed on that a late settle would have to take back; what such a settle leaves over is handed on
 then. Where the following period is closed already, the difference goes on to the one after it.
 
+With bounds (`carry`) it hands on no more of that than they let through: what is unused up to an
+amount, or only a debt.
+
 A counter that did not exist at the closing has no row and carries nothing: a plain rule has a row
 always (`close_period` names them), a rule with `each` for those values that were used.
 """

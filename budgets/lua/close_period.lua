@@ -35,9 +35,10 @@ for i, budget in ipairs(budgets) do
   redis.call('HSET', counter, 'closed', '1')
   local balance = state.limit - state.spent - state.held
   local carried = ''
-  if state.carries then
-    carried = int(balance)
-    redis.call('HSET', key, 'limit:' .. budget, int(state.published), 'carried:' .. budget, carried)
+  if state.bounds then
+    carried = int(within(balance, state.bounds))
+    redis.call('HSET', key, 'limit:' .. budget, int(state.published), 'carried:' .. budget, carried,
+      'bounds:' .. budget, state.bounds)
   end
   rows[i] = {budget, state.rule, int(state.published), int(state.carry), int(state.spent),
     int(state.held), int(state.holds), redis.call('HGET', counter, 'unreconciled') or '0', carried}

@@ -9,7 +9,7 @@
 --   policy                  hash    format, digest, revision; limit:RULE, epoch:RULE and
 --                                   thresholds:RULE (`level:percent:amount;…`, rising);
 --                                   paused_until: no admission before that time;
---                                   carry:RULE (`none`, `balance`)
+--                                   carry:RULE (`none`, `balance`, or `LEAST:MOST`)
 --   budget:PERIOD:BUDGET    hash    spent, held, holds, rule, claimed:LEVEL = limit epoch;
 --                                   unreconciled (the part of spent that nobody has settled yet);
 --                                   closed = 1 once the period is; carry, which adds to the limit,
@@ -40,7 +40,8 @@
 --   leads                   hash    owner:ROLE, until:ROLE
 --   closed:PERIOD           hash    start, end, following (a period id), time, rows (the statement,
 --                                   JSON; never changed); limit:BUDGET and carried:BUDGET of those
---                                   that carry: what the period has handed on up to now
+--                                   that carry: what the period has handed on up to now; bounds:BUDGET
+--                                   (`LEAST:MOST`), within which that is
 --   addenda                 stream  what changed in closed periods; never trimmed
 --
 -- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53
@@ -162,6 +163,12 @@ local function pause_left_ms(now)
   if paused_until > now then return paused_until - now end
 end
 
+-- The bounds of what a rule hands on: nil where it hands nothing on, ':' where all of it.
+local function bounds_of(carry)
+  if carry == 'balance' then return ':' end
+  if carry and string.find(carry, ':', 1, true) then return carry end
+end
+
 -- A budget as it stands, or nil where its rule was never published.
 local function read_state(budget, rule, period)
   read_limits({rule})
@@ -174,7 +181,7 @@ local function read_state(budget, rule, period)
   local state = {
     budget = budget, rule = rule, period = period, published = tonumber(limit[1]), carry = carry,
     limit = tonumber(limit[1]) + carry, epoch = limit[2], thresholds = limit[3],
-    carries = limit[4] == 'balance', closed = counter[10],
+    bounds = bounds_of(limit[4]), closed = counter[10],
     spent = tonumber(counter[1] or 0), held = tonumber(counter[2] or 0),
     holds = tonumber(counter[3] or 0), claimed = {}, registered = counter[8],
   }

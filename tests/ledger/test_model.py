@@ -26,10 +26,10 @@ from hypothesis.stateful import (
 )
 
 from budgets.archived import ArchivedPart, Sums
+from budgets.carry import DEBT, Carry, unused_up_to
 from budgets.connection import connect
 from budgets.ledger import (
     BudgetHold,
-    Carry,
     ClockSkew,
     HoldIdReused,
     HoldRequest,
@@ -110,11 +110,13 @@ class LedgersAgree(RuleBasedStateMachine):
 
     def policy(self, limits: list[int], thresholds: tuple[Threshold, ...]) -> PublishedPolicy:
         names = zip(RULES, limits, strict=True)
-        # `user` carries always, `total` under two policies of three, `team` never.
+        # `user` carries always, `total` under two policies of three, `team` within bounds.
         number = next(self.numbers)
+        bounded = ("none", unused_up_to(15), DEBT, unused_up_to(25, debt=True))
         carries: dict[str, Carry] = {
             "user": "balance",
             "total": "balance" if number % 3 else "none",
+            "team": bounded[number % 4],
         }
         rules = tuple(
             PublishedRule(name, limit, thresholds, carries.get(name, "none"))
