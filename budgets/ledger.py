@@ -24,7 +24,7 @@ from typing import Protocol
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, EntryLine, Sums
 from budgets.carry import NONE, Carry
 from budgets.period import Period
-from budgets.statements import Addendum, PeriodOpen, Statement
+from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 
 SLICE_OWNER_ACTIVE_MS = 10_000
 """How long a worker counts as one that slices of an allowance are kept for, after it last asked."""
@@ -619,6 +619,12 @@ class Ledger(Protocol):
 
         Raises:
             PolicyNotPublished: the store knows no limit for a rule.
+        """
+
+    async def open_holds(self, period_id: str, count_max: int) -> tuple[int, tuple[OpenHold, ...]]:
+        """Return how many holds of a period are open, and some of them, by the end of their lease.
+
+        What a closing waits for: it looks at every open hold, so it is not for a request's path.
         """
 
     async def statement(self, period_id: str) -> Statement | None:

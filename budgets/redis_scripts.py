@@ -49,7 +49,7 @@ _CODES = re.compile(
 )
 
 
-_READING = frozenset({"audit", "audit_leases", "now", "states"})
+_READING = frozenset({"audit", "audit_leases", "now", "open_holds", "states"})
 """Scripts that write nothing: replicas need not be waited for."""
 
 

@@ -63,6 +63,18 @@ class PeriodOpen:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A hold that has not ended: `amount` of it in nanodollars, since `time_ms`, and when its lease
+    ends unless it is renewed (`lease_until_ms`)."""
+
+    hold_id: str
+    decision_id: str
+    amount_nano_usd: int
+    time_ms: int
+    lease_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Addendum:
     """One change of a closed period, in nanodollars; never changed itself.
 

@@ -42,6 +42,7 @@
 --                                   JSON; never changed); limit:BUDGET and carried:BUDGET of those
 --                                   that carry: what the period has handed on up to now; bounds:BUDGET
 --                                   (`LEAST:MOST`), within which that is
+--   month:PERIOD            string  the month's snapshot, JSON with its digest; never changed
 --   addenda                 stream  what changed in closed periods; never trimmed
 --
 -- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53

@@ -466,6 +466,23 @@ async def test_a_rule_published_without_carry_carries_nothing(world: World) -> N
     assert row.carried_nano_usd is None
 
 
+async def test_the_open_holds_of_a_period_are_named_by_the_end_of_their_lease(
+    world: World,
+) -> None:
+    months = await Months.begin(world)
+    await held(world.ledger, 7, "long", period=months[1], lease_ms=9 * HOUR_MS)
+    await held(world.ledger, 5, "short", period=months[1])
+    await held(world.ledger, 1, "ended", period=months[1])
+    await settle(world.ledger, "ended", 1)
+    count, holds = await world.ledger.open_holds("M1", 9)
+    assert (count, [it.hold_id for it in holds]) == (2, ["short", "long"])
+    assert (holds[1].amount_nano_usd, holds[1].decision_id) == (7, "decision-long")
+    assert holds[1].lease_until_ms - holds[1].time_ms == 9 * HOUR_MS
+    count, holds = await world.ledger.open_holds("M1", 1)
+    assert (count, len(holds)) == (2, 1)
+    assert await world.ledger.open_holds("M2", 9) == (0, ())
+
+
 # ── verify ───────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -376,6 +376,16 @@ class LedgersAgree(RuleBasedStateMachine):
                 shares = self.shares([(it[0], it[1] + 3, False) for it in wanted], self.period())
                 self.both(lambda ledger: ledger.top_up(hold_id, amount + 3, shares))
 
+    @rule(ago=st.sampled_from([0, 1]))
+    def open_holds(self, ago: int) -> None:
+        period_id = self.period_of(self.period_number() - ago).id
+
+        async def named(ledger: Ledger) -> tuple[int, list[tuple[str, int]]]:
+            count, holds = await ledger.open_holds(period_id, 9)
+            return count, sorted((it.hold_id, it.amount_nano_usd) for it in holds)
+
+        self.both(named)
+
     @rule(role=st.sampled_from(["r", "s"]), owner=st.sampled_from(["ann", "bob"]), lease=LEASES_MS)
     def lead(self, role: str, owner: str, lease: int) -> None:
         lease_ms = self.distinct(lease)
