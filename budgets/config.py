@@ -26,7 +26,8 @@ from pydantic import (
     model_validator,
 )
 
-from budgets import carry, money
+from budgets import carry as carrying
+from budgets import money
 from budgets.ledger import Level, PublishedPolicy, PublishedRule, Threshold
 from budgets.period import PeriodKind
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
@@ -154,13 +155,13 @@ class Budget(Strict):
     description: str = ""
 
     @property
-    def published_carry(self) -> carry.Carry:
+    def published_carry(self) -> carrying.Carry:
         """Return `carry` as the ledger takes it."""
         match self.carry:
             case CarryRule() as rule:
-                return carry.unused_up_to(rule.unused_up_to_nano_usd, debt=rule.debt)
+                return carrying.unused_up_to(rule.unused_up_to_nano_usd, debt=rule.debt)
             case "debt":
-                return carry.DEBT
+                return carrying.DEBT
         return self.carry
 
 
