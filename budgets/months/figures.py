@@ -141,6 +141,7 @@ class Figures:
     forecasts: tuple[ForecastLine, ...]
     forecast: int | None
     mix: tuple[MixLine, ...]
+    mix_by_day: Mapping[str, Mapping[str, int]]
     roles: Mapping[str, Mapping[str, int]]
     weeks_drift: tuple[tuple[str, float], ...]
     mix_drift: float | None
@@ -244,6 +245,7 @@ def figures(this: Tally, last: Tally | None, books: Books) -> Figures:
         forecasts=forecasts,
         forecast=this.total.charged if ended else forecast,
         mix=_mix_lines(this, last if last_known else None),
+        mix_by_day={day: dict(groups) for day, groups in sorted(this.mix.items())},
         roles={name: dict(roles) for name, roles in sorted(this.roles.items())},
         weeks_drift=(weeks := _weeks_drift(this)),
         mix_drift=max((drift for _, drift in weeks), default=None),
@@ -451,7 +453,7 @@ def _category_lines(
             refused_days = tally.refused_days.get(name, set())
             within = sum(by_day[it].get(name, 0) <= limit and it not in refused_days for it in seen)
             even = limit / len(days_of(tally))
-            pace = sum(tally.days.get(it, {}).get(name, 0) <= even for it in seen)
+            pace = sum(tally.days.get(it, Counter())[name] <= even for it in seen)
         lines.append(
             CategoryLine(
                 name,
