@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from budgets.carry import check_carry
 from budgets.ledger import BudgetHold, HoldRequest, PublishedPolicy, RefusalRecord, Settlement
 from budgets.money import AMOUNT_NANO_USD_MAX
 from budgets.period import Period
@@ -26,6 +27,7 @@ def check_policy(policy: PublishedPolicy) -> None:
     for rule in policy.rules:
         _name("rule", rule.rule)
         _amount(f"limit of {rule.rule}", rule.limit_nano_usd)
+        check_carry(rule.carry)
         if any(threshold.percent < 1 for threshold in rule.thresholds):
             raise ValueError(f"a threshold of {rule.rule} is below 1 percent")
 

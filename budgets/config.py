@@ -17,10 +17,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
+from budgets import carry as carrying
 from budgets import money
-from budgets.ledger import Carry, Level, PublishedPolicy, PublishedRule, Threshold
+from budgets.ledger import Level, PublishedPolicy, PublishedRule, Threshold
 from budgets.period import PeriodKind
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
 
@@ -106,11 +115,28 @@ class Thresholds(Strict):
         )
 
 
+class CarryRule(Strict):
+    """What a closed period hands on to the next one, where one word does not say it.
+
+    With `debt`, what was spent over the limit is taken from the next period as well.
+    """
+
+    unused_up_to_nano_usd: NanoUsd = Field(alias="unused_up_to_usd")
+    debt: bool = False
+
+
+CarryWord = Literal["none", "balance", "debt"]
+
+
+def _carry_form(value: object) -> str:
+    return "rule" if isinstance(value, Mapping | CarryRule) else "word"
+
+
 class Budget(Strict):
     """One budget rule: a limit in US dollars over a calendar period, for the requests it matches.
 
     With `each`, every value has its own counter under the same limit (each user, each team). With
-    `carry: balance`, closing a period hands what is left of it, or what it is over, to the next.
+    `carry`, closing a period hands what is left of it, or what it is over, to the next.
     `allowance_usd` is what all workers together may spend beyond the limit in a period while the
     ledger cannot be asked; with `each`, for all values together.
     """
@@ -123,8 +149,21 @@ class Budget(Strict):
     per_request_cap_nano_usd: NanoUsd | None = Field(default=None, alias="per_request_cap_usd")
     allowance_nano_usd: NanoUsd | None = Field(default=None, alias="allowance_usd")
     mode: Literal["shadow", "enforce"] = "enforce"
-    carry: Carry = "none"
+    carry: Annotated[
+        Annotated[CarryWord, Tag("word")] | Annotated[CarryRule, Tag("rule")],
+        Discriminator(_carry_form),
+    ] = "none"
     description: str = ""
+
+    @property
+    def published_carry(self) -> carrying.Carry:
+        """Return `carry` as the ledger takes it."""
+        match self.carry:
+            case CarryRule() as rule:
+                return carrying.unused_up_to(rule.unused_up_to_nano_usd, debt=rule.debt)
+            case "debt":
+                return carrying.DEBT
+        return self.carry
 
 
 class ArchiveSettings(Strict):
@@ -229,7 +268,10 @@ class BudgetsFile(Strict):
         """Return what the ledger needs of these rules; its digest changes only when they do."""
         rules = tuple(
             PublishedRule(
-                name, budget.limit_nano_usd, self.thresholds_of(name).as_ledger(), budget.carry
+                name,
+                budget.limit_nano_usd,
+                self.thresholds_of(name).as_ledger(),
+                budget.published_carry,
             )
             for name, budget in sorted(self.budgets.items())
         )

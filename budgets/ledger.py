@@ -19,12 +19,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Protocol
 
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, EntryLine, Sums
+from budgets.carry import NONE, Carry
 from budgets.grants.types import Grants
 from budgets.period import Period
-from budgets.statements import Addendum, PeriodOpen, Statement
+from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 
 SLICE_OWNER_ACTIVE_MS = 10_000
 """How long a worker counts as one that slices of an allowance are kept for, after it last asked."""
@@ -97,10 +98,6 @@ class HoldIdReused(ValueError):
 # ── what a policy publishes ──────────────────────────────────────────────────────────────────────
 
 
-Carry = Literal["none", "balance"]
-"""What a budget hands on when its period is closed: nothing, or what it has left (or is over)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """A level that is claimed once when `spent` reaches `percent` of the limit."""
@@ -125,7 +122,7 @@ class PublishedRule:
     rule: str
     limit_nano_usd: int
     thresholds: tuple[Threshold, ...]
-    carry: Carry = "none"
+    carry: Carry = NONE
 
     def rising_thresholds(self) -> list[Threshold]:
         """Return the thresholds in the order in which they fire when several are crossed."""
@@ -626,6 +623,12 @@ class Ledger(Grants, Protocol):
 
         Raises:
             PolicyNotPublished: the store knows no limit for a rule.
+        """
+
+    async def open_holds(self, period_id: str, count_max: int) -> tuple[int, tuple[OpenHold, ...]]:
+        """Return how many holds of a period are open, and some of them, by the end of their lease.
+
+        What a closing waits for: it looks at every open hold, so it is not for a request's path.
         """
 
     async def statement(self, period_id: str) -> Statement | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from budgets.carry import carries
 from budgets.checks import (
     check_budgets,
     check_closing,
@@ -57,7 +58,7 @@ from budgets.memory_records import (
     would_refuse_of,
 )
 from budgets.period import Period
-from budgets.statements import Addendum, PeriodOpen, Statement
+from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 
 REFUSED_TTL_MS = 3_600_000
 
@@ -324,11 +325,23 @@ class MemoryLedger(GrantBooks, Proof):
             if period_id == period.id:
                 rules[budget] = counter.rule
         states = [self._state(budget, rules[budget], period.id) for budget in sorted(rules)]
-        carrying = {rule for rule, (it, _) in self._rules.items() if it.carry == "balance"}
+        carrying = {rule: it.carry for rule, (it, _) in self._rules.items() if carries(it.carry)}
         statement = self._closed.close(period, following, states, carrying, now)
         self._event("period_closed", now, period_id=period.id, budgets=len(states))
         self.trail.add("ledger", "period_closed", {"period_id": period.id, "budgets": len(states)})
         return statement
+
+    async def open_holds(self, period_id: str, count_max: int) -> tuple[int, tuple[OpenHold, ...]]:
+        ids = [
+            hold_id
+            for _, hold_id in sorted((end, hold_id) for hold_id, end in self._leases.items())
+            if any(share.period_id == period_id for share in self._holds[hold_id].shares)
+        ]
+        found = tuple(
+            OpenHold(hold_id, hold.decision_id, hold.amount, hold.time_ms, self._leases[hold_id])
+            for hold_id, hold in ((it, self._holds[it]) for it in ids[:count_max])
+        )
+        return len(ids), found
 
     async def statement(self, period_id: str) -> Statement | None:
         return self._closed.statement(period_id)

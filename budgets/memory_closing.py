@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from budgets.carry import Carry, handed_on
 from budgets.carry_audit import CarryAudit, CarryRow
 from budgets.grants.types import at_closing
 from budgets.ledger import BudgetState, Difference
@@ -19,6 +20,7 @@ class _Closed:
 
     statement: Statement
     limits: dict[str, int] = field(default_factory=dict)
+    carries: dict[str, Carry] = field(default_factory=dict)
     carried: dict[str, int] = field(default_factory=dict)
 
 
@@ -40,17 +42,20 @@ class ClosedPeriods:
         period: Period,
         following: Period,
         states: Sequence[BudgetState],
-        carrying: Collection[str],
+        carrying: Mapping[str, Carry],
         now: int,
     ) -> Statement:
-        """Freeze the budgets of a period as they stand; `carrying` are the rules that carry."""
+        """Freeze the budgets of a period as they stand; `carrying` has the carry of the rules that
+        have one."""
         rows = []
         for state in states:
             counter = self._counters.setdefault((state.budget, period.id), Counter(state.rule))
             left = state.limit_nano_usd + state.carry_nano_usd
             left -= state.spent_nano_usd + state.held_nano_usd
             granted = at_closing(counter.grants, left, period.end_ms)
-            carried = left + granted if state.rule in carrying else None
+            carried = None
+            if state.rule in carrying:
+                carried = handed_on(carrying[state.rule], left + granted)
             rows.append(
                 StatementRow(
                     budget=state.budget,
@@ -71,6 +76,7 @@ class ClosedPeriods:
         for row in rows:
             if row.carried_nano_usd is not None:
                 closed.limits[row.budget] = row.limit_nano_usd + row.granted_nano_usd
+                closed.carries[row.budget] = carrying[row.rule]
                 closed.carried[row.budget] = row.carried_nano_usd
                 self._carry_in(row.budget, row.rule, period.id, row.carried_nano_usd)
                 self.amend(row.budget, following.id, 0, "", "", now)
@@ -119,7 +125,8 @@ class ClosedPeriods:
         return audit.differences()
 
     def owed(self, budget: str, period_id: str) -> int:
-        """Return what a closed period must have handed on: what its budget has left."""
+        """Return what a closed period must have handed on: of what its budget has left."""
         counter = self._counters[budget, period_id]
-        limit = self._closed[period_id].limits[budget]
-        return limit + counter.carry - counter.spent - counter.held
+        closed = self._closed[period_id]
+        balance = closed.limits[budget] + counter.carry - counter.spent - counter.held
+        return handed_on(closed.carries[budget], balance)

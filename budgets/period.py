@@ -10,6 +10,7 @@ that comes again belongs to the day that has begun; a day that a zone left out h
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -17,6 +18,13 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 PeriodKind = Literal["day", "week", "month"]
+
+
+_FORMS: dict[PeriodKind, str] = {
+    "month": r"\d{4}-(0[1-9]|1[0-2])",
+    "week": r"\d{4}-W(0[1-9]|[1-4]\d|5[0-3])",
+    "day": r"\d{4}-\d{2}-\d{2}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,38 @@ def period_at(kind: PeriodKind, zone: str, time_ms: int) -> Period:
     if time_ms >= period.end_ms:
         return _period_of_day(kind, zone, day + timedelta(days=1))
     return period
+
+
+def kind_of(period_id: str) -> PeriodKind | None:
+    """Return the kind of period that an id is written like."""
+    for kind, form in _FORMS.items():
+        if re.fullmatch(form, period_id):
+            return kind
+    return None
+
+
+def period_of_id(period_id: str, zone: str) -> Period | None:
+    """Return the period of an id in the time zone; None where the calendar has none."""
+    kind = kind_of(period_id)
+    if kind is None:
+        return None
+    try:
+        match kind:
+            case "month":
+                day = date.fromisoformat(f"{period_id}-15")
+            case "week":
+                day = date.fromisocalendar(int(period_id[:4]), int(period_id[6:]), 4)
+            case "day":
+                day = date.fromisoformat(period_id)
+        # Noon UTC is in the same day nearly everywhere; else it is the one before or after.
+        noon_ms = (day - date(1970, 1, 1)) // timedelta(milliseconds=1) + 43_200_000
+        for shift_ms in (0, -43_200_000, 43_199_999):
+            found = period_at(kind, zone, noon_ms + shift_ms)
+            if found.id == period_id:
+                return found
+    except (ValueError, OverflowError):
+        pass
+    return None
 
 
 @lru_cache(maxsize=256)

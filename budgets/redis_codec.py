@@ -35,7 +35,7 @@ from budgets.ledger import (
     SliceRequest,
     ThresholdEvent,
 )
-from budgets.statements import Addendum, Statement, StatementRow
+from budgets.statements import Addendum, OpenHold, Statement, StatementRow
 
 Args = list[str | int]
 
@@ -278,6 +278,12 @@ def _statement_row(row: Sequence[str]) -> StatementRow:
         carried_nano_usd=int(carried) if carried else None,
         granted_nano_usd=int(more[0]) if more else 0,
     )
+
+
+def open_hold(row: Sequence[str]) -> OpenHold:
+    """Return a row of `open_holds`."""
+    hold_id, decision_id, amount, time_ms, lease_until_ms = row
+    return OpenHold(hold_id, decision_id, int(amount), int(time_ms), int(lease_until_ms))
 
 
 def stream_addendum(line_id: str, fields: Mapping[str, str]) -> Addendum:

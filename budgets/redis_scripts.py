@@ -1,7 +1,7 @@
 """Loads the Lua scripts and runs them; turns Redis's errors into the ledger's.
 
-A script is `lua/lib.lua` and `lua/closing.lua` followed by the parts that it needs and its own file,
-known to Redis by the hash of that text: two releases that share a Redis run their own texts, and
+A script is `lua/lib.lua` and `lua/closing.lua`, followed by the parts that it needs and its own
+file, known to Redis by the hash of that text: two releases that share a Redis run their own texts, and
 `lua/lib.lua` says what they must agree on.
 """
 
@@ -56,7 +56,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
 }
 """What stands before single scripts, beside what all of them have."""
 
-_READING = frozenset({"audit", "audit_leases", "now", "states"})
+_READING = frozenset({"audit", "audit_leases", "now", "open_holds", "states"})
 """Scripts that write nothing: replicas need not be waited for."""
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from budgets import redis_codec as codec
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, EntryLine, Sums
+from budgets.audit.redis import RedisTrail
 from budgets.checks import (
     check_budgets,
     check_closing,
@@ -23,7 +24,6 @@ from budgets.checks import (
     check_refusal,
     check_settlement,
 )
-from budgets.audit.redis import RedisTrail
 from budgets.clock import StepWatch
 from budgets.grants.redis import RedisGrants
 from budgets.ledger import (
@@ -56,7 +56,7 @@ from budgets.period import Period
 from budgets.redis_audit import RedisAudit
 from budgets.redis_carry import carry_differences
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
-from budgets.statements import Addendum, PeriodOpen, Statement
+from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 from budgets.verify import next_order_id, rebuilt
 
 PAGE_LINES = 500
@@ -275,6 +275,10 @@ class RedisLedger(RedisGrants):
         if reply[0] == "open":
             return PeriodOpen(period.id, int(reply[1]), period.end_ms)
         return codec.statement(reply)
+
+    async def open_holds(self, period_id: str, count_max: int) -> tuple[int, tuple[OpenHold, ...]]:
+        count, rows = await self._run("open_holds", period_id, count_max)
+        return int(count), tuple(codec.open_hold(row) for row in rows)
 
     async def statement(self, period_id: str) -> Statement | None:
         kept = await self._read_hash(f"closed:{period_id}")

@@ -6,9 +6,12 @@
                                                         the following period's carry gets
 
 What a budget with `carry: balance` hands on is what it has left: its limit at the closing, plus
-what it was handed itself and what its grants counted for, less spent, less held. Open holds count as spent here, so that nothing is
-handed on that a late settle would have to take back; what such a settle leaves over is handed on
-then. Where the following period is closed already, the difference goes on to the one after it.
+what it was handed itself and what its grants counted for, less spent, less held. Open holds count
+as spent here, so that nothing is handed on that a late settle would have to take back; what such a
+settle leaves over is handed on then. Where the following period is closed already, the difference goes on to the one after it.
+
+With bounds (`carry`) it hands on no more of that than they let through: what is unused up to an
+amount, or only a debt.
 
 A counter that did not exist at the closing has no row and carries nothing: a plain rule has a row
 always (`close_period` names them), a rule with `each` for those values that were used.
@@ -59,6 +62,18 @@ class PeriodOpen:
     period_id: str
     time_ms: int
     end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A hold that has not ended: `amount` of it in nanodollars, since `time_ms`, and when its lease
+    ends unless it is renewed (`lease_until_ms`)."""
+
+    hold_id: str
+    decision_id: str
+    amount_nano_usd: int
+    time_ms: int
+    lease_until_ms: int
 
 
 @dataclass(frozen=True, slots=True)

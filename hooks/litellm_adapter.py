@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +32,7 @@ from hooks import (
     litellm_router,
     log_guard,
     metrics_route,
+    month_routes,
     tested,
     tokens,
     underway,
@@ -119,7 +120,7 @@ class FareboxHook(CustomLogger):
         litellm_mends.strip_with(self._strip)
         litellm_mends.stand_before(lambda: self.worker.policy.routing.requests.body_bytes_max)
         tokens.warm_up()
-        _mount_routes()
+        _mount_routes(self.worker.office)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -288,7 +289,7 @@ def _config_path() -> Any:
 _mounted = False
 
 
-def _mount_routes() -> None:
+def _mount_routes(office: Callable[[], Awaitable[month_routes.Office | None]]) -> None:
     """Mount Farebox's own routes on the proxy, once a process."""
     global _mounted
     if not _mounted:
@@ -296,6 +297,7 @@ def _mount_routes() -> None:
         door = litellm_auth.doorkeeper
         proxy_server.app.include_router(key_routes.build_router(key_runtime.store, door))
         proxy_server.app.include_router(metrics_route.build_router(door))
+        proxy_server.app.include_router(month_routes.build_router(office, door))
 
 
 def _mark(data: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -26,12 +26,16 @@ from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
 from budgets.ledger import Learned, Ledger, LedgerUnavailable, PolicyOutrun
 from budgets.matching import allowances_at
+from budgets.months.closer import MonthCloser, Months, Rules
+from budgets.months.keeping import RedisSnapshots, SnapshotFolder
 from budgets.period import Period
 from budgets.runtime import Runtime
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
 from hooks.groups import PriceMap
 from hooks.metrics import JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
+from hooks.month_report import write_report
+from hooks.month_routes import Office
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.watch import Watch
 
@@ -110,6 +114,9 @@ class Worker:
         for work in (self._watch_files, self.keep_limits, self._refresh_learned, self._report):
             self.runtime.spawn(work(), endless=True)
         self.runtime.spawn(self._archivist(self.runtime.ledger).run(), endless=True)
+        if (office := await self.office()) is not None:
+            closer = MonthCloser(office.months, self._rules, self.name, self._write_report)
+            self.runtime.spawn(closer.run(), endless=True)
 
     def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
         """Return the rules that may be passed while the ledger is away, as the policy has them."""
@@ -248,6 +255,25 @@ class Worker:
             return Settings(sink, budgets.time_zone, budgets.archive.live_months)
 
         return Archivist(ledger, self.home.ledger, settings, self.name)
+
+    def _rules(self) -> Rules:
+        return Rules(self.policy.budgets, self.policy.revision)
+
+    async def office(self) -> Office | None:
+        """Return what closes months; None where the ledger has not been reached yet."""
+        opened = self.runtime
+        if opened is None or opened.client is None:
+            return None
+        months = Months(
+            opened.ledger,
+            self.home.ledger,
+            RedisSnapshots(opened.client, self.home.ledger),
+            SnapshotFolder(self.home.folder, self.home.ledger),
+        )
+        return Office(months, self._rules())
+
+    async def _write_report(self, period_id: str) -> None:
+        await write_report(self.home, period_id)
 
     def status(self) -> WorkerStatus:
         """Return what this worker says about itself."""

@@ -13,6 +13,7 @@ for name, limit in pairs(kept) do
       - tonumber(counter[3] or 0)
     local after = redis.call('HMGET', counter_key(budget, kept['following']), 'carry', 'carry_from')
     local received = after[2] == period and after[1] or '0'
+    owed = within(owed, kept['bounds:' .. budget])
     rows[#rows + 1] = {budget, kept['carried:' .. budget] or '0', int(owed), received}
   end
 end

@@ -43,9 +43,10 @@ for i, budget in ipairs(budgets) do
   local granted = moved + math.min(given, math.max(0, -left))
   local balance = left - moved + granted
   local carried = ''
-  if state.carries then
-    carried = int(balance)
-    redis.call('HSET', key, 'limit:' .. budget, int(state.published + granted), 'carried:' .. budget, carried)
+  if state.bounds then
+    carried = int(within(balance, state.bounds))
+    redis.call('HSET', key, 'limit:' .. budget, int(state.published + granted), 'carried:' .. budget,
+      carried, 'bounds:' .. budget, state.bounds)
   end
   rows[i] = {budget, state.rule, int(state.published), int(state.carry), int(state.spent),
     int(state.held), int(state.holds), redis.call('HGET', counter, 'unreconciled') or '0', carried,

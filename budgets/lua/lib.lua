@@ -9,7 +9,7 @@
 --   policy                  hash    format, digest, revision; limit:RULE, epoch:RULE and
 --                                   thresholds:RULE (`level:percent:amount;…`, rising);
 --                                   paused_until: no admission before that time;
---                                   carry:RULE (`none`, `balance`)
+--                                   carry:RULE (`none`, `balance`, or `LEAST:MOST`)
 --   budget:PERIOD:BUDGET    hash    spent, held, holds, rule, claimed:LEVEL = limit epoch;
 --                                   unreconciled (the part of spent that nobody has settled yet);
 --                                   closed = 1 once the period is; carry, which adds to the limit,
@@ -42,7 +42,9 @@
 --   leads                   hash    owner:ROLE, until:ROLE
 --   closed:PERIOD           hash    start, end, following (a period id), time, rows (the statement,
 --                                   JSON; never changed); limit:BUDGET and carried:BUDGET of those
---                                   that carry: what the period has handed on up to now
+--                                   that carry: what the period has handed on up to now; bounds:BUDGET
+--                                   (`LEAST:MOST`), within which that is
+--   month:PERIOD            string  the month's snapshot, JSON with its digest; never changed
 --   addenda                 stream  what changed in closed periods; never trimmed
 --   grants:PERIOD           hash    id = JSON of each grant and transfer; never changed
 --   trail                   stream  the audit trail, its ids NUMBER-0; never trimmed
@@ -189,6 +191,12 @@ local function pause_left_ms(now)
   if paused_until > now then return paused_until - now end
 end
 
+-- The bounds of what a rule hands on: nil where it hands nothing on, ':' where all of it.
+local function bounds_of(carry)
+  if carry == 'balance' then return ':' end
+  if carry and string.find(carry, ':', 1, true) then return carry end
+end
+
 -- A budget as it stands, or nil where its rule was never published.
 local function read_state(budget, rule, period)
   read_limits({rule})
@@ -204,7 +212,7 @@ local function read_state(budget, rule, period)
     granted = granted, grants = counter[11] or '',
     limit = tonumber(limit[1]) + carry + granted, thresholds = limit[3],
     epoch = raises == 0 and limit[2] or int(tonumber(limit[2]) + raises),
-    carries = limit[4] == 'balance', closed = counter[10],
+    bounds = bounds_of(limit[4]), closed = counter[10],
     spent = tonumber(counter[1] or 0), held = tonumber(counter[2] or 0),
     holds = tonumber(counter[3] or 0), claimed = {}, registered = counter[8],
   }

@@ -12,9 +12,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +25,7 @@ from budgets.archived import ArchiveMoved
 from budgets.config import BudgetsFile
 from budgets.home import Home
 from budgets.ledger import LedgerEntry
-from budgets.period import Period, PeriodKind, period_at
+from budgets.period import Period, PeriodKind, kind_of, period_of_id
 from budgets.redis_codec import stream_entry
 from scripts.cli import entry_view
 from scripts.cli.context import OpenLedger, archive_of, budgets_of, open_ledger
@@ -35,11 +34,6 @@ from scripts.cli.errors import Problem, wrong_usage
 from scripts.cli.options import moment_ms
 from scripts.cli.output import amount, json_line, notes
 
-_KINDS: Mapping[PeriodKind, str] = {
-    "month": r"\d{4}-(0[1-9]|1[0-2])",
-    "week": r"\d{4}-W(0[1-9]|[1-4]\d|5[0-3])",
-    "day": r"\d{4}-\d{2}-\d{2}",
-}
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 PROGRESS_EVERY = 200
 
@@ -83,8 +77,7 @@ class Export:
             return False
         if self.period is None or self.kind is None:
             return True
-        form = _KINDS[self.kind]
-        of_kind = {period_id for _, period_id in entry.charges if re.fullmatch(form, period_id)}
+        of_kind = {period_id for _, period_id in entry.charges if kind_of(period_id) == self.kind}
         if of_kind:
             return self.period.id in of_kind
         return self.period.contains(entry.time_ms)
@@ -108,9 +101,9 @@ class Summary:
 
 
 def _kind_of(period: str) -> PeriodKind:
-    for kind, form in _KINDS.items():
-        if re.fullmatch(form, period):
-            return kind
+    kind = kind_of(period)
+    if kind is not None:
+        return kind
     raise wrong_usage(
         f"--period: {period!r} is not a period.",
         "Write a month like 2026-11, a week like 2026-W47, or a day like 2026-11-21.",
@@ -118,22 +111,9 @@ def _kind_of(period: str) -> PeriodKind:
 
 
 def _period_of(period: str, kind: PeriodKind, zone: str) -> Period:
-    try:
-        match kind:
-            case "month":
-                day = date.fromisoformat(f"{period}-15")
-            case "week":
-                day = date.fromisocalendar(int(period[:4]), int(period[6:]), 4)
-            case "day":
-                day = date.fromisoformat(period)
-        # Noon UTC is in the same day nearly everywhere; else it is the one before or after.
-        noon_ms = (day - date(1970, 1, 1)) // timedelta(milliseconds=1) + 43_200_000
-        for shift_ms in (0, -43_200_000, 43_199_999):
-            found = period_at(kind, zone, noon_ms + shift_ms)
-            if found.id == period:
-                return found
-    except (ValueError, OverflowError):
-        pass
+    found = period_of_id(period, zone)
+    if found is not None:
+        return found
     raise wrong_usage(f"--period: there is no {kind} {period!r} in the calendar.")
 
 

@@ -8,8 +8,8 @@ import uuid
 import pytest
 from redis.asyncio import Redis
 
+from budgets.carry import DEBT, Carry, unused_up_to
 from budgets.ledger import (
-    Carry,
     Difference,
     Held,
     Level,
@@ -181,6 +181,73 @@ async def test_a_rule_that_does_not_carry_hands_nothing_on(world: World) -> None
     assert (await state(world.ledger, period_id="M2")).carry_nano_usd == 0
     assert await changes(world) == [("M1", "team", 130, 0)]
     assert await world.ledger.verify() == ()
+
+
+async def test_what_is_unused_is_handed_on_up_to_its_cap_and_a_debt_is_not(world: World) -> None:
+    months = await Months.begin(world, unused_up_to(20), team=100, debtor=100, thrifty=100)
+    for budget, cost in (("team", 95), ("debtor", 130), ("thrifty", 1)):
+        await held(world.ledger, 60, budget, budgets={budget: 60}, period=months[1])
+        await settle(world.ledger, budget, cost)
+    months.pass_one()
+    statement = await months.close(1)
+    assert {it.budget: it.carried_nano_usd for it in statement.rows} == {
+        "debtor": 0,
+        "team": 5,
+        "thrifty": 20,
+    }
+    assert (await state(world.ledger, "thrifty", "M2")).bearable_nano_usd == 120
+    months.pass_one()
+    await months.close(2)
+    # What was handed on counts as unused once more, and the cap holds again.
+    assert (await state(world.ledger, "thrifty", "M3")).carry_nano_usd == 20
+    assert await world.ledger.verify() == ()
+
+
+async def test_a_debt_alone_is_handed_on_and_what_is_left_is_not(world: World) -> None:
+    months = await Months.begin(world, DEBT, team=100, debtor=100)
+    for budget, cost in (("team", 10), ("debtor", 130)):
+        await held(world.ledger, 60, budget, budgets={budget: 60}, period=months[1])
+        await settle(world.ledger, budget, cost)
+    months.pass_one()
+    await months.close(1)
+    assert (await state(world.ledger, "team", "M2")).carry_nano_usd == 0
+    assert (await state(world.ledger, "debtor", "M2")).carry_nano_usd == -30
+    assert await world.ledger.verify() == ()
+
+
+async def test_a_late_settle_changes_what_is_handed_on_only_within_the_bounds(
+    world: World,
+) -> None:
+    months = await Months.begin(world, unused_up_to(20, debt=True))
+    await held(world.ledger, 45, "early", period=months[1])
+    await held(world.ledger, 45, "late", period=months[1])
+    await settle(world.ledger, "early", 70)
+    months.pass_one()
+    # 100 - 70 - 45 held is a debt of 15, as long as the hold may still cost all of it.
+    (row,) = (await months.close(1)).rows
+    assert row.carried_nano_usd == -15
+    await settle(world.ledger, "late", 3)
+    # 27 are left now, and 20 of them are handed on.
+    assert (await state(world.ledger, period_id="M2")).carry_nano_usd == 20
+    assert await changes(world) == [("M1", "team", 3, 35)]
+    assert await world.ledger.verify() == ()
+
+
+async def test_an_edit_of_the_bounds_does_not_change_a_closed_period(world: World) -> None:
+    months = await Months.begin(world, unused_up_to(20))
+    await held(world.ledger, 10, "late", period=months[1])
+    months.pass_one()
+    await months.close(1)
+    await publish(world, "balance", team=100)
+    await settle(world.ledger, "late", 5)
+    assert (await state(world.ledger, period_id="M2")).carry_nano_usd == 20
+    assert await world.ledger.verify() == ()
+
+
+@pytest.mark.parametrize("carry", ["unused", "5", "0:-1", "9:5", ":" + "9" * 17])
+async def test_a_carry_that_is_none_is_not_published(world: World, carry: Carry) -> None:
+    with pytest.raises(ValueError, match="carry"):
+        await publish(world, carry, team=100)
 
 
 async def test_a_plain_rule_that_nobody_used_hands_its_whole_limit_on(world: World) -> None:
@@ -397,6 +464,23 @@ async def test_a_rule_published_without_carry_carries_nothing(world: World) -> N
     months.pass_one()
     (row,) = (await months.close(1, team="team")).rows
     assert row.carried_nano_usd is None
+
+
+async def test_the_open_holds_of_a_period_are_named_by_the_end_of_their_lease(
+    world: World,
+) -> None:
+    months = await Months.begin(world)
+    await held(world.ledger, 7, "long", period=months[1], lease_ms=9 * HOUR_MS)
+    await held(world.ledger, 5, "short", period=months[1])
+    await held(world.ledger, 1, "ended", period=months[1])
+    await settle(world.ledger, "ended", 1)
+    count, holds = await world.ledger.open_holds("M1", 9)
+    assert (count, [it.hold_id for it in holds]) == (2, ["short", "long"])
+    assert (holds[1].amount_nano_usd, holds[1].decision_id) == (7, "decision-long")
+    assert holds[1].lease_until_ms - holds[1].time_ms == 9 * HOUR_MS
+    count, holds = await world.ledger.open_holds("M1", 1)
+    assert (count, len(holds)) == (2, 1)
+    assert await world.ledger.open_holds("M2", 9) == (0, ())
 
 
 # ── verify ───────────────────────────────────────────────────────────────────────────────────────

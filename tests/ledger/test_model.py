@@ -26,11 +26,11 @@ from hypothesis.stateful import (
 )
 
 from budgets.archived import ArchivedPart, Sums
+from budgets.carry import DEBT, Carry, unused_up_to
 from budgets.connection import connect
 from budgets.grants.types import grant_to, transfer_between
 from budgets.ledger import (
     BudgetHold,
-    Carry,
     ClockSkew,
     HoldIdReused,
     HoldRequest,
@@ -111,11 +111,13 @@ class LedgersAgree(RuleBasedStateMachine):
 
     def policy(self, limits: list[int], thresholds: tuple[Threshold, ...]) -> PublishedPolicy:
         names = zip(RULES, limits, strict=True)
-        # `user` carries always, `total` under two policies of three, `team` never.
+        # `user` carries always, `total` under two policies of three, `team` within bounds.
         number = next(self.numbers)
+        bounded = ("none", unused_up_to(15), DEBT, unused_up_to(25, debt=True))
         carries: dict[str, Carry] = {
             "user": "balance",
             "total": "balance" if number % 3 else "none",
+            "team": bounded[number % 4],
         }
         rules = tuple(
             PublishedRule(name, limit, thresholds, carries.get(name, "none"))
@@ -393,6 +395,16 @@ class LedgersAgree(RuleBasedStateMachine):
             case "top_up":
                 shares = self.shares([(it[0], it[1] + 3, False) for it in wanted], self.period())
                 self.both(lambda ledger: ledger.top_up(hold_id, amount + 3, shares))
+
+    @rule(ago=st.sampled_from([0, 1]))
+    def open_holds(self, ago: int) -> None:
+        period_id = self.period_of(self.period_number() - ago).id
+
+        async def named(ledger: Ledger) -> tuple[int, list[tuple[str, int]]]:
+            count, holds = await ledger.open_holds(period_id, 9)
+            return count, sorted((it.hold_id, it.amount_nano_usd) for it in holds)
+
+        self.both(named)
 
     @rule(role=st.sampled_from(["r", "s"]), owner=st.sampled_from(["ann", "bob"]), lease=LEASES_MS)
     def lead(self, role: str, owner: str, lease: int) -> None:

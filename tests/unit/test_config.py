@@ -128,8 +128,31 @@ def test_what_a_budget_carries_is_published_and_changes_the_digest(tmp_path: Pat
     assert plain.digest != balance.digest
 
 
+def test_a_carry_may_have_a_cap_and_a_debt(tmp_path: Path) -> None:
+    given = {
+        "debt": ":0",
+        "{unused_up_to_usd: 20}": "0:20000000000",
+        "{unused_up_to_usd: 0.5, debt: true}": ":500000000",
+    }
+    for text, published in given.items():
+        (rule,) = (
+            loaded(tmp_path, f"{TOP}  total: {{limit_usd: 5, carry: {text}}}\n").published().rules
+        )
+        assert rule.carry == published
+
+
+def test_a_mistake_in_a_carry_is_told_at_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        loaded(tmp_path, f"{TOP}  total: {{limit_usd: 5, carry: {{unused_up_to_usd: -1}}}}\n")
+    (finding,) = caught.value.findings
+    assert finding.key == "budgets.total.carry.unused_up_to_usd" and "below zero" in str(finding)
+    with pytest.raises(ConfigErrors) as caught:
+        loaded(tmp_path, f"{TOP}  total: {{limit_usd: 5, carry: {{unused_upto_usd: 1}}}}\n")
+    assert all("carry" in finding.key for finding in caught.value.findings)
+
+
 def test_a_carry_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors) as caught:
         loaded(tmp_path, f"{TOP}  total: {{limit_usd: 5, carry: unused}}\n")
     (finding,) = caught.value.findings
-    assert "carry" in str(finding) and "'none' or 'balance'" in str(finding)
+    assert "carry" in str(finding) and "'none', 'balance' or 'debt'" in str(finding)

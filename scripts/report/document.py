@@ -1,0 +1,535 @@
+"""A month's figures as a document: verdicts, tables and sentences, the same for every form.
+
+Templates lay it out and decide nothing. Texts are plain: whoever shows them escapes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from budgets.months import figures as judged
+from budgets.months.figures import Comparison, Figures, FindingLine
+from budgets.months.snapshot import Snapshot
+from budgets.months.tally import BUDGET_CODES, OTHER_EVENTS, Cell
+from scripts.cli.output import clean, cost, dollars, percent, time_text
+
+DASH = "–"
+
+REALLOCATION_NOTE = (
+    f"Over-used: something was refused as `budget_exceeded`, or "
+    f"{percent(judged.OVER_USED_FROM, 0)} of the limit or more was used or is expected to be. "
+    f"Under-used: less than {percent(judged.UNDER_USED_BELOW, 0)}. A proposed limit is what is "
+    "needed, what was refused for lack of budget included, and a tenth more; the total stays "
+    "the same."
+)
+DAYS_NOTE = (
+    "A day is in budget if the month's spend had not passed the limit by its end and "
+    "nothing of the category was refused as `budget_exceeded` on it. At an even pace, a day "
+    "spends no more than the limit's part of one day."
+)
+ESTIMATE_NOTE = (
+    "Of all answers that can be judged (complete, sent, not from a cache) the sum of what they "
+    "cost against the sum of what was expected. Above zero: they cost more."
+)
+MIX_NOTE = (
+    "Primary is the category's base group. The change is the part of the requests that would "
+    "have to go elsewhere to make both mixes the same."
+)
+FINDINGS_NOTE = (
+    "Under-routing is the graver of the two, because its output looks right. A group in the "
+    "chain above the category's quality floor passed the benchmark that the policy asks for; "
+    "whether its answers were good only a profile can say. What another model would have cost "
+    "is computed with the same tokens."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A measure against its target; `state` is `good`, `bad`, or `unknown`."""
+
+    name: str
+    value: str
+    target: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; the columns at the places in `right` hold numbers."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the report: sentences before its chart and tables, notes after them."""
+
+    title: str
+    sentences: tuple[str, ...] = ()
+    chart: str = ""
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The report."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    sections: tuple[Section, ...] = field(default_factory=tuple)
+
+
+def document(found: Figures, snapshot: Snapshot | None) -> Document:
+    """Return the report of a month."""
+    return Document(
+        title=f"Month report {found.period_id}",
+        facts=_facts(found, snapshot),
+        warnings=_warnings(found),
+        verdicts=_verdicts(found),
+        sections=(
+            _budgets(found),
+            _reallocation(found),
+            _burn(found),
+            _savings(found),
+            _days(found),
+            _estimates(found),
+            _mix(found),
+            _refusals(found),
+            _findings(found),
+            _tops(found),
+            _quality(found),
+            _others(found),
+        ),
+    )
+
+
+def _facts(found: Figures, snapshot: Snapshot | None) -> tuple[tuple[str, str], ...]:
+    if found.closed_ms is not None:
+        state = f"closed {time_text(found.closed_ms, found.zone, '%Y-%m-%d %H:%M')}"
+    elif found.ended:
+        state = "ended, not closed yet"
+    else:
+        state = f"running; as of {time_text(found.now_ms, found.zone, '%Y-%m-%d %H:%M')}"
+    facts = [
+        ("State", state),
+        ("Time zone", found.zone),
+        ("Days that the ledger saw", f"{found.days_seen} of {len(found.days)}"),
+        ("Spent", dollars(found.total.charged)),
+        ("Requests", f"{found.total.requests:,}"),
+        ("Tokens", f"{found.total.input_tokens:,} in, {found.total.output_tokens:,} out"),
+    ]
+    if snapshot is not None:
+        facts += [("Closed by", clean(snapshot.closed_by, 80)), ("Snapshot", snapshot.digest)]
+    return tuple(facts)
+
+
+def _warnings(found: Figures) -> tuple[str, ...]:
+    warnings = []
+    if found.missing_entries:
+        warnings.append(
+            f"{found.missing_entries:,} archived entries could not be read: what is said here of "
+            "single requests is without them. The budgets are complete."
+        )
+    if found.unreadable:
+        warnings.append(f"{found.unreadable:,} entries have no details that can be read.")
+    for mark, sentence in (
+        ("simulated", "were answered by the simulator, and no provider bills them"),
+        ("unreconciled", "ended without word, and are charged with their hold until a late settle"),
+        ("estimated", "are charged by a local count, because no usage was reported"),
+    ):
+        cell = found.marks.get(mark)
+        if cell is not None and cell.requests:
+            warnings.append(f"{cell.requests:,} requests ({dollars(cell.charged)}) {sentence}.")
+    if found.addenda:
+        warnings.append(f"{found.addenda:,} entries came after the closing, as addenda.")
+    return tuple(warnings)
+
+
+def _verdicts(found: Figures) -> tuple[Verdict, ...]:
+    return (
+        _savings_verdict(found),
+        _verdict(
+            "Estimate error",
+            found.estimate_error,
+            found.estimate_error_target,
+            lambda value, target: value < target,
+            "below",
+        ),
+        _days_verdict(found),
+        _verdict(
+            "Largest change of the model mix within the month",
+            found.mix_drift,
+            judged.MIX_DRIFT_MAX,
+            lambda value, target: value <= target,
+            "at most",
+        ),
+        _overage_verdict(found),
+    )
+
+
+def _verdict(
+    name: str,
+    value: float | None,
+    target: float | None,
+    is_good: Callable[[float, float], bool],
+    word: str,
+) -> Verdict:
+    if value is None or target is None:
+        return Verdict(
+            name, DASH, DASH if target is None else f"{word} {percent(target, 0)}", "unknown"
+        )
+    state = "good" if is_good(value, target) else "bad"
+    return Verdict(name, percent(value, 2), f"{word} {percent(target, 0)}", state)
+
+
+def _savings_verdict(found: Figures) -> Verdict:
+    name, share = "Savings against the baseline", found.against_baseline.share
+    if found.savings_target is None or share is None:
+        return Verdict(name, DASH, DASH, "unknown")
+    least, most = found.savings_target
+    target = f"{least * 100:.0f} to {most * 100:.0f} %" if most else f"at least {percent(least, 0)}"
+    return Verdict(name, percent(share), target, "good" if share >= least else "bad")
+
+
+def _days_verdict(found: Figures) -> Verdict:
+    name = "Days within budget, the worst category"
+    shares = [
+        (it.days_in_budget / it.days, it.category)
+        for it in found.categories
+        if it.days and it.days_in_budget is not None
+    ]
+    target = f"at least {percent(judged.DAYS_IN_BUDGET_TARGET, 0)}"
+    if not shares:
+        return Verdict(name, DASH, target, "unknown")
+    share, category = min(shares)
+    state = "good" if share >= judged.DAYS_IN_BUDGET_TARGET else "bad"
+    return Verdict(name, f"{percent(share)} ({category})", target, state)
+
+
+def _overage_verdict(found: Figures) -> Verdict:
+    requests = found.total.requests
+    over = found.marks.get("overage", Cell()).requests
+    share = over / requests if requests else None
+    state = "unknown" if share is None else "good" if share < 0.001 else "bad"
+    return Verdict(
+        "Requests that cost more than their hold", percent(share, 2), "below 0.1 %", state
+    )
+
+
+# ── the sections ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _budgets(found: Figures) -> Section:
+    carried = any(it.carry or it.carried for it in found.budgets)
+    head = ["Budget", "Limit", "Spent", "Held", "Used", "Left"]
+    if carried:
+        head += ["Carried in", "Handed on"]
+    rows = []
+    for it in found.budgets:
+        row = [
+            it.budget,
+            dollars(it.limit),
+            dollars(it.spent),
+            dollars(it.held),
+            percent(it.used),
+            dollars(it.limit + it.carry - it.spent - it.held),
+        ]
+        if carried:
+            row += [dollars(it.carry), dollars(it.carried)]
+        rows.append(row)
+    notes = ["Rules with `each` (a counter for every user, team, …) are in `farebox status`."]
+    if found.closed_ms is not None:
+        notes.insert(0, "These are the figures of the closing; addenda do not change them.")
+    return Section(
+        "Actual against budget", (), "budgets", (_table(head, rows, left=1),), tuple(notes)
+    )
+
+
+def _reallocation(found: Figures) -> Section:
+    rows = [
+        (
+            it.budget,
+            {"over": "over-used", "under": "under-used"}[it.state],
+            percent(it.used),
+            dollars(it.limit),
+            dollars(it.proposed_limit if it.proposed_limit is not None else it.limit),
+        )
+        for it in found.budgets
+        if it.state
+    ]
+    notes = (REALLOCATION_NOTE,)
+    if not rows:
+        return Section(
+            "Under- and over-used", ("No category is under- or over-used.",), notes=notes
+        )
+    moved = any(it.proposed_limit is not None for it in found.budgets)
+    sentences = (
+        () if moved else ("No reallocation is proposed: there is no budget on the other side.",)
+    )
+    head = ("Budget", "State", "Used", "Limit", "Proposed limit")
+    return Section("Under- and over-used", sentences, "", (_table(head, rows, left=2),), notes)
+
+
+def _burn(found: Figures) -> Section:
+    rows = [
+        (it.day, dollars(it.spent), dollars(it.forecast), percent(it.error))
+        for it in found.forecasts
+    ]
+    if found.forecast is None:
+        sentences: tuple[str, ...] = ("There is nothing to extrapolate from.",)
+    elif found.ended:
+        sentences = (f"The month ended with {dollars(found.forecast)}.",)
+    else:
+        rate = found.total.charged / found.days_seen if found.days_seen else 0
+        sentences = (
+            f"At {dollars(round(rate))} a day the month ends with {dollars(found.forecast)}.",
+        )
+    head = ("End of", "Spent by then", "Forecast then", "Forecast too high by")
+    tables = (_table(head, rows, left=1),) if rows else ()
+    notes = ("A forecast is what was spent, and the average day so far for each day that is left.",)
+    return Section("Burn curve and forecast", sentences, "burn", tables, notes)
+
+
+def _savings(found: Figures) -> Section:
+    rows = [
+        _comparison("the baseline", found.against_baseline),
+        _comparison(f"all-frontier ({found.frontier_group or 'unknown'})", found.against_frontier),
+        _comparison(f"last month ({found.last_month_id})", found.against_last_month),
+    ]
+    notes = []
+    if found.baseline_month is not None and found.against_baseline.other is not None:
+        notes.append(
+            f"The baseline is {dollars(found.baseline_month)} a month (`baseline_usd_per_month`)"
+            + (
+                "."
+                if found.against_baseline.other == found.baseline_month
+                else "; here it counts for the part of the month that the ledger saw."
+            )
+        )
+    notes.append(
+        "All-frontier is what the same tokens cost at that group's price, for the "
+        f"{found.frontier_requests:,} of {found.total.requests:,} requests whose tokens are known; "
+        "another model would have used other numbers of them."
+    )
+    if found.against_last_month.other is None:
+        notes.append("Of last month nothing is known.")
+    head = ("Against", "That is", "Actual", "Savings", "Share")
+    return Section("Savings", (), "", (_table(head, rows, left=1),), tuple(notes))
+
+
+def _comparison(name: str, it: Comparison) -> tuple[str, ...]:
+    return (name, dollars(it.other), dollars(it.actual), dollars(it.savings), percent(it.share))
+
+
+def _days(found: Figures) -> Section:
+    rows = [
+        (
+            it.category,
+            dollars(it.limit),
+            dollars(it.cell.charged),
+            f"{it.cell.requests:,}",
+            f"{it.refused:,}",
+            _of(it.days_in_budget, it.days),
+            percent(it.days_in_budget / it.days)
+            if it.days and it.days_in_budget is not None
+            else DASH,
+            _of(it.days_on_pace, it.days),
+        )
+        for it in found.categories
+    ]
+    head = (
+        "Category", "Limit", "Spent", "Requests", "Refused", "Days in budget", "Share",
+        "Days at an even pace",
+    )  # fmt: skip
+    notes = (DAYS_NOTE,)
+    return Section(
+        "Categories and days within budget", (), "", (_table(head, rows, left=1),), notes
+    )
+
+
+def _estimates(found: Figures) -> Section:
+    named = [("all", found.total), *((it.category, it.cell) for it in found.categories)]
+    rows = [
+        (
+            name,
+            f"{cell.judged:,}",
+            dollars(cell.judged_estimate),
+            dollars(cell.judged_actual),
+            percent(cell.estimate_error, 2),
+        )
+        for name, cell in named
+        if cell.judged
+    ]
+    if not rows:
+        return Section("Estimate error", ("No answer could be judged.",))
+    notes = (ESTIMATE_NOTE,)
+    head = ("Category", "Judged", "Estimated", "Actual", "Error")
+    return Section("Estimate error", (), "", (_table(head, rows, left=1),), notes)
+
+
+def _mix(found: Figures) -> Section:
+    rows = [
+        (
+            it.group,
+            f"{it.cell.requests:,}",
+            percent(it.share_of_requests),
+            percent(it.share_last_month),
+            dollars(it.cell.charged),
+            percent(it.share_of_spend),
+        )
+        for it in found.mix
+    ]
+    models = _table(
+        ("Model", "Requests", "Share", "Last month", "Spent", "Share of spend"), rows, left=1
+    )
+    order = ("primary", "fallback", "named", "unknown")
+    roles = [
+        (name, *(percent(by.get(role, 0) / sum(by.values())) for role in order[:3]))
+        for name, by in found.roles.items()
+    ]
+    by_role = _table(("Category", "Primary", "Fallback", "Named by the caller"), roles, left=1)
+    weeks = _table(
+        ("Week from", "Change from the month"),
+        [(it, percent(drift)) for it, drift in found.weeks_drift],
+        left=1,
+    )
+    sentences = []
+    if found.mix_drift is not None:
+        stable = "stable" if found.mix_drift <= judged.MIX_DRIFT_MAX else "not stable"
+        sentences.append(
+            f"The mix was {stable}: no week differs by more than {percent(found.mix_drift)}."
+        )
+    if found.mix_drift_from_last is not None:
+        sentences.append(f"It differs from last month's by {percent(found.mix_drift_from_last)}.")
+    notes = (MIX_NOTE,)
+    tables = tuple(it for it in (models, by_role, weeks) if it.rows)
+    return Section("Model mix", tuple(sentences), "mix", tables, notes)
+
+
+def _refusals(found: Figures) -> Section:
+    tables = []
+    if found.refusals:
+        rows = [(code, f"{sum(by.values()):,}", _list(by)) for code, by in found.refusals.items()]
+        tables.append(_table(("Refused", "Requests", "Categories"), rows, left=1, words=(2,)))
+    if found.escalations:
+        rows2 = [(name, f"{count:,}") for name, count in found.escalations]
+        tables.append(_table(("Escalation step", "Requests"), rows2, left=1))
+    if found.fallback_reasons:
+        rows2 = [(name, f"{count:,}") for name, count in found.fallback_reasons]
+        tables.append(_table(("Why a fallback served", "Requests"), rows2, left=1))
+    rates = [
+        (name, f"{cell.requests:,}", percent(cell.fallbacks / cell.requests))
+        for name, cell in found.task_types
+        if cell.requests
+    ]
+    if rates and found.fallback_reasons:
+        tables.append(_table(("Task type", "Requests", "Served by a fallback"), rates, left=1))
+    sentences = [] if found.refusals else ["Nothing was refused."]
+    if not found.escalations:
+        sentences.append("No escalation was recorded.")
+    if not found.fallback_reasons:
+        sentences.append("No fallback served.")
+    budget = sum(sum(found.refusals.get(code, {}).values()) for code in BUDGET_CODES)
+    notes = (f"{budget:,} of the refusals were for lack of budget.",) if budget else ()
+    return Section("Escalations and refusals", tuple(sentences), "", tuple(tables), notes)
+
+
+def _findings(found: Figures) -> Section:
+    head = ("Task type", "Needs", "Served by", "Why", "Requests", "Spent", "At the needed tier")
+    tables = []
+    sentences = []
+    for title, lines, word in (
+        ("Under-routed", found.under, "had a model of a lower tier than their task type needs"),
+        ("Over-routed", found.over, "had a model of a higher tier than their task type needs"),
+    ):
+        count = sum(it.finding.requests for it in lines)
+        if not count:
+            sentences.append(f"{title}: none was found.")
+            continue
+        grave = sum(it.finding.high_consequence for it in lines)
+        more = f", {grave:,} of them of high consequence" if grave else ""
+        sentences.append(f"{title}: {count:,} requests {word}{more}.")
+        rows = [_finding(it) for it in lines[: judged.TOP_COUNT]]
+        tables.append(_table((f"{title}: task type", *head[1:]), rows, left=4))
+    notes = (FINDINGS_NOTE,)
+    return Section("Under-routing and over-routing", tuple(sentences), "", tuple(tables), notes)
+
+
+def _finding(it: FindingLine) -> tuple[str, ...]:
+    own = it.finding
+    instead = dollars(own.instead) if own.instead_requests else DASH
+    served = f"{it.group} ({it.group_tier})"
+    return (
+        it.task_type, it.needs, served, it.why, f"{own.requests:,}", dollars(own.charged), instead
+    )  # fmt: skip
+
+
+def _tops(found: Figures) -> Section:
+    tables = []
+    for title, cells in (
+        ("Task type", found.task_types),
+        ("Team", found.teams),
+        ("Session", found.sessions),
+    ):
+        rows = [
+            (
+                name,
+                f"{cell.requests:,}",
+                dollars(cell.charged),
+                percent(cell.charged / found.total.charged if found.total.charged else None),
+                cost(cell.charged // cell.requests) if cell.requests else DASH,
+            )
+            for name, cell in cells
+        ]
+        if rows:
+            tables.append(_table((title, "Requests", "Spent", "Share", "A request"), rows, left=1))
+    notes: tuple[str, ...] = ()
+    if found.sessions_left_out:
+        notes = (f"{found.sessions_left_out:,} sessions that cost little were not kept apart.",)
+    if not tables:
+        return Section("Top task types, teams and sessions", ("There was no request.",))
+    sentences = () if found.sessions else ("No request named a session.",)
+    return Section("Top task types, teams and sessions", sentences, "", tuple(tables), notes)
+
+
+def _quality(found: Figures) -> Section:
+    return Section(
+        "Quality", (found.quality or "No profile: nobody has measured the quality of answers yet.",)
+    )
+
+
+def _others(found: Figures) -> Section:
+    rows = [
+        (kind, f"{count:,}")
+        for kind, count in found.events.items()
+        if kind.startswith(OTHER_EVENTS)
+    ]
+    if not rows:
+        return Section("Queue and approvals", ("None were recorded in this month.",))
+    return Section("Queue and approvals", (), "", (_table(("Event", "Number"), rows, left=1),))
+
+
+def _table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    left: int,
+    words: tuple[int, ...] = (),
+) -> Table:
+    """Return a table whose first `left` columns, and those in `words`, hold words."""
+    right = frozenset(range(left, len(head))) - set(words)
+    return Table(tuple(head), tuple(tuple(clean(it, 120) for it in row) for row in rows), right)
+
+
+def _of(part: int | None, whole: int | None) -> str:
+    return DASH if part is None or whole is None else f"{part} of {whole}"
+
+
+def _list(by: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(by.items()))
