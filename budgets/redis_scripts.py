@@ -1,8 +1,8 @@
 """Loads the Lua scripts and runs them; turns Redis's errors into the ledger's.
 
 A script is `lua/lib.lua` and `lua/closing.lua`, followed by the parts that it needs and its own
-file, known to Redis by the hash of that text: two releases that share a Redis run their own texts, and
-`lua/lib.lua` says what they must agree on.
+file, known to Redis by the hash of that text: two releases that share a Redis run their own texts,
+and `lua/lib.lua` says what they must agree on.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@
 What a budget with `carry: balance` hands on is what it has left: its limit at the closing, plus
 what it was handed itself and what its grants counted for, less spent, less held. Open holds count
 as spent here, so that nothing is handed on that a late settle would have to take back; what such a
-settle leaves over is handed on then. Where the following period is closed already, the difference goes on to the one after it.
+settle leaves over is handed on then. Where the following period is closed already, the difference
+goes on to the one after it.
 
 With bounds (`carry`) it hands on no more of that than they let through: what is unused up to an
 amount, or only a debt.
