@@ -129,7 +129,8 @@ CarryWord = Literal["none", "balance", "debt"]
 
 
 def _carry_form(value: object) -> str:
-    return "rule" if isinstance(value, Mapping | CarryRule) else "word"
+    # Brackets keep the name out of the places that errors name.
+    return "[rule]" if isinstance(value, Mapping | CarryRule) else "[word]"
 
 
 class Budget(Strict):
@@ -150,7 +151,7 @@ class Budget(Strict):
     allowance_nano_usd: NanoUsd | None = Field(default=None, alias="allowance_usd")
     mode: Literal["shadow", "enforce"] = "enforce"
     carry: Annotated[
-        Annotated[CarryWord, Tag("word")] | Annotated[CarryRule, Tag("rule")],
+        Annotated[CarryWord, Tag("[word]")] | Annotated[CarryRule, Tag("[rule]")],
         Discriminator(_carry_form),
     ] = "none"
     description: str = ""

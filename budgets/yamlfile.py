@@ -100,6 +100,11 @@ class YamlFile:
         return Finding(str(self.path), self.line(key), dotted(key), message, hint, severity)
 
 
+def _is_no_key(part: int | str) -> bool:
+    """Whether a part of an error's place is Pydantic's, or a form's name, and not in the file."""
+    return isinstance(part, str) and part.startswith("[") and part.endswith("]")
+
+
 def dotted(key: KeyPath) -> str:
     """Return a key path as people write it, such as `model_list[2].model_name`."""
     text = ""
@@ -254,7 +259,7 @@ def validate(model: type[ModelT], file: YamlFile) -> ModelT:
 
 
 def _finding(model: type[BaseModel], file: YamlFile, error: Mapping[str, Any]) -> Finding:
-    path = tuple(part for part in error["loc"] if part != "[key]")
+    path = tuple(part for part in error["loc"] if not _is_no_key(part))
     # Pydantic adds the name of a union's member to the place; only what stands in the file is kept.
     while (
         path and path not in file.lines and path[:-1] in file.lines and error["type"] != "missing"
