@@ -66,6 +66,8 @@ class Books:
         self._entries: list[LedgerEntry] = []
         self._events: list[LedgerEvent] = []
         self._refusals: list[LedgerEvent] = []
+        self.outbox: list[LedgerEvent] = []
+        """Alerts that no worker has routed yet: see `alerts.outbox`."""
         self._parts: list[ArchivedPart] = []
         self._archived = Sums()
         self._paused_until_ms = 0
@@ -369,11 +371,19 @@ class Books:
         )
         events.append(event)
         fields = {name: getattr(event, name) for name in event.__slots__}
-        self._event("threshold", now, **fields)
+        self.raise_alert("threshold", now, json.dumps(fields))
+
+    def raise_alert(self, kind: str, now: int, body: str) -> None:
+        """Add an event that people are told of."""
+        self.add_event(kind, now, body)
+        self.outbox.append(self._events[-1])
+
+    def add_event(self, kind: str, now: int, body: str) -> None:
+        """Add a line to the event stream."""
+        self._events.append(LedgerEvent(next_line_id(self._events, now), kind, now, body))
 
     def _event(self, kind: str, now: int, **fields: Any) -> None:
-        line_id = next_line_id(self._events, now)
-        self._events.append(LedgerEvent(line_id, kind, now, json.dumps(fields)))
+        self.add_event(kind, now, json.dumps(fields))
 
     def _count(self, stats_period: str, counters: Mapping[str, int]) -> None:
         totals = self._stats.setdefault(stats_period, {})
