@@ -20,9 +20,10 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from budgets import money
+from budgets.alerts.settings import AlertSettings
 from budgets.ledger import Carry, Level, PublishedPolicy, PublishedRule, Threshold
 from budgets.period import PeriodKind
-from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
+from budgets.yamlfile import Strict, YamlFile, did_you_mean, read_yaml, validate
 
 BUDGETS_MAX = 500
 """How many rules one file may have: each matching one costs time in every hold."""
@@ -78,12 +79,18 @@ class Match(Strict):
 
 
 class Thresholds(Strict):
-    """Percent of the limit at which each level is claimed; `null` switches a level off."""
+    """Percent of the limit at which each level is claimed; `null` switches a level off.
+
+    `forecast` is the percent that the spending expected by the period's end reaches, `rate` how
+    many times the usual hour's spending an hour has; see `alerts.outlook`.
+    """
 
     informational: int | None = Field(default=50, ge=1, le=100)
     warning: int | None = Field(default=80, ge=1, le=100)
     critical: int | None = Field(default=95, ge=1, le=100)
     emergency: int | None = Field(default=100, ge=1, le=100)
+    forecast: int | None = Field(default=100, ge=1, le=1000)
+    rate: float | None = Field(default=5, gt=1, le=1000)
 
     @model_validator(mode="after")
     def _rising(self) -> Thresholds:
@@ -188,6 +195,7 @@ class BudgetsFile(Strict):
     lease_seconds: float = Field(default=120, ge=5, le=86_400)
     archive: ArchiveSettings = ArchiveSettings()
     escalation: Escalation = Escalation()
+    alerts: AlertSettings = AlertSettings()
 
     @field_validator("time_zone")
     @classmethod
@@ -209,6 +217,17 @@ class BudgetsFile(Strict):
                     f"{name!r} is not a budget's name: letters, digits, `_`, `.` and `-`, up to 64"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _alerts_of_known_budgets(self) -> BudgetsFile:
+        for name, channel in self.alerts.channels.items():
+            for rule in channel.budgets or ():
+                if rule not in self.budgets:
+                    raise ValueError(
+                        f"alerts.channels.{name}.budgets: there is no budget {rule!r}"
+                        f" ({did_you_mean(rule, list(self.budgets))})"
+                    )
+        return self
 
     def thresholds_of(self, rule: str) -> Thresholds:
         """Return a rule's own thresholds, or the file's."""

@@ -81,6 +81,14 @@ class Books:
                 self._leads[role] = replace(leader, until_ms=leader.until_ms + now - before)
         self._event("clock_stepped", now, from_ms=before, to_ms=now)
 
+    def counter_names(self, rule: str, period_id: str) -> list[str]:
+        """Return the counters of a rule in a period."""
+        return sorted(
+            budget
+            for (budget, period), counter in self._counters.items()
+            if period == period_id and counter.rule == rule
+        )
+
     def _hold(self, hold_id: str) -> Hold | None:
         """Return a hold that is open, or has ended and is still remembered."""
         hold = self._holds.get(hold_id)

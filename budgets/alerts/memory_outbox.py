@@ -62,6 +62,10 @@ class MemoryOutbox:
     async def raise_alert(self, kind: str, body: str) -> None:
         self._ledger.raise_alert(kind, await self._ledger.now_ms(), body)
 
+    async def counters_of(self, rule: str, period_id: str, count_max: int) -> tuple[str, ...]:
+        names = self._ledger.counter_names(rule, period_id)
+        return tuple(name for name in names if name != rule)[:count_max]
+
     async def sample(self, watched: Sequence[Watched]) -> tuple[Sample, ...]:
         now = await self._ledger.now_ms()
         samples = []

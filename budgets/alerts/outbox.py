@@ -155,6 +155,9 @@ class Outbox(Protocol):
     async def raise_alert(self, kind: str, body: str) -> None:
         """Raise an alert that nothing in the ledger claims (a test message)."""
 
+    async def counters_of(self, rule: str, period_id: str, count_max: int) -> tuple[str, ...]:
+        """Return counters of a rule with `each` in a period, at most so many."""
+
     async def sample(self, watched: Sequence[Watched]) -> tuple[Sample, ...]:
         """Add what was spent since the last sample to this hour's sum, and return what is known.
 

@@ -63,6 +63,18 @@ class RedisOutbox:
     async def raise_alert(self, kind: str, body: str) -> None:
         await self._run("alert_raise", kind, body)
 
+    async def counters_of(self, rule: str, period_id: str, count_max: int) -> tuple[str, ...]:
+        # A rule's name and a period's id are made of letters, digits and `_.-`: no pattern signs.
+        key, start = f"{self._prefix}counters", f"{period_id}:"
+        found: set[str] = set()
+        with redis_errors():
+            names = cast(Any, self._client).sscan_iter(key, match=f"{start}{rule}:*", count=500)
+            async for name in names:
+                found.add(str(name).removeprefix(start))
+                if len(found) >= count_max:
+                    break
+        return tuple(sorted(found))
+
     async def sample(self, watched: Sequence[Watched]) -> tuple[Sample, ...]:
         samples: list[Sample] = []
         for start in range(0, len(watched), BATCH_MAX):
