@@ -28,7 +28,7 @@ FAILURE_PAUSE_S = 10.0
 
 @dataclass(slots=True)
 class Alerter:
-    """The alerts of one worker. `available` says whether the ledger is there; `clock` is Unix ms."""
+    """The alerts of one worker. `available` says whether the ledger is there."""
 
     deliverer: Deliverer
     watcher: Watcher

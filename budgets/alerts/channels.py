@@ -21,8 +21,11 @@ import hmac
 import json
 import logging
 import re
+import ssl
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,7 +41,9 @@ Environment = Callable[[], Mapping[str, str]]
 
 _TYPES = {"informational": "info", "warning": "warning", "critical": "failure",
           "emergency": "failure"}  # fmt: skip
-_STATUS = re.compile(r"\b[45]\d\d\b")
+_STATUS = re.compile(r"\berror=([45]\d\d)\b")
+
+_sending: ContextVar[bool] = ContextVar("farebox_sends_an_alert", default=False)
 
 
 class ChannelError(Exception):
@@ -64,8 +69,10 @@ async def send(channel: Channel, letter: Letter, environment: Environment, now_m
     Raises:
         ChannelError: it did not arrive, as far as can be told.
     """
+    _guard_logs()
     values = await asyncio.to_thread(environment)
     address = _value(values, channel.url_env)
+    token = _sending.set(True)
     try:
         async with asyncio.timeout(SEND_TIMEOUT_S):
             if channel.type == "webhook":
@@ -76,6 +83,29 @@ async def send(channel: Channel, letter: Letter, environment: Environment, now_m
                 await asyncio.to_thread(_notify, address, letter)
     except TimeoutError:
         raise ChannelError(f"no answer within {SEND_TIMEOUT_S:.0f} s") from None
+    finally:
+        _sending.reset(token)
+
+
+def _guard_logs() -> None:
+    """Take the words out of what any library logs while it sends an alert; once is enough.
+
+    HTTP libraries log whole addresses, some of them at the level INFO.
+    """
+    make = logging.getLogRecordFactory()
+    if getattr(make, "guards_alerts", False):
+        return
+
+    def make_guarded(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        # Apprise's own records go nowhere but into its result: see `_notify`.
+        if _sending.get() and record.name != "apprise":
+            record.msg, record.args = "[left out while an alert is sent]", None
+            record.exc_info = record.exc_text = record.stack_info = None
+        return record
+
+    vars(make_guarded).update(vars(make), guards_alerts=True)
+    logging.setLogRecordFactory(make_guarded)
 
 
 def _value(values: Mapping[str, str], name: str) -> str:
@@ -126,13 +156,23 @@ async def _post(address: str, secret: str, letter: Letter, timestamp_s: int) -> 
         "x-farebox-signature": signature(secret, timestamp_s, body),
     }
     try:
-        async with httpx.AsyncClient(timeout=WEBHOOK_TIMEOUT_S, follow_redirects=False) as client:
+        async with httpx.AsyncClient(
+            timeout=WEBHOOK_TIMEOUT_S, follow_redirects=False, verify=_certificates()
+        ) as client:
             answer = await client.post(address, content=body, headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError) as error:
         # The error's own text names the address.
         raise ChannelError(f"the webhook cannot be reached ({type(error).__name__})") from None
     if not answer.is_success:
         raise ChannelError(f"the webhook answered with status {answer.status_code}")
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Return what certificates are checked by; loading them takes longer than sending a message."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def _is_http(address: str) -> bool:
@@ -150,35 +190,33 @@ def _notify(address: str, letter: Letter) -> None:
     """Hand a letter to Apprise; runs in a thread, as Apprise waits and is slow to import."""
     import apprise
 
-    # Apprise logs addresses and answers; what is safe of its words is told by `ChannelError`.
-    logger = logging.getLogger("apprise")
-    logger.propagate = False
-    logger.setLevel(logging.CRITICAL)
-    capture: Any = apprise.LogCapture  # It has no types.
-    with capture(level=logging.WARNING, fmt="%(message)s") as said:
-        target = apprise.Apprise()
-        if not target.add(address) or len(target) == 0:
-            raise ChannelError(
-                "the variable's value is no address that Apprise knows; see "
-                "https://appriseit.com/services/"
-            )
-        if len(target) > 1:
-            # One of them could fail alone, and the others would get every repeat.
-            raise ChannelError("the variable has several addresses; give each its own channel")
-        arrived = target.notify(
-            title=letter.message.title,
-            body=letter.message.text,
-            notify_type=apprise.NotifyType(_TYPES.get(letter.level, "info")),
-            body_format=apprise.NotifyFormat.TEXT,
+    # Apprise logs addresses and answers: they stay with its own result.
+    logging.getLogger("apprise").propagate = False
+    target = apprise.Apprise()
+    if not target.add(address) or len(target) == 0:
+        raise ChannelError(
+            "the variable's value is no address that Apprise knows; see "
+            "https://appriseit.com/services/"
         )
-        if not arrived:
-            service = str(getattr(target[0], "service_name", None) or "the service")
-            raise ChannelError(_reason(service, said.getvalue()))
+    if len(target) > 1:
+        # One of them could fail alone, and the others would get every repeat.
+        raise ChannelError("the variable has several addresses; give each its own channel")
+    result: Any = target.notify(
+        title=letter.message.title,
+        body=letter.message.text,
+        notify_type=apprise.NotifyType(_TYPES.get(letter.level, "info")),
+        body_format=apprise.NotifyFormat.TEXT,
+    )
+    if not result:
+        service = str(getattr(target[0], "service_name", None) or "the service")
+        # Releases before 2.0 answer with no more than a truth value.
+        said = result.logs() if hasattr(result, "logs") else ()
+        raise ChannelError(_reason(service, "\n".join(str(line) for line in said)))
 
 
 def _reason(service: str, said: str) -> str:
     """Return what Apprise says of a failure, without any text that may have a token in it."""
     status = _STATUS.search(said)
     if status is not None:
-        return f"{service} answered with {status[0]}"
+        return f"{service} answered with status {status[1]}"
     return f"{service} did not take the message"

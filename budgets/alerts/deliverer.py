@@ -41,7 +41,7 @@ def backoff_ms(attempts: int, jitter: float = 0.0) -> int:
 
     `jitter` from -1 to 1 moves it by up to a fifth, so that many do not come back at once.
     """
-    pause = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** min(attempts, 20))
+    pause = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN << min(attempts, 20))
     return round(pause * (1 + JITTER * jitter))
 
 
