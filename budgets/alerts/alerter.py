@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,8 +16,12 @@ import structlog
 
 from budgets.alerts.counters import WAITING
 from budgets.alerts.deliverer import Deliverer
+from budgets.alerts.facts import Facts
+from budgets.alerts.outbox import Outbox
 from budgets.alerts.watcher import LOOK_INTERVAL_S, Watcher
-from budgets.ledger import LedgerUnavailable
+from budgets.config import BudgetsFile
+from budgets.home import Home, environment_beside
+from budgets.ledger import Ledger, LedgerUnavailable
 
 log = structlog.get_logger("farebox.alerts")
 
@@ -24,6 +29,24 @@ ROUND_INTERVAL_S = 1.0
 DEPTH_INTERVAL_ROUNDS = 10
 FAILURE_PAUSE_S = 10.0
 """The pause after an error that repeats itself, such as a right that the Redis user lacks."""
+
+
+def open_alerter(
+    ledger: Ledger,
+    outbox: Outbox,
+    home: Home,
+    budgets: Callable[[], BudgetsFile],
+    available: Callable[[], bool],
+    worker: str,
+) -> Alerter:
+    """Return the alerts of one worker of the ledger of `home`, by the policy in force."""
+
+    def clock() -> int:
+        return time.time_ns() // 1_000_000
+
+    facts = Facts(ledger, outbox, budgets, home.ledger)
+    deliverer = Deliverer(outbox, facts, lambda: environment_beside(home.config), clock)
+    return Alerter(deliverer, Watcher(ledger, outbox, budgets, worker), available, clock)
 
 
 @dataclass(slots=True)
