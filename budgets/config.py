@@ -23,7 +23,7 @@ from budgets import money
 from budgets.alerts.settings import AlertSettings
 from budgets.ledger import Carry, Level, PublishedPolicy, PublishedRule, Threshold
 from budgets.period import PeriodKind
-from budgets.yamlfile import Strict, YamlFile, did_you_mean, read_yaml, validate
+from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
 
 BUDGETS_MAX = 500
 """How many rules one file may have: each matching one costs time in every hold."""
@@ -217,17 +217,6 @@ class BudgetsFile(Strict):
                     f"{name!r} is not a budget's name: letters, digits, `_`, `.` and `-`, up to 64"
                 )
         return value
-
-    @model_validator(mode="after")
-    def _alerts_of_known_budgets(self) -> BudgetsFile:
-        for name, channel in self.alerts.channels.items():
-            for rule in channel.budgets or ():
-                if rule not in self.budgets:
-                    raise ValueError(
-                        f"alerts.channels.{name}.budgets: there is no budget {rule!r}"
-                        f" ({did_you_mean(rule, list(self.budgets))})"
-                    )
-        return self
 
     def thresholds_of(self, rule: str) -> Thresholds:
         """Return a rule's own thresholds, or the file's."""

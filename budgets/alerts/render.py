@@ -141,8 +141,9 @@ def _environment(zone: str) -> ImmutableSandboxedEnvironment:
     def moment(time_ms: int) -> datetime:
         return datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(tz)
 
-    made.filters["usd"] = money.dollars
-    made.filters["percent"] = lambda part: f"{part * 100:.0f} %"
+    # `int` and `float` say of a name that is not there that it is not there.
+    made.filters["usd"] = lambda amount: money.dollars(int(amount))
+    made.filters["percent"] = lambda part: f"{float(part) * 100:.0f} %"
 
     def when(time_ms: int | None) -> str:
         if time_ms is None:
