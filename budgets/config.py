@@ -29,6 +29,7 @@ from pydantic import (
 
 from budgets import carry as carrying
 from budgets import money
+from budgets.alerts.settings import AlertSettings
 from budgets.ledger import Level, PublishedPolicy, PublishedRule, Threshold
 from budgets.period import PeriodKind
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
@@ -87,12 +88,18 @@ class Match(Strict):
 
 
 class Thresholds(Strict):
-    """Percent of the limit at which each level is claimed; `null` switches a level off."""
+    """Percent of the limit at which each level is claimed; `null` switches a level off.
+
+    `forecast` is the percent that the spending expected by the period's end reaches, `rate` how
+    many times the usual hour's spending an hour has; see `alerts.outlook`.
+    """
 
     informational: int | None = Field(default=50, ge=1, le=100)
     warning: int | None = Field(default=80, ge=1, le=100)
     critical: int | None = Field(default=95, ge=1, le=100)
     emergency: int | None = Field(default=100, ge=1, le=100)
+    forecast: int | None = Field(default=100, ge=1, le=1000)
+    rate: float | None = Field(default=5, gt=1, le=1000)
 
     @model_validator(mode="after")
     def _rising(self) -> Thresholds:
@@ -228,6 +235,7 @@ class BudgetsFile(Strict):
     lease_seconds: float = Field(default=120, ge=5, le=86_400)
     archive: ArchiveSettings = ArchiveSettings()
     escalation: Escalation = Escalation()
+    alerts: AlertSettings = AlertSettings()
 
     @field_validator("time_zone")
     @classmethod

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from dotenv import dotenv_values
+
 CONFIG_NAME = "litellm_config.yaml"
 ROUTING_NAME = Path("hooks", "routing.yaml")
 BUDGETS_NAME = Path("budgets", "budgets.yaml")
@@ -108,6 +110,12 @@ def resolve(
         redis_url=environ.get("REDIS_URL") or None,
         ledger=environ.get("FAREBOX_LEDGER") or "default",
     )
+
+
+def environment_beside(config: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment with what `.env` beside the configuration adds to it."""
+    added = dotenv_values(config.parent / ".env")
+    return {name: value for name, value in added.items() if value} | dict(environ)
 
 
 def master_key(home: Home, environ: Mapping[str, str] = os.environ) -> str:

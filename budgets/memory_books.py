@@ -68,6 +68,8 @@ class Books:
         self._entries: list[LedgerEntry] = []
         self._events: list[LedgerEvent] = []
         self._refusals: list[LedgerEvent] = []
+        self.outbox: list[LedgerEvent] = []
+        """Alerts that no worker has routed yet: see `alerts.outbox`."""
         self._parts: list[ArchivedPart] = []
         self._archived = Sums()
         self._paused_until_ms = 0
@@ -82,6 +84,14 @@ class Books:
             if leader.until_ms > before:
                 self._leads[role] = replace(leader, until_ms=leader.until_ms + now - before)
         self._event("clock_stepped", now, from_ms=before, to_ms=now)
+
+    def counter_names(self, rule: str, period_id: str) -> list[str]:
+        """Return the counters of a rule in a period."""
+        return sorted(
+            budget
+            for (budget, period), counter in self._counters.items()
+            if period == period_id and counter.rule == rule
+        )
 
     def _hold(self, hold_id: str) -> Hold | None:
         """Return a hold that is open, or has ended and is still remembered."""
@@ -375,11 +385,19 @@ class Books:
         )
         events.append(event)
         fields = {name: getattr(event, name) for name in event.__slots__}
-        self._event("threshold", now, **fields)
+        self.raise_alert("threshold", now, json.dumps(fields))
+
+    def raise_alert(self, kind: str, now: int, body: str) -> None:
+        """Add an event that people are told of."""
+        self.add_event(kind, now, body)
+        self.outbox.append(self._events[-1])
+
+    def add_event(self, kind: str, now: int, body: str) -> None:
+        """Add a line to the event stream."""
+        self._events.append(LedgerEvent(next_line_id(self._events, now), kind, now, body))
 
     def _event(self, kind: str, now: int, /, **fields: Any) -> None:
-        line_id = next_line_id(self._events, now)
-        self._events.append(LedgerEvent(line_id, kind, now, json.dumps(fields)))
+        self.add_event(kind, now, json.dumps(fields))
 
     def _count(self, stats_period: str, counters: Mapping[str, int]) -> None:
         totals = self._stats.setdefault(stats_period, {})

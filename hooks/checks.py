@@ -326,6 +326,7 @@ def budget_findings(
             )
     yield from _allowance_findings(file, budgets)
     yield from _escalation_findings(file, budgets, routing)
+    yield from _alert_findings(file, budgets)
     unlimited = [c for c in routing.categories if not _covered(budgets, c)]
     for category in unlimited:
         yield file.finding(
@@ -351,6 +352,17 @@ def _escalation_findings(
                     ("escalation", place, name),
                     f"there is no `{name}` among the {place}",
                     did_you_mean(name, existing),
+                )
+
+
+def _alert_findings(file: YamlFile, budgets: BudgetsFile) -> Iterator[Finding]:
+    for name, channel in budgets.alerts.channels.items():
+        for rule in channel.budgets or ():
+            if rule not in budgets.budgets:
+                yield file.finding(
+                    ("alerts", "channels", name, "budgets"),
+                    f"there is no budget {rule!r}: this channel would not hear of it",
+                    did_you_mean(rule, list(budgets.budgets)),
                 )
 
 

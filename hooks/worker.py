@@ -20,6 +20,8 @@ from pathlib import Path
 import structlog
 
 from budgets import runtime, workers
+from budgets.alerts.alerter import open_alerter
+from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.archivist import Archivist, Settings
 from budgets.connection import RedisUrlError
 from budgets.embedded import EmbeddedRedisError
@@ -117,6 +119,22 @@ class Worker:
         if (office := await self.office()) is not None:
             closer = MonthCloser(office.months, self._rules, self.name, self._write_report)
             self.runtime.spawn(closer.run(), endless=True)
+        self._alert(self.runtime)
+
+    def _alert(self, running: Runtime) -> None:
+        """Deliver alerts in the background, and look for them where this worker leads."""
+        assert running.client is not None  # `open_runtime` has just made it.
+        outbox = RedisOutbox(running.client, self.home.ledger)
+        alerter = open_alerter(
+            running.ledger,
+            outbox,
+            self.home,
+            lambda: self.policy.budgets,
+            lambda: running.available,
+            self.name,
+        )
+        running.spawn(alerter.deliver(), endless=True)
+        running.spawn(alerter.look(), endless=True)
 
     def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
         """Return the rules that may be passed while the ledger is away, as the policy has them."""

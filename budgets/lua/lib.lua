@@ -15,7 +15,8 @@
 --                                   closed = 1 once the period is; carry, which adds to the limit,
 --                                   and carry_from, the closed period that it comes from;
 --                                   grants (`id:amount:until_ms;…`, only ever added to), which add
---                                   to the limit until they are over
+--                                   to the limit until they are over;
+--                                   claimed:forecast = limit epoch, claimed:rate = `EPOCH:DAY`
 --   ends:PERIOD:BUDGET      zset    the budget's open holds by expected end
 --   counters                set     PERIOD:BUDGET of every budget hash
 --   hold:ID                 hash    state (open, settled, voided, unreconciled), amount, time,
@@ -50,6 +51,18 @@
 --   trail                   stream  the audit trail, its ids NUMBER-0; never trimmed
 --   trail_head              hash    seq, digest of the trail's last line
 --   trail_marks             hash    what was noted last in the trail, by name
+--   outbox                  stream  alerts that no worker has routed yet: id (of the event), kind,
+--                                   time, body; read by the consumer group `workers`
+--   alert:ID                hash    a routed alert (ID is its event's id): kind, level, time, body,
+--                                   facts; for each channel state:CHANNEL (waiting, delivered,
+--                                   dead), attempts:, taken:, error:, ended:; with a TTL
+--   alert_due               zset    ID|CHANNEL of deliveries by when they are next due
+--   alert_dead              zset    ID|CHANNEL of those that were given up, by when
+--   alert_counts            hash    delivered:CHANNEL, failed:CHANNEL, dead:CHANNEL
+--   alert_gathered          hash    cursor (an event's id), count:KIND, sum:KIND, since:KIND and
+--                                   until:KIND of events that are told together
+--   hours:BUDGET            hash    period, spent, since, time (of the last sample) and h:HOUR
+--                                   (spent in that hour, counted from 1970) of the last week
 --
 -- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53
 -- (9 million dollars), and serve for comparisons; `int` prints them without an exponent. Nothing
@@ -91,8 +104,15 @@ local function ends_key(budget, period)
 end
 
 local function add_event(kind, now, body)
-  redis.call('XADD', P .. 'events', 'MAXLEN', '~', STREAM_LINES_MAX, '*',
+  return redis.call('XADD', P .. 'events', 'MAXLEN', '~', STREAM_LINES_MAX, '*',
     'kind', kind, 'time', int(now), 'body', body)
+end
+
+-- Add an event that people are told of. Its line in the outbox is written in the same step, and
+-- waits there until a worker has made a delivery of it for each channel.
+local function raise(kind, now, body)
+  local id = add_event(kind, now, body)
+  redis.call('XADD', P .. 'outbox', '*', 'id', id, 'kind', kind, 'time', int(now), 'body', body)
 end
 
 local function add_counters(stats_period, counters)
@@ -255,7 +275,7 @@ local function claim(state, level, percent, now, events)
   if state.claimed[level] then return end
   state.claimed[level] = true
   redis.call('HSET', counter_key(state.budget, state.period), 'claimed:' .. level, state.epoch)
-  add_event('threshold', now, '{"level":"' .. level .. '","percent":' .. percent
+  raise('threshold', now, '{"level":"' .. level .. '","percent":' .. percent
     .. ',"budget":' .. cjson.encode(state.budget) .. ',"rule":' .. cjson.encode(state.rule)
     .. ',"period_id":' .. cjson.encode(state.period) .. ',"limit_epoch":' .. state.epoch
     .. ',"limit_nano_usd":' .. int(state.limit) .. ',"spent_nano_usd":' .. int(state.spent)

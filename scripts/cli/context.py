@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,13 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
-
 from budgets import embedded
 from budgets.archive_files import ArchiveFolder
 from budgets.config import BudgetsFile, load_budgets
 from budgets.connection import AsyncClient, check_server, connect
-from budgets.home import Home, resolve
+from budgets.home import Home, environment_beside, resolve
 from budgets.period import period_at
 from budgets.redis_store import RedisLedger
 from budgets.yamlfile import ConfigErrors
@@ -57,8 +54,7 @@ def environment(home: Home) -> dict[str, str]:
 
     `./scripts/serve` reads that file too: a command must speak of the same Redis as the proxy.
     """
-    added = dotenv_values(home.config.parent / ".env")
-    return {name: value for name, value in added.items() if value} | dict(os.environ)
+    return environment_beside(home.config)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from budgets import totals, workers
+from budgets.alerts.outbox import Depths
+from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.config import BudgetsFile
 from budgets.connection import RedisServerError
 from budgets.home import Home
@@ -64,6 +66,7 @@ class Status:
     counters: Mapping[str, int]
     learned: Learned
     leaders: tuple[Leader, ...] = ()
+    alerts: Depths = field(default_factory=Depths)
 
     @property
     def refused_edits(self) -> tuple[str, ...]:
@@ -148,6 +151,7 @@ async def _read(home: Home) -> Status:
             counters=await opened.ledger.counters(period),
             learned=await opened.ledger.learned(),
             leaders=await opened.ledger.leaders(),
+            alerts=await RedisOutbox(opened.client, home.ledger).depths(),
         )
 
 
@@ -177,6 +181,7 @@ def _as_dict(found: Status) -> dict[str, Any]:
             for finding in (found.budget_errors.findings if found.budget_errors else ())
         ],
         "budgets": [view.as_dict() for view in found.budgets],
+        "alerts": asdict(found.alerts),
         "period": found.period,
         "requests": {
             "total": _measures(_all(found.counters)),
@@ -268,9 +273,22 @@ def _show(found: Status) -> None:
         out.print(text("Requests were recorded in shadow mode: see farebox status --shadow."))
 
 
+def _alerts_text(depths: Depths) -> Text | None:
+    """Return what became of alerts; None where none has gone to a channel yet."""
+    delivered, waiting = sum(depths.delivered.values()), depths.raised + depths.waiting
+    if not (delivered or waiting or depths.dead):
+        return None
+    made = text(f"{delivered:,} delivered, {waiting:,} waiting", "yellow" if waiting else "")
+    if depths.dead:
+        made.append(f", {depths.dead:,} given up: see farebox alerts dead", style="red")
+    return made
+
+
 def _show_proxy(out: Console, found: Status) -> None:
     if not found.workers:
         out.print(text(START, "yellow"))
+        if (alerts := _alerts_text(found.alerts)) is not None:
+            out.print(facts({"Alerts": alerts}))
         return
     first = found.workers[0]
     hosts = ", ".join(dict.fromkeys(worker.host for worker in found.workers))
@@ -304,6 +322,8 @@ def _show_proxy(out: Console, found: Status) -> None:
     )
     if sent or lost:
         rows["Traces"] = text(f"{sent:,} sent, {lost:,} lost", "yellow" if lost else "")
+    if (alerts := _alerts_text(found.alerts)) is not None:
+        rows["Alerts"] = alerts
     if found.leaders:
         rows["Leads"] = text(", ".join(f"{it.role}: {it.owner}" for it in found.leaders))
     if simulated := _simulated(found.workers):

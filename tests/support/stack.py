@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import anthropic
 import openai
 
+from budgets.alerts.outbox import Depths
+from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.connection import AsyncClient, connect
 from budgets.embedded import EmbeddedRedis
 from budgets.ledger import BudgetState, Difference, Learned, LedgerEntry, LedgerEvent
@@ -74,6 +76,15 @@ class Books:
         async def run() -> int:
             async with self._client() as client:
                 return int(await client.zcard(f"farebox:{{{self._name}}}:leases"))
+
+        return asyncio.run(run())
+
+    def alerts(self) -> Depths:
+        """Return how many alerts wait, and what became of the others."""
+
+        async def run() -> Depths:
+            async with self._client() as client:
+                return await RedisOutbox(client, self._name).depths()
 
         return asyncio.run(run())
 

@@ -117,6 +117,7 @@ def test_the_figures_of_money_are_those_of_the_policy_document() -> None:
     assert budgets.baseline_nano_usd_per_month == money.from_usd(550)
     assert budgets.thresholds.model_dump() == {
         "informational": 50, "warning": 80, "critical": 95, "emergency": 100,
+        "forecast": 100, "rate": 5,
     }  # fmt: skip
 
 
