@@ -1,8 +1,8 @@
 """Loads the Lua scripts and runs them; turns Redis's errors into the ledger's.
 
-A script is `lua/lib.lua` and `lua/closing.lua` followed by the parts that it needs and its own file,
-known to Redis by the hash of that text: two releases that share a Redis run their own texts, and
-`lua/lib.lua` says what they must agree on.
+A script is `lua/lib.lua` and `lua/closing.lua` followed by the parts that it needs and its own
+file, known to Redis by the hash of that text: two releases that share a Redis run their own texts,
+and `lua/lib.lua` says what they must agree on.
 """
 
 from __future__ import annotations
@@ -52,11 +52,16 @@ _CODES = re.compile(
 _PARTS: dict[str, tuple[str, ...]] = {
     "close_period": ("trail",),
     "grant": ("trail",),
+    "hold": ("approvals",),
+    "ticket_answer": ("trail",),
+    "ticket_find": ("approvals",),
+    "ticket_open": ("trail", "approvals"),
+    "top_up": ("approvals",),
     "trail_append": ("trail",),
 }
 """What stands before single scripts, beside what all of them have."""
 
-_READING = frozenset({"audit", "audit_leases", "now", "states"})
+_READING = frozenset({"audit", "audit_leases", "now", "states", "ticket_find"})
 """Scripts that write nothing: replicas need not be waited for."""
 
 

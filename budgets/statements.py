@@ -6,9 +6,10 @@
                                                         the following period's carry gets
 
 What a budget with `carry: balance` hands on is what it has left: its limit at the closing, plus
-what it was handed itself and what its grants counted for, less spent, less held. Open holds count as spent here, so that nothing is
-handed on that a late settle would have to take back; what such a settle leaves over is handed on
-then. Where the following period is closed already, the difference goes on to the one after it.
+what it was handed itself and what its grants counted for, less spent, less held. Open holds count
+as spent here, so that nothing is handed on that a late settle would have to take back; what such a
+settle leaves over is handed on then. Where the following period is closed already, the difference
+goes on to the one after it.
 
 A counter that did not exist at the closing has no row and carries nothing: a plain rule has a row
 always (`close_period` names them), a rule with `each` for those values that were used.

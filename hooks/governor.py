@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import structlog
 
 from budgets import totals
+from budgets.approvals.types import Opened, TicketState
 from budgets.ledger import (
     ClockSkew,
     Held,
@@ -33,7 +34,7 @@ from budgets.open_requests import OpenRequest, Terms
 from budgets.outage import MARK
 from budgets.period import period_at
 from budgets.runtime import Runtime, announce
-from hooks import fields, headers, tokens, unbounded, words
+from hooks import approvals, fields, headers, tokens, unbounded, words
 from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import Caller, Candidate, Decision, decide
 from hooks.metrics import ADMITTED, REFUSED
@@ -194,7 +195,7 @@ class Governor:
             "marks": self._marks(case, decision.group, first),
         }
         try:
-            held, offline, terms = await self._ask(case, runtime, terms, facts)
+            held, offline, terms, request = await self._ask(case, runtime, terms, facts)
         except LedgerPaused as error:
             await self._refuse(
                 case,
@@ -207,7 +208,9 @@ class Governor:
             runtime.lost(error)
             await self._unavailable(case, str(error))
         if isinstance(held, LedgerRefused):
-            await self._refuse_budget(case, held)
+            await self._refuse_budget(case, runtime, request, held)
+        if held.approval_id:
+            facts["approval"] = held.approval_id
         if held.would_refuse and decision.mode is Mode.SHADOW:
             facts["would"] = {"group": None, "code": held.would_refuse, "estimate_nano_usd": 0}
         if offline:
@@ -216,10 +219,11 @@ class Governor:
 
     async def _ask(
         self, case: Case, runtime: Runtime, terms: dict[str, Terms], facts: dict[str, Any]
-    ) -> tuple[Held | LedgerRefused, bool, dict[str, Terms]]:
+    ) -> tuple[Held | LedgerRefused, bool, dict[str, Terms], HoldRequest]:
         """Hold in one call; in two where a period turned between our clock and Redis's.
 
-        The second value says whether the hold was made without the ledger.
+        What a limit refuses is held again by an approval, where there is one. The second value says
+        whether the hold was made without the ledger.
         """
         decision = case.decision
         assert decision is not None and decision.group is not None
@@ -242,7 +246,13 @@ class Governor:
                 held, offline = await runtime.hold(
                     request, offline=self._may_go_on(case), time_ms=self._clock_ms()
                 )
-                return held, offline, terms
+                if isinstance(held, LedgerRefused) and not offline:
+                    again = await approvals.by_approval(runtime, case, request, held, facts)
+                    if again is not None:
+                        held, offline = await runtime.hold(
+                            again, offline=False, time_ms=self._clock_ms()
+                        )
+                return held, offline, terms, request
             except ClockSkew as skew:
                 if last_try:
                     raise LedgerUnavailable("the period turned twice during one request") from skew
@@ -336,20 +346,41 @@ class Governor:
 
     # ── refuse ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _refuse_budget(self, case: Case, refused: LedgerRefused) -> NoReturn:
+    async def _refuse_budget(
+        self, case: Case, runtime: Runtime, request: HoldRequest, refused: LedgerRefused
+    ) -> NoReturn:
         announce(refused.events)
         detail = words.budget_detail(refused, case.policy.budgets.time_zone)
+        message = words.budget_message(refused, detail)
+        message += approvals.problem_text(refused.approval_problem)
+        code, step = Code(refused.code), words.budget_next_step(refused, detail)
+        if code is Code.BUDGET_EXCEEDED and approvals.asks(case, request.budgets, refused):
+            opened = await self._ask_for_approval(case, runtime, request, refused)
+            if opened is not None:
+                detail |= {"approval_id": opened.approval_id, "approval_state": opened.state.value}
+                step = approvals.next_step(opened)
+                if opened.state is not TicketState.DENIED:
+                    code = Code.APPROVAL_REQUIRED
         await self._refuse(
             case,
-            Code(refused.code),
-            words.budget_message(refused, detail),
-            detail | {"next_step": words.budget_next_step(refused, detail)},
+            code,
+            message,
+            detail | {"next_step": step},
             retry_after_ms=refused.retry_after_ms,
             remaining_nano_usd=min(
                 (state.remaining_nano_usd for state in refused.states),
                 default=refused.state.remaining_nano_usd,
             ),
         )
+
+    async def _ask_for_approval(
+        self, case: Case, runtime: Runtime, request: HoldRequest, refused: LedgerRefused
+    ) -> Opened | None:
+        try:
+            return await approvals.open_ticket(runtime, case, request, refused)
+        except LedgerUnavailable:
+            # The refusal stands without a ticket.
+            return None
 
     async def _unavailable(self, case: Case, reason: str) -> NoReturn:
         message = (

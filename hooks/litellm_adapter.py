@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -21,10 +21,13 @@ from litellm.proxy import proxy_server
 from litellm.proxy._types import ProxyException
 
 from budgets import home as homes
+from budgets.config import BudgetsFile
 from budgets.ledger import LedgerUnavailable
 from budgets.yamlfile import ConfigErrors
 from hooks import (
+    approval_routes,
     fields,
+    grant_routes,
     key_routes,
     key_runtime,
     litellm_auth,
@@ -119,7 +122,7 @@ class FareboxHook(CustomLogger):
         litellm_mends.strip_with(self._strip)
         litellm_mends.stand_before(lambda: self.worker.policy.routing.requests.body_bytes_max)
         tokens.warm_up()
-        _mount_routes()
+        _mount_routes(lambda: self.worker.policy.budgets)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -288,7 +291,7 @@ def _config_path() -> Any:
 _mounted = False
 
 
-def _mount_routes() -> None:
+def _mount_routes(budgets: Callable[[], BudgetsFile]) -> None:
     """Mount Farebox's own routes on the proxy, once a process."""
     global _mounted
     if not _mounted:
@@ -296,6 +299,8 @@ def _mount_routes() -> None:
         door = litellm_auth.doorkeeper
         proxy_server.app.include_router(key_routes.build_router(key_runtime.store, door))
         proxy_server.app.include_router(metrics_route.build_router(door))
+        proxy_server.app.include_router(grant_routes.build_router(door, budgets))
+        proxy_server.app.include_router(approval_routes.build_router(door, budgets))
 
 
 def _mark(data: Mapping[str, Any]) -> Mapping[str, Any] | None:

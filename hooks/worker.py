@@ -21,6 +21,7 @@ import structlog
 
 from budgets import runtime, workers
 from budgets.archivist import Archivist, Settings
+from budgets.audit.anchor import Anchorer
 from budgets.connection import RedisUrlError
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
@@ -30,8 +31,9 @@ from budgets.period import Period
 from budgets.runtime import Runtime
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
+from hooks import policy_trail
 from hooks.groups import PriceMap
-from hooks.metrics import JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
+from hooks.metrics import APPROVALS_OPEN, JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.watch import Watch
 
@@ -110,6 +112,8 @@ class Worker:
         for work in (self._watch_files, self.keep_limits, self._refresh_learned, self._report):
             self.runtime.spawn(work(), endless=True)
         self.runtime.spawn(self._archivist(self.runtime.ledger).run(), endless=True)
+        self.runtime.spawn(self._anchorer(self.runtime.ledger).run(), endless=True)
+        self.runtime.spawn(policy_trail.note_start(self.runtime.ledger.trail, self.policy))
 
     def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
         """Return the rules that may be passed while the ledger is away, as the policy has them."""
@@ -163,6 +167,9 @@ class Worker:
             self._reject((f"LiteLLM does not take these groups: {type(error).__name__}",))
             return
         self.policy = policy
+        if self.runtime is not None:
+            trail = self.runtime.ledger.trail
+            self.runtime.spawn(policy_trail.note_edit(trail, previous, policy))
         POLICY_RELOADS.labels("taken").inc()
         self.taken(policy)
         self.policy_loaded_ms = _wall_ms()
@@ -234,10 +241,20 @@ class Worker:
         while True:
             JOURNAL_LINES.set(self.runtime.outage.depth)
             LEDGER_AVAILABLE.set(int(self.runtime.available))
+            if self.runtime.available:
+                with contextlib.suppress(LedgerUnavailable):
+                    APPROVALS_OPEN.set(await self.runtime.ledger.open_tickets())
             if self.runtime.available and self.runtime.client is not None:
                 with contextlib.suppress(Exception):  # A status is never worth a failure.
                     await workers.publish(self.runtime.client, self.home.ledger, self.status())
             await asyncio.sleep(STATUS_INTERVAL_S)
+
+    def _anchorer(self, ledger: Ledger) -> Anchorer:
+        def folders() -> tuple[Path, ...]:
+            named = self.policy.budgets.audit.folders(self.policy.paths.budgets)
+            return (self.home.audit, *named)
+
+        return Anchorer(ledger, ledger.trail, self.home.ledger, folders, self.name)
 
     def _archivist(self, ledger: Ledger) -> Archivist:
         def settings() -> Settings | None:
