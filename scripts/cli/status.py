@@ -64,6 +64,7 @@ class Status:
     counters: Mapping[str, int]
     learned: Learned
     leaders: tuple[Leader, ...] = ()
+    approvals_open: int = 0
 
     @property
     def refused_edits(self) -> tuple[str, ...]:
@@ -148,6 +149,7 @@ async def _read(home: Home) -> Status:
             counters=await opened.ledger.counters(period),
             learned=await opened.ledger.learned(),
             leaders=await opened.ledger.leaders(),
+            approvals_open=await opened.ledger.open_tickets(),
         )
 
 
@@ -177,6 +179,7 @@ def _as_dict(found: Status) -> dict[str, Any]:
             for finding in (found.budget_errors.findings if found.budget_errors else ())
         ],
         "budgets": [view.as_dict() for view in found.budgets],
+        "approvals_open": found.approvals_open,
         "period": found.period,
         "requests": {
             "total": _measures(_all(found.counters)),
@@ -304,6 +307,11 @@ def _show_proxy(out: Console, found: Status) -> None:
     )
     if sent or lost:
         rows["Traces"] = text(f"{sent:,} sent, {lost:,} lost", "yellow" if lost else "")
+    if found.approvals_open:
+        count = found.approvals_open
+        rows["Approvals"] = text(
+            f"{count:,} ticket{'' if count == 1 else 's'} open: farebox approvals list", "yellow"
+        )
     if found.leaders:
         rows["Leads"] = text(", ".join(f"{it.role}: {it.owner}" for it in found.leaders))
     if simulated := _simulated(found.workers):
@@ -345,6 +353,8 @@ def _budget_table(found: Status, *, with_bars: bool) -> Table:
         notes.append("not in force: no proxy has read that budget yet.")
     if any(view.state.carry_nano_usd for view in views):
         notes.append("+ with what closed periods carried over.")
+    if any(view.state.granted_nano_usd for view in views):
+        notes.append("g with grants and transfers that are in force: farebox budget grants")
     if any(_differs(view) for view in views):
         notes.append("* budgets.yaml says another limit, which no proxy has read yet.")
     if notes:
@@ -378,6 +388,7 @@ def _counter_row(view: BudgetView, now_ms: int, with_bars: bool) -> list[Text | 
         left,
         dollars(state.bearable_nano_usd)
         + ("+" if state.carry_nano_usd else "")
+        + ("g" if state.granted_nano_usd else "")
         + ("*" if _differs(view) else ""),
         used_bar(state.spent_nano_usd, state.held_nano_usd, state.bearable_nano_usd, view.style)
         if with_bars
