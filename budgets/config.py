@@ -140,13 +140,18 @@ def _carry_form(value: object) -> str:
     return "[rule]" if isinstance(value, Mapping | CarryRule) else "[word]"
 
 
+OnExhausted = Literal["refuse", "approval"]
+"""What happens to a request that a budget has too little left for."""
+
+
 class Budget(Strict):
     """One budget rule: a limit in US dollars over a calendar period, for the requests it matches.
 
     With `each`, every value has its own counter under the same limit (each user, each team). With
     `carry`, closing a period hands what is left of it, or what it is over, to the next.
     `allowance_usd` is what all workers together may spend beyond the limit in a period while the
-    ledger cannot be asked; with `each`, for all values together.
+    ledger cannot be asked; with `each`, for all values together. With `on_exhausted: approval` a
+    request that does not fit opens a ticket that a person can approve.
     """
 
     limit_nano_usd: NanoUsd = Field(alias="limit_usd")
@@ -161,6 +166,7 @@ class Budget(Strict):
         Annotated[CarryWord, Tag("[word]")] | Annotated[CarryRule, Tag("[rule]")],
         Discriminator(_carry_form),
     ] = "none"
+    on_exhausted: OnExhausted = "refuse"
     description: str = ""
 
     @property
@@ -220,6 +226,45 @@ class Escalation(Strict):
         return self.categories.get(category or "", self.default)
 
 
+class ApprovalSettings(Strict):
+    """Who answers tickets, for how long they wait, and what takes two persons.
+
+    Without `approvers` every key with the role approver or admin may answer; with it only the keys
+    and users that it names, which need the role all the same. `two_person_above_usd` counts for
+    approvals, grants and transfers.
+    """
+
+    expires_hours: float = Field(default=24, gt=0, le=744)
+    lasts_hours: float = Field(default=24, gt=0, le=8784)
+    two_person_above_nano_usd: NanoUsd | None = Field(default=None, alias="two_person_above_usd")
+    approvers: tuple[str, ...] = ()
+
+    def two_persons(self, amount_nano_usd: int) -> bool:
+        """Whether two persons must approve such an amount."""
+        above = self.two_person_above_nano_usd
+        return above is not None and amount_nano_usd > above
+
+
+class AuditSettings(Strict):
+    """Where the head of the audit trail is written to every hour, beside the state folder.
+
+    A relative folder is one beside this file.
+    """
+
+    anchor_folders: tuple[str, ...] = Field(default=(), max_length=10)
+
+    @field_validator("anchor_folders")
+    @classmethod
+    def _folders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not it.strip() or "\0" in it for it in value):
+            raise ValueError("a folder has a name")
+        return value
+
+    def folders(self, file: Path) -> tuple[Path, ...]:
+        """Return the folders that this file, `budgets.yaml` at `file`, means."""
+        return tuple(file.parent / Path(it).expanduser() for it in self.anchor_folders)
+
+
 class BudgetsFile(Strict):
     """The whole of `budgets.yaml`."""
 
@@ -236,6 +281,8 @@ class BudgetsFile(Strict):
     archive: ArchiveSettings = ArchiveSettings()
     escalation: Escalation = Escalation()
     alerts: AlertSettings = AlertSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
+    audit: AuditSettings = AuditSettings()
 
     @field_validator("time_zone")
     @classmethod

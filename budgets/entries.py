@@ -51,7 +51,7 @@ class EntryBody(_Lenient):
     policy's bound had on top of it: margins are learned from both and the reported tokens, from
     entries with status `ok` that have the two, no mark `cache_hit`, and a last attempt that is not
     `estimated`. `input_extra` is None where a request teaches nothing (images, a simulated
-    provider).
+    provider). `approval` is the approval by which it passed a limit.
     """
 
     v: int = 1
@@ -85,6 +85,7 @@ class EntryBody(_Lenient):
     user: str | None = None
     session: str | None = None
     tags: tuple[str, ...] = ()
+    approval: str | None = None
 
     def to_json(self) -> str:
         """Return the text for a hold's facts or a settlement's body."""

@@ -57,6 +57,11 @@ class Home:
         return self.folder / "journal" / quote(self.ledger, safe="")
 
     @property
+    def audit(self) -> Path:
+        """Return the folder of the audit trail's anchors."""
+        return self.folder / "audit"
+
+    @property
     def proxy_url(self) -> Path:
         """Return the file in which `serve` notes where its proxy listens."""
         return self.folder / "proxy_url"

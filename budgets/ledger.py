@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from budgets.approvals.types import Approvals, ApprovalUse
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, EntryLine, Sums
+from budgets.audit.trail import Trail
 from budgets.carry import NONE, Carry
 from budgets.grants.types import Grants
 from budgets.period import Period
@@ -171,7 +173,7 @@ class HoldRequest:
     others. `facts` is the JSON text of what is known so far (an entry's body), kept so that a hold
     whose owner died still leaves a full entry. `decision` is the JSON text of the decision, stored
     under `decision_id`. `stats_period` names the hash of running totals that the end of this
-    request will be added to.
+    request will be added to. `approval` is what to pass limits by, where they would refuse.
     """
 
     hold_id: str
@@ -183,6 +185,7 @@ class HoldRequest:
     decision_id: str
     decision: str
     stats_period: str
+    approval: ApprovalUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,7 @@ class Held:
 
     `would_refuse` is the refusal code where a budget in shadow mode would have refused. `repeated`
     is true when this hold id was open already and nothing was done (a retry after a lost reply).
+    `approval_id` is the approval that it passed by, if it needed one: a use of it is recorded.
     """
 
     hold_id: str
@@ -248,6 +252,7 @@ class Held:
     events: tuple[ThresholdEvent, ...] = ()
     would_refuse: str | None = None
     repeated: bool = False
+    approval_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +261,9 @@ class Refused:
     refused (of several, the one with least left), as it stands.
 
     `retry_after_ms` is when the next hold of that budget should end, for `budget_busy` only.
+    `approval_problem` is why the approval that the hold named did not help: `unknown` (none of this
+    id for this caller), `not_approved`, `over`, `used_up`, or `other_budget` (it does not name all
+    budgets that refuse).
     """
 
     code: str
@@ -266,6 +274,7 @@ class Refused:
     retry_after_ms: int | None
     states: tuple[BudgetState, ...]
     events: tuple[ThresholdEvent, ...] = ()
+    approval_problem: str = ""
 
 
 # ── while the store is away ──────────────────────────────────────────────────────────────────────
@@ -528,11 +537,15 @@ def unwatched(time_ms: int) -> None:
     """Watch nothing: for who need not know how far a long reading is."""
 
 
-class Ledger(Grants, Protocol):
+class Ledger(Grants, Approvals, Protocol):
     """The operations that every store implements; `tests/ledger` holds each to the same promises.
 
     Every method raises `LedgerUnavailable` where the store does not answer.
     """
+
+    @property
+    def trail(self) -> Trail:
+        """The audit trail; grants, approvals, closings and repairs write to it by themselves."""
 
     async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
         """Make the policy's limits current and return the revision.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from budgets.approvals.memory import ApprovalBooks
 from budgets.carry import carries
 from budgets.checks import (
     check_budgets,
@@ -63,7 +64,7 @@ from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 REFUSED_TTL_MS = 3_600_000
 
 
-class MemoryLedger(GrantBooks, Proof):
+class MemoryLedger(GrantBooks, ApprovalBooks, Proof):
     """A `Ledger` in memory; `clock` returns Unix milliseconds."""
 
     async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
@@ -87,7 +88,8 @@ class MemoryLedger(GrantBooks, Proof):
             if standing.state != "open":
                 raise HoldIdReused(request.hold_id)
             states = tuple(self._state(s.budget, s.rule, s.period_id) for s in standing.shares)
-            return Held(request.hold_id, now, states, repeated=True)
+            approval = standing.approval_id or None
+            return Held(request.hold_id, now, states, repeated=True, approval_id=approval)
         self._check_pause(now)
         wants = []
         for asked in request.budgets:
@@ -95,9 +97,18 @@ class MemoryLedger(GrantBooks, Proof):
                 raise ClockSkew(now)
             state = self._state(asked.budget, asked.rule, asked.period.id)
             wants.append(Want(asked, state, asked.amount_nano_usd, asked.amount_nano_usd))
-        refuser = refuser_of(wants)
+        refuser, approval_id, problem = refuser_of(wants), "", ""
+        if refuser is not None and request.approval is not None:
+            problem = self._problem(request.approval, request.amount_nano_usd, now)
+            if not problem:
+                approval_id = request.approval.approval_id
+                self._pass_by(approval_id, wants)
+                refuser = refuser_of(wants)
+                problem = "other_budget" if refuser is not None else ""
         if refuser is not None:
-            return self._refuse_hold(wants, refuser, now, claims=True)
+            return self._refuse_hold(wants, refuser, now, claims=True, problem=problem)
+        if approval_id:
+            self._record_use(approval_id, request.hold_id, request.amount_nano_usd)
         would_refuse = would_refuse_of(wants)
         hold = Hold(
             state="open",
@@ -108,6 +119,7 @@ class MemoryLedger(GrantBooks, Proof):
             facts=request.facts,
             decision_id=request.decision_id,
             stats_period=request.stats_period,
+            approval_id=approval_id,
         )
         self._holds[request.hold_id] = hold
         self._leases[request.hold_id] = now + request.lease_ms
@@ -136,11 +148,16 @@ class MemoryLedger(GrantBooks, Proof):
             else:
                 state = self._state(asked.budget, asked.rule, asked.period.id)
                 wants.append(Want(asked, state, asked.amount_nano_usd, asked.amount_nano_usd))
-        refuser = refuser_of(wants)
+        refuser, approval = refuser_of(wants), hold.approval_id
+        if refuser and approval and self._may_grow(approval, hold_id, amount_nano_usd, now):
+            self._pass_by(approval, wants)
+            refuser = refuser_of(wants)
         if refuser is not None:
             return self._refuse_hold(wants, refuser, now, claims=False)
         would_refuse = would_refuse_of(wants)
         hold.amount = max(hold.amount, amount_nano_usd)
+        if approval:
+            self._note_use(approval, hold_id, "open", hold.amount)
         return self._take(hold_id, hold, wants, now, would_refuse)
 
     async def settle(self, settlement: Settlement) -> Settled:

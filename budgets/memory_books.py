@@ -75,6 +75,13 @@ class Books:
         self._paused_until_ms = 0
         self._grants: dict[str, dict[str, Grant]] = {}
         self.trail = MemoryTrail(self._clock)
+        self._setup()
+
+    def _setup(self) -> None:
+        """Set up what the parts of the model add to it."""
+
+    def _note_use(self, approval_id: str, hold_id: str, state: str, amount: int) -> None:
+        """Record what a use of an approval has come to: see `approvals.memory`."""
 
     def _clock_stepped(self, before: int, now: int) -> None:
         for hold_id, until in self._leases.items():
@@ -169,7 +176,9 @@ class Books:
         key = (state.budget, state.period_id)
         return self._counters.setdefault(key, Counter(state.rule))
 
-    def _refuse_hold(self, wants: list[Want], refuser: Want, now: int, *, claims: bool) -> Refused:
+    def _refuse_hold(
+        self, wants: list[Want], refuser: Want, now: int, *, claims: bool, problem: str = ""
+    ) -> Refused:
         events: list[ThresholdEvent] = []
         for want in wants if claims else ():
             if want.asked.enforced and want.verdict == "budget_exceeded":
@@ -193,6 +202,7 @@ class Books:
             retry_after_ms=retry_after_ms,
             states=tuple(want.state for want in wants),
             events=tuple(events),
+            approval_problem=problem,
         )
 
     def _take(
@@ -209,7 +219,8 @@ class Books:
                 hold.shares.append(Share(state.budget, state.rule, state.period_id, want.target))
             self._closed.amend(state.budget, state.period_id, 0, hold_id, "", now)
         states = tuple(self._state(*name_of(want.state)) for want in wants)
-        return Held(hold_id, now, states, would_refuse=would_refuse)
+        approval = hold.approval_id or None
+        return Held(hold_id, now, states, would_refuse=would_refuse, approval_id=approval)
 
     def _resolve(
         self,
@@ -349,6 +360,8 @@ class Books:
             )
         for share in hold.shares if state != "voided" else ():
             self._claim_reached(share, now, events)
+        if hold.approval_id:
+            self._note_use(hold.approval_id, hold_id, state, cost)
         hold.state, hold.charged, hold.overage, hold.facts = state, cost, overage, ""
         ttl_ms = UNRECONCILED_TTL_MS if state == "unreconciled" else ENDED_TTL_MS
         hold.forget_at_ms = now + ttl_ms

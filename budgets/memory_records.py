@@ -55,22 +55,27 @@ class Hold:
     charged: int = 0
     overage: int = 0
     forget_at_ms: int | None = None
+    approval_id: str = ""
 
 
 @dataclass
 class Want:
-    """What one budget is asked to bear: `target` in all for this hold, of which `delta` is new."""
+    """What one budget is asked to bear: `target` in all for this hold, of which `delta` is new.
+
+    What is `approved` passes its limit.
+    """
 
     asked: BudgetHold
     state: BudgetState
     target: int
     delta: int
     share: Share | None = None
+    approved: bool = False
 
     @property
     def verdict(self) -> str | None:
         """The refusal code, or None where the budget bears it."""
-        if self.share is not None and self.delta == 0:
+        if self.approved or (self.share is not None and self.delta == 0):
             return None
         state = self.state
         if state.spent_nano_usd + self.target > state.bearable_nano_usd:

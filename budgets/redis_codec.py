@@ -130,8 +130,9 @@ def recovery_args(recovery: Recovery | None) -> Args:
 
 
 def held(hold_id: str, reply: Sequence[Any]) -> Held:
-    """Return the `Held` of a reply `held, time, repeated, would_refuse, states, events`."""
-    _, time_ms, repeated, would_refuse, states, events = reply
+    """Return the `Held` of a reply `held, time, repeated, would_refuse, states, events,
+    approval`."""
+    _, time_ms, repeated, would_refuse, states, events, approval = reply
     return Held(
         hold_id=hold_id,
         time_ms=int(time_ms),
@@ -139,12 +140,14 @@ def held(hold_id: str, reply: Sequence[Any]) -> Held:
         events=threshold_events(events),
         would_refuse=would_refuse or None,
         repeated=repeated == "1",
+        approval_id=approval or None,
     )
 
 
 def refused(budgets: Sequence[BudgetHold], reply: Sequence[Any]) -> Refused:
-    """Return the `Refused` of a reply `refused, code, time, position, retry, states, events`."""
-    _, code, time_ms, position, retry_after_ms, raw_states, events = reply
+    """Return the `Refused` of a reply `refused, code, time, position, retry, states, events,
+    approval problem`."""
+    _, code, time_ms, position, retry_after_ms, raw_states, events, problem = reply
     states = budget_states(raw_states)
     refuser = budgets[int(position)]
     return Refused(
@@ -156,6 +159,7 @@ def refused(budgets: Sequence[BudgetHold], reply: Sequence[Any]) -> Refused:
         retry_after_ms=int(retry_after_ms) if retry_after_ms else None,
         states=states,
         events=threshold_events(events),
+        approval_problem=problem,
     )
 
 

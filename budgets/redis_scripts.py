@@ -52,11 +52,16 @@ _CODES = re.compile(
 _PARTS: dict[str, tuple[str, ...]] = {
     "close_period": ("trail",),
     "grant": ("trail",),
+    "hold": ("approvals",),
+    "ticket_answer": ("trail",),
+    "ticket_find": ("approvals",),
+    "ticket_open": ("trail", "approvals"),
+    "top_up": ("approvals",),
     "trail_append": ("trail",),
 }
 """What stands before single scripts, beside what all of them have."""
 
-_READING = frozenset({"audit", "audit_leases", "now", "open_holds", "states"})
+_READING = frozenset({"audit", "audit_leases", "now", "open_holds", "states", "ticket_find"})
 """Scripts that write nothing: replicas need not be waited for."""
 
 

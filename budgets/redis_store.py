@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, cast
 
 from budgets import redis_codec as codec
+from budgets.approvals.redis import RedisApprovals, use_args
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, EntryLine, Sums
 from budgets.audit.redis import RedisTrail
 from budgets.checks import (
@@ -68,7 +69,7 @@ BATCH_MAX = 200
 DECISION_TTL_S = 35 * 86_400
 
 
-class RedisLedger(RedisGrants):
+class RedisLedger(RedisGrants, RedisApprovals):
     """A `Ledger` in Redis.
 
     Args:
@@ -150,6 +151,7 @@ class RedisLedger(RedisGrants):
             request.decision,
             self._decision_ttl_s,
             request.stats_period,
+            *use_args(request.approval),
             *codec.budget_args(request.budgets),
         )
         match reply[0]:

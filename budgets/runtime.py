@@ -139,6 +139,18 @@ class Runtime:
             if not timeout.expired():
                 timeout.reschedule(now)
 
+    async def ask(self, call: Awaitable[_T]) -> _T:
+        """Ask the ledger something on the way of a request.
+
+        Raises:
+            LedgerUnavailable: the store is away.
+        """
+        try:
+            return await self._ask(call)
+        except LedgerUnavailable as error:
+            self.lost(error)
+            raise
+
     async def _ask(self, call: Awaitable[_T]) -> _T:
         """Wait for the store, but no longer than it is known to be there."""
         try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from budgets import money
 from budgets.config import Step
-from budgets.ledger import Held, Refused
+from budgets.ledger import Held, HoldRequest, Refused
 from budgets.open_requests import Terms
 from hooks.case import Case
 from hooks.decide import Escalated
@@ -35,6 +35,7 @@ class Asked:
     offline: bool
     terms: dict[str, Terms]
     facts: dict[str, Any]
+    request: HoldRequest
 
 
 Ask = Callable[[Case], Awaitable[Asked]]

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import structlog
 
 from budgets import totals
+from budgets.approvals.types import Opened, TicketState
 from budgets.config import Step
 from budgets.ledger import (
     ClockSkew,
@@ -34,7 +35,7 @@ from budgets.open_requests import OpenRequest, Terms
 from budgets.outage import MARK
 from budgets.period import period_at
 from budgets.runtime import Runtime, announce
-from hooks import escalation, fields, headers, tokens, unbounded, words
+from hooks import approvals, escalation, fields, headers, tokens, unbounded, words
 from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import Caller, Candidate, Decision, decide
 from hooks.escalation import Asked
@@ -191,7 +192,7 @@ class Governor:
             if isinstance(asked.held, LedgerRefused):
                 found = await self._escalate(case, runtime, asked.held, asked.terms)
                 if found is None:
-                    await self._refuse_budget(case, asked.held)
+                    await self._refuse_budget(case, runtime, asked.request, asked.held)
                 asked = found
         except LedgerPaused as error:
             await self._refuse(
@@ -206,6 +207,8 @@ class Governor:
             await self._unavailable(case, str(error))
         held, facts = asked.held, asked.facts
         assert isinstance(held, Held)
+        if held.approval_id:
+            facts["approval"] = held.approval_id
         if held.would_refuse and decision.mode is Mode.SHADOW:
             facts["would"] = {"group": None, "code": held.would_refuse, "estimate_nano_usd": 0}
         if asked.offline:
@@ -262,7 +265,13 @@ class Governor:
                 held, offline = await runtime.hold(
                     request, offline=self._may_go_on(case), time_ms=self._clock_ms()
                 )
-                return Asked(held, offline, terms, facts)
+                if isinstance(held, LedgerRefused) and not offline:
+                    again = await approvals.by_approval(runtime, case, request, held, facts)
+                    if again is not None:
+                        held, offline = await runtime.hold(
+                            again, offline=False, time_ms=self._clock_ms()
+                        )
+                return Asked(held, offline, terms, facts, request)
             except ClockSkew as skew:
                 if last_try:
                     raise LedgerUnavailable("the period turned twice during one request") from skew
@@ -356,19 +365,40 @@ class Governor:
 
     # ── refuse ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _refuse_budget(self, case: Case, refused: LedgerRefused) -> NoReturn:
+    async def _refuse_budget(
+        self, case: Case, runtime: Runtime, request: HoldRequest, refused: LedgerRefused
+    ) -> NoReturn:
         detail = words.budget_detail(refused, case.policy.budgets.time_zone)
+        message = words.budget_message(refused, detail)
+        message += approvals.problem_text(refused.approval_problem)
+        code, step = Code(refused.code), words.budget_next_step(refused, detail)
+        if code is Code.BUDGET_EXCEEDED and approvals.asks(case, request.budgets, refused):
+            opened = await self._ask_for_approval(case, runtime, request, refused)
+            if opened is not None:
+                detail |= {"approval_id": opened.approval_id, "approval_state": opened.state.value}
+                step = approvals.next_step(opened)
+                if opened.state is not TicketState.DENIED:
+                    code = Code.APPROVAL_REQUIRED
         await self._refuse(
             case,
-            Code(refused.code),
-            words.budget_message(refused, detail),
-            detail | {"next_step": words.budget_next_step(refused, detail)} | _tried(case),
+            code,
+            message,
+            detail | {"next_step": step} | _tried(case),
             retry_after_ms=refused.retry_after_ms,
             remaining_nano_usd=min(
                 (state.remaining_nano_usd for state in refused.states),
                 default=refused.state.remaining_nano_usd,
             ),
         )
+
+    async def _ask_for_approval(
+        self, case: Case, runtime: Runtime, request: HoldRequest, refused: LedgerRefused
+    ) -> Opened | None:
+        try:
+            return await approvals.open_ticket(runtime, case, request, refused)
+        except LedgerUnavailable:
+            # The refusal stands without a ticket.
+            return None
 
     async def _unavailable(self, case: Case, reason: str) -> NoReturn:
         message = (

@@ -16,6 +16,7 @@ from hooks.access import Role
 from hooks.guard import CleanRoute, Doorkeeper, HttpProblem, Person, require
 from hooks.key_store import GRACE_S_MAX, KeyConflict, KeyStore, KeysUnavailable, UnknownKey
 from hooks.keys import Clock, InvalidKeyInput, NewKey, summary, unix_ms, utc_now
+from hooks.person_routes import note
 
 _log = structlog.get_logger(__name__)
 
@@ -64,6 +65,7 @@ def build_router(
                 expires_ms=None if body.expires is None else unix_ms(body.expires),
             )
         _log.info("farebox_key_created", id=made.record.id, by=person.name)
+        await note(person.name, "key_created", _noted(made))
         return _once(made, now_ms(), response)
 
     @router.get("")
@@ -83,6 +85,7 @@ def build_router(
         _log.info(
             "farebox_key_rotated", id=made.record.id, old=made.record.rotated_from, by=person.name
         )
+        await note(person.name, "key_rotated", _noted(made))
         return _once(made, now_ms(), response)
 
     @router.delete("/{id_or_name:path}")
@@ -90,9 +93,16 @@ def build_router(
         with _clean():
             record = await (await store()).revoke(id_or_name)
         _log.info("farebox_key_revoked", id=record.id, by=person.name)
+        await note(person.name, "key_revoked", {"id": record.id, "name": record.name})
         return {"key": summary(record, now_ms())}
 
     return router
+
+
+def _noted(made: NewKey) -> dict[str, Any]:
+    record = made.record
+    noted = {"id": record.id, "name": record.name, "role": record.role.value}
+    return noted | {"user": record.user, "rotated_from": record.rotated_from}
 
 
 def _once(made: NewKey, now_ms: int, response: Response) -> dict[str, Any]:

@@ -21,10 +21,13 @@ from litellm.proxy import proxy_server
 from litellm.proxy._types import ProxyException
 
 from budgets import home as homes
+from budgets.config import BudgetsFile
 from budgets.ledger import LedgerUnavailable
 from budgets.yamlfile import ConfigErrors
 from hooks import (
+    approval_routes,
     fields,
+    grant_routes,
     key_routes,
     key_runtime,
     litellm_auth,
@@ -120,7 +123,7 @@ class FareboxHook(CustomLogger):
         litellm_mends.strip_with(self._strip)
         litellm_mends.stand_before(lambda: self.worker.policy.routing.requests.body_bytes_max)
         tokens.warm_up()
-        _mount_routes(self.worker.office)
+        _mount_routes(self.worker.office, lambda: self.worker.policy.budgets)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -289,7 +292,10 @@ def _config_path() -> Any:
 _mounted = False
 
 
-def _mount_routes(office: Callable[[], Awaitable[month_routes.Office | None]]) -> None:
+def _mount_routes(
+    office: Callable[[], Awaitable[month_routes.Office | None]],
+    budgets: Callable[[], BudgetsFile],
+) -> None:
     """Mount Farebox's own routes on the proxy, once a process."""
     global _mounted
     if not _mounted:
@@ -298,6 +304,8 @@ def _mount_routes(office: Callable[[], Awaitable[month_routes.Office | None]]) -
         proxy_server.app.include_router(key_routes.build_router(key_runtime.store, door))
         proxy_server.app.include_router(metrics_route.build_router(door))
         proxy_server.app.include_router(month_routes.build_router(office, door))
+        proxy_server.app.include_router(grant_routes.build_router(door, budgets))
+        proxy_server.app.include_router(approval_routes.build_router(door, budgets))
 
 
 def _mark(data: Mapping[str, Any]) -> Mapping[str, Any] | None:

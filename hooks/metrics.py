@@ -30,6 +30,11 @@ LEDGER_AVAILABLE = Gauge(
     "1 while every worker reaches the ledger, 0 while one does not.",
     multiprocess_mode="livemin",
 )
+APPROVALS_OPEN = Gauge(
+    "farebox_approvals_open",
+    "Tickets that wait for an approver's answer.",
+    multiprocess_mode="livemax",
+)
 
 for _result in ("taken", "rejected"):
     POLICY_RELOADS.labels(_result)

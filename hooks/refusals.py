@@ -19,6 +19,7 @@ class Code(StrEnum):
     BUDGET_EXCEEDED = "budget_exceeded"
     PER_CALL_CAP_EXCEEDED = "per_call_cap_exceeded"
     BUDGET_BUSY = "budget_busy"
+    APPROVAL_REQUIRED = "approval_required"
     NO_FEASIBLE_MODEL = "no_feasible_model"
     UNKNOWN_PRICE = "unknown_price"
     UNSUPPORTED_REQUEST = "unsupported_request"
@@ -37,6 +38,7 @@ _RULES: Mapping[Code, _Rule] = {
     Code.BUDGET_EXCEEDED: _Rule(402, "insufficient_quota", False),
     Code.PER_CALL_CAP_EXCEEDED: _Rule(402, "insufficient_quota", False),
     Code.BUDGET_BUSY: _Rule(429, "rate_limit_error", True),
+    Code.APPROVAL_REQUIRED: _Rule(402, "insufficient_quota", False),
     Code.NO_FEASIBLE_MODEL: _Rule(422, "invalid_request_error", False),
     Code.UNKNOWN_PRICE: _Rule(422, "invalid_request_error", False),
     Code.UNSUPPORTED_REQUEST: _Rule(422, "invalid_request_error", False),

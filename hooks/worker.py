@@ -23,6 +23,7 @@ from budgets import runtime, workers
 from budgets.alerts.alerter import open_alerter
 from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.archivist import Archivist, Settings
+from budgets.audit.anchor import Anchorer
 from budgets.connection import RedisUrlError
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import Home
@@ -34,8 +35,9 @@ from budgets.period import Period
 from budgets.runtime import Runtime
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
+from hooks import policy_trail
 from hooks.groups import PriceMap
-from hooks.metrics import JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
+from hooks.metrics import APPROVALS_OPEN, JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
 from hooks.month_report import write_report
 from hooks.month_routes import Office
 from hooks.policy import Policy, PolicyPaths, load_policy
@@ -119,6 +121,8 @@ class Worker:
         if (office := await self.office()) is not None:
             closer = MonthCloser(office.months, self._rules, self.name, self._write_report)
             self.runtime.spawn(closer.run(), endless=True)
+        self.runtime.spawn(self._anchorer(self.runtime.ledger).run(), endless=True)
+        self.runtime.spawn(policy_trail.note_start(self.runtime.ledger.trail, self.policy))
         self._alert(self.runtime)
 
     def _alert(self, running: Runtime) -> None:
@@ -188,6 +192,9 @@ class Worker:
             self._reject((f"LiteLLM does not take these groups: {type(error).__name__}",))
             return
         self.policy = policy
+        if self.runtime is not None:
+            trail = self.runtime.ledger.trail
+            self.runtime.spawn(policy_trail.note_edit(trail, previous, policy))
         POLICY_RELOADS.labels("taken").inc()
         self.taken(policy)
         self.policy_loaded_ms = _wall_ms()
@@ -259,10 +266,20 @@ class Worker:
         while True:
             JOURNAL_LINES.set(self.runtime.outage.depth)
             LEDGER_AVAILABLE.set(int(self.runtime.available))
+            if self.runtime.available:
+                with contextlib.suppress(LedgerUnavailable):
+                    APPROVALS_OPEN.set(await self.runtime.ledger.open_tickets())
             if self.runtime.available and self.runtime.client is not None:
                 with contextlib.suppress(Exception):  # A status is never worth a failure.
                     await workers.publish(self.runtime.client, self.home.ledger, self.status())
             await asyncio.sleep(STATUS_INTERVAL_S)
+
+    def _anchorer(self, ledger: Ledger) -> Anchorer:
+        def folders() -> tuple[Path, ...]:
+            named = self.policy.budgets.audit.folders(self.policy.paths.budgets)
+            return (self.home.audit, *named)
+
+        return Anchorer(ledger, ledger.trail, self.home.ledger, folders, self.name)
 
     def _archivist(self, ledger: Ledger) -> Archivist:
         def settings() -> Settings | None:

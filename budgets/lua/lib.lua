@@ -20,7 +20,7 @@
 --   ends:PERIOD:BUDGET      zset    the budget's open holds by expected end
 --   counters                set     PERIOD:BUDGET of every budget hash
 --   hold:ID                 hash    state (open, settled, voided, unreconciled), amount, time,
---                                   shares, facts, decision_id, stats_period; once ended: charged,
+--                                   approval (its id, where one was used), shares, facts, decision_id, stats_period; once ended: charged,
 --                                   overage, and a TTL instead of the facts
 --   leases                  zset    the open holds by the end of their lease
 --   entries                 stream  trimmed only of what is archived
@@ -47,6 +47,16 @@
 --                                   (`LEAST:MOST`), within which that is
 --   month:PERIOD            string  the month's snapshot, JSON with its digest; never changed
 --   addenda                 stream  what changed in closed periods; never trimmed
+--   approval:ID             hash    a ticket: state (open, approved, denied), breach, kind, key, user,
+--                                   task_type, budgets, requested, requests, context, proposal,
+--                                   opened, expires, valid_to; first_key, first_user, first_terms;
+--                                   once answered: decided_key, decided_user, decided, reason, and
+--                                   its terms: uses_max, amount_max, until, by, terms; a TTL
+--   approval_uses:ID        hash    hold id = what it held or cost; a TTL
+--   approval_of             hash    breach = the id of its last ticket
+--   approvals               zset    tickets by when they were opened
+--   approvals_open          zset    open tickets by when they expire
+--   approvals_given         zset    approvals that match by themselves, by when they are over
 --   grants:PERIOD           hash    id = JSON of each grant and transfer; never changed
 --   trail                   stream  the audit trail, its ids NUMBER-0; never trimmed
 --   trail_head              hash    seq, digest of the trail's last line
@@ -307,12 +317,13 @@ end
 
 -- Judge a list of wants, {state, target, delta, enforced}: the budget bears `target` in all for
 -- this hold, of which `delta` is new. Returns the code of the refusal and the want that refused,
--- and the code that budgets in shadow mode would have refused with.
+-- and the code that budgets in shadow mode would have refused with. What is `approved` passes.
 local function judge(wants)
   local code, refuser, would_refuse
   for _, want in ipairs(wants) do
     local state = want.state
-    if not want.standing then
+    want.verdict = nil
+    if not want.standing and not want.approved then
       if state.spent + want.target > state.limit then
         want.verdict = 'budget_exceeded'
       elseif state.spent + state.held + want.delta > state.limit then
@@ -338,14 +349,15 @@ local function retry_after_ms(state, now)
   return math.min(RETRY_AFTER_MS_MAX, math.max(RETRY_AFTER_MS_MIN, tonumber(first[2]) - now))
 end
 
-local function reply_refused(code, refuser, now, wants, events)
+local function reply_refused(code, refuser, now, wants, events, problem)
   local retry = ''
   if code == 'budget_busy' then retry = int(retry_after_ms(refuser.state, now)) end
   local position
   for i, want in ipairs(wants) do
     if want == refuser then position = i - 1 end
   end
-  return {'refused', code, int(now), int(position), retry, reply_states(wants), events}
+  return {'refused', code, int(now), int(position), retry, reply_states(wants), events,
+    problem or ''}
 end
 
 -- Put a want's `delta` aside, under this hold.
@@ -373,14 +385,26 @@ end
 
 local function read_hold(hold_id)
   local fields = redis.call('HMGET', P .. 'hold:' .. hold_id, 'state', 'amount', 'time', 'shares',
-    'facts', 'decision_id', 'stats_period', 'charged', 'overage', 'expected_end')
+    'facts', 'decision_id', 'stats_period', 'charged', 'overage', 'expected_end',
+    'approval')
   if not fields[1] then return nil end
   return {
     id = hold_id, state = fields[1], amount = tonumber(fields[2]), time = tonumber(fields[3]),
     shares = cjson.decode(fields[4]), facts = fields[5], decision_id = fields[6],
     stats_period = fields[7], charged = fields[8] or '0', overage = fields[9] or '0',
-    expected_end = tonumber(fields[10]),
+    expected_end = tonumber(fields[10]), approval = fields[11],
   }
+end
+
+-- Record what a use of an approval has come to. A hold that was voided has used nothing.
+local function note_use(hold, state, cost)
+  local uses = P .. 'approval_uses:' .. hold.approval
+  if redis.call('HEXISTS', uses, hold.id) == 0 then return end
+  if state == 'voided' then
+    redis.call('HDEL', uses, hold.id)
+  else
+    redis.call('HSET', uses, hold.id, int(cost))
+  end
 end
 
 -- Whether a counter's period is closed; `state` is nil where its rule's limit was lost.
@@ -455,6 +479,7 @@ local function end_hold(hold, ending, now, events)
       if states[i] then claim_reached(states[i], now, events) end
     end
   end
+  if hold.approval then note_use(hold, ending.state, cost) end
   local key = P .. 'hold:' .. hold.id
   redis.call('HSET', key, 'state', ending.state, 'charged', int(cost), 'overage', int(overage),
     'shares', encode_shares(hold.shares))

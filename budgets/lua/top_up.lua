@@ -33,6 +33,17 @@ for i = 4, #ARGV, 7 do
 end
 
 local code, refuser, would_refuse = judge(wants)
+if code and hold.approval then
+  -- What was admitted by an approval may grow within it: its own use counts once.
+  local approval = read_approval(hold.approval)
+  if approval and approval.state == 'approved' and approval.until_ms > now then
+    local own = tonumber(redis.call('HGET', P .. 'approval_uses:' .. approval.id, hold.id) or 0)
+    if approval.used - own + tonumber(ARGV[3]) <= approval.amount_max then
+      pass_by(approval, wants)
+      code, refuser, would_refuse = judge(wants)
+    end
+  end
+end
 if code then return reply_refused(code, refuser, now, wants, {}) end
 
 for _, want in ipairs(wants) do
@@ -44,6 +55,7 @@ for _, want in ipairs(wants) do
     hold.shares[#hold.shares + 1] = {state.budget, state.rule, state.period, int(want.target)}
   end
 end
+if hold.approval then note_use(hold, 'open', math.max(hold.amount, tonumber(ARGV[3]))) end
 redis.call('HSET', P .. 'hold:' .. hold.id,
   'amount', int(math.max(hold.amount, tonumber(ARGV[3]))), 'shares', encode_shares(hold.shares))
-return {'held', int(now), '0', would_refuse or '', reply_states(wants), {}}
+return {'held', int(now), '0', would_refuse or '', reply_states(wants), {}, hold.approval or ''}

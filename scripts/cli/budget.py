@@ -1,4 +1,4 @@
-"""`farebox budget show`: each budget in detail."""
+"""`farebox budget show`: each budget in detail. Grants and transfers are in `budget_grants`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.text import Text
 from budgets.config import BudgetsFile
 from budgets.home import Home
 from budgets.yamlfile import did_you_mean
+from scripts.cli import budget_grants
 from scripts.cli.context import budgets_of, home_of, open_ledger
 from scripts.cli.errors import command, wrong_usage
 from scripts.cli.money_view import LEVEL_STYLES, BudgetView, budget_views
@@ -30,12 +31,12 @@ from scripts.cli.output import (
     write_json,
 )
 
-app = typer.Typer(help="Show budgets.", no_args_is_help=True)
+app = typer.Typer(help="Show budgets, grant them more, transfer.", no_args_is_help=True)
 
 
 @app.callback()
 def budget() -> None:
-    """Show budgets. Example: farebox budget show FAST"""
+    """Show budgets, grant them more, transfer. Example: farebox budget show FAST"""
 
 
 @app.command()
@@ -113,6 +114,8 @@ def _show(
         )
     if state.carry_nano_usd:
         rows["Carried over"] = f"{dollars(state.carry_nano_usd)} from closed periods"
+    if state.granted_nano_usd:
+        rows["Granted"] = f"{dollars(state.granted_nano_usd)} by grants and transfers in force"
     if config.each is None:
         rows["Spent"] = Text.assemble(
             f"{dollars(state.spent_nano_usd)}  ",
@@ -135,6 +138,8 @@ def _show(
         rows["Cap a request"] = dollars(own if own is not None else general) + (
             "" if own is not None else " (the file's)"
         )
+    if config.on_exhausted == "approval":
+        rows["When exhausted"] = "asks for approval"
     rows["Mode"] = text(config.mode, "yellow" if config.mode == "shadow" else "")
     out.print(text(view.rule, "bold underline"))
     out.print(facts(rows))
@@ -181,3 +186,8 @@ def _instances(each: str, instances: Sequence[BudgetView]) -> object:
             text(claimed[-1].value, one.style) if claimed else "",
         )
     return made
+
+
+app.command("grant")(budget_grants.grant)
+app.command("transfer")(budget_grants.transfer)
+app.command("grants")(budget_grants.grants)

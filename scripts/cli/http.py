@@ -199,6 +199,8 @@ def _refused(proxy: Proxy, status: int, document: Any) -> Problem:
         message, code = clean(error.get("message") or ""), clean(error.get("code") or "")
     if status == 401:
         hint = "Check FAREBOX_KEY or --key-file; an admin can make a new key."
+    elif code in ("own_request", "same_person"):
+        hint = "Another approver answers it, with their own key: FAREBOX_KEY or --key-file."
     elif status == 403:
         hint = "Use an admin's key: FAREBOX_KEY or --key-file."
     elif status == 404 and not code.startswith("unknown_"):

@@ -1,6 +1,7 @@
 """`farebox ledger`: read the entries as they come, and take everything out.
 
-Proving and repairing is in `ledger_proof`, the archive in `ledger_archive`.
+Proving and repairing is in `ledger_proof`, the archive in `ledger_archive`, the audit trail in
+`ledger_audit`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rich.text import Text
 from budgets.home import Home
 from budgets.ledger import LedgerEntry, LedgerEvent
 from budgets.verify import line_order
-from scripts.cli import entry_view, ledger_archive, ledger_proof
+from scripts.cli import entry_view, ledger_archive, ledger_audit, ledger_proof
 from scripts.cli.context import OpenLedger, home_of, open_ledger, zone_of
 from scripts.cli.entry_view import EntryView
 from scripts.cli.errors import command
@@ -265,4 +266,5 @@ def export(
 
 app.command("verify")(ledger_proof.verify)
 app.command("rebuild")(ledger_proof.rebuild)
+app.command("audit")(ledger_audit.audit)
 app.command("archive")(ledger_archive.move)

@@ -22,6 +22,7 @@ from budgets.ledger import Difference
 from budgets.verify import mendable
 from scripts.cli.context import OpenLedger, archive_of, budgets_of, home_of, open_ledger
 from scripts.cli.errors import ExitCode, Problem, command
+from scripts.cli.ledger_audit import AuditProof, prove_trail, show_proof
 from scripts.cli.options import AsJson, Config
 from scripts.cli.output import amount, console, cost, notes, table, text, write_json
 from scripts.cli.time_bar import time_bar
@@ -82,26 +83,32 @@ class Proof:
 def verify(recorded: Recorded = False, config: Config = None, as_json: AsJson = False) -> None:
     """Prove that every counter is the sum of its entries and open holds.
 
-    Archived entries are read from their files, and the files are proved too. Works while requests
-    are under way. Exit code 1 at any difference.
+    Archived entries are read from their files, and the files are proved too. The audit trail is
+    proved as a chain, against its anchors outside Redis. Works while requests are under way. Exit
+    code 1 at any difference.
 
     Example: farebox ledger verify
     """
     home = home_of(config)
     started = time.monotonic()
-    proof = asyncio.run(_verify(home, recorded))
+    proof, trail = asyncio.run(_verify(home, recorded))
     seconds = time.monotonic() - started
     if as_json:
-        write_json(proof.as_dict() | {"seconds": round(seconds, 3)})
+        agrees = {"agrees": proof.agrees and trail.agrees}
+        write_json(
+            proof.as_dict() | agrees | {"audit": trail.as_dict(), "seconds": round(seconds, 3)}
+        )
     else:
         _show(proof, seconds)
-    if not proof.agrees:
+        show_proof(trail)
+    if not (proof.agrees and trail.agrees):
         raise typer.Exit(ExitCode.FALLS_SHORT)
 
 
-async def _verify(home: Home, recorded: bool) -> Proof:
+async def _verify(home: Home, recorded: bool) -> tuple[Proof, AuditProof]:
     async with open_ledger(home) as opened:
-        return await _prove(opened, home, recorded, every_hold=False)
+        proof = await _prove(opened, home, recorded, every_hold=False)
+        return proof, await prove_trail(opened)
 
 
 async def _prove(opened: OpenLedger, home: Home, recorded: bool, *, every_hold: bool) -> Proof:

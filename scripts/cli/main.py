@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from scripts.cli import alerts, budget, check, demo, doctor, explain, keys, ledger, month, status
+from scripts.cli import (
+    alerts,
+    approvals,
+    budget,
+    check,
+    demo,
+    doctor,
+    explain,
+    keys,
+    ledger,
+    month,
+    status,
+)
 
 HELP = """Route by need, hold to budgets, account for every nanodollar, and say why.
 
@@ -60,6 +72,7 @@ app.add_typer(budget.app, name="budget")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(keys.app, name="keys")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(approvals.app, name="approvals")
 app.add_typer(month.app, name="month")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

@@ -74,6 +74,7 @@ class BudgetView:
             "period_end": time_iso(self.period.end_ms),
             **amount("limit", state.limit_nano_usd),
             **amount("carry", state.carry_nano_usd),
+            **amount("granted", state.granted_nano_usd),
             **amount("limit_in_file", self.config.limit_nano_usd),
             **amount("spent", state.spent_nano_usd),
             **amount("held", state.held_nano_usd),

@@ -67,6 +67,7 @@ class Status:
     learned: Learned
     leaders: tuple[Leader, ...] = ()
     alerts: Depths = field(default_factory=Depths)
+    approvals_open: int = 0
 
     @property
     def refused_edits(self) -> tuple[str, ...]:
@@ -152,6 +153,7 @@ async def _read(home: Home) -> Status:
             learned=await opened.ledger.learned(),
             leaders=await opened.ledger.leaders(),
             alerts=await RedisOutbox(opened.client, home.ledger).depths(),
+            approvals_open=await opened.ledger.open_tickets(),
         )
 
 
@@ -182,6 +184,7 @@ def _as_dict(found: Status) -> dict[str, Any]:
         ],
         "budgets": [view.as_dict() for view in found.budgets],
         "alerts": asdict(found.alerts),
+        "approvals_open": found.approvals_open,
         "period": found.period,
         "requests": {
             "total": _measures(_all(found.counters)),
@@ -324,6 +327,11 @@ def _show_proxy(out: Console, found: Status) -> None:
         rows["Traces"] = text(f"{sent:,} sent, {lost:,} lost", "yellow" if lost else "")
     if (alerts := _alerts_text(found.alerts)) is not None:
         rows["Alerts"] = alerts
+    if found.approvals_open:
+        count = found.approvals_open
+        rows["Approvals"] = text(
+            f"{count:,} ticket{'' if count == 1 else 's'} open: farebox approvals list", "yellow"
+        )
     if found.leaders:
         rows["Leads"] = text(", ".join(f"{it.role}: {it.owner}" for it in found.leaders))
     if simulated := _simulated(found.workers):
@@ -365,6 +373,8 @@ def _budget_table(found: Status, *, with_bars: bool) -> Table:
         notes.append("not in force: no proxy has read that budget yet.")
     if any(view.state.carry_nano_usd for view in views):
         notes.append("+ with what closed periods carried over.")
+    if any(view.state.granted_nano_usd for view in views):
+        notes.append("g with grants and transfers that are in force: farebox budget grants")
     if any(_differs(view) for view in views):
         notes.append("* budgets.yaml says another limit, which no proxy has read yet.")
     if notes:
@@ -398,6 +408,7 @@ def _counter_row(view: BudgetView, now_ms: int, with_bars: bool) -> list[Text | 
         left,
         dollars(state.bearable_nano_usd)
         + ("+" if state.carry_nano_usd else "")
+        + ("g" if state.granted_nano_usd else "")
         + ("*" if _differs(view) else ""),
         used_bar(state.spent_nano_usd, state.held_nano_usd, state.bearable_nano_usd, view.style)
         if with_bars

@@ -22,7 +22,7 @@ HOUR_MS = 3_600_000
 @pytest.fixture
 def trail(world: World) -> Trail:
     assert isinstance(world, MemoryWorld | RedisWorld)
-    kept: Trail = world.ledger.trail  # type: ignore[attr-defined] # Both stores have one.
+    kept: Trail = world.ledger.trail
     return kept
 
 
@@ -180,7 +180,7 @@ def _rest(line: TrailLine) -> tuple[str, str, str, str]:
 
 
 async def test_the_leader_anchors_the_head_hourly(world: World, tmp_path: Path) -> None:
-    trail: Trail = world.ledger.trail  # type: ignore[attr-defined] # Both stores have one.
+    trail: Trail = world.ledger.trail
     folders = [tmp_path / "home", tmp_path / "sink"]
     first, second = (Anchorer(world.ledger, trail, "n", lambda: folders, it) for it in ("w1", "w2"))
     assert await first.look() == ()

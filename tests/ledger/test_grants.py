@@ -89,7 +89,7 @@ async def test_a_repeated_grant_changes_nothing(world: World) -> None:
     await asyncio.gather(*(grant(world.ledger, "g", CENT) for _ in range(5)))
     assert (await state(world.ledger)).granted_nano_usd == CENT
     assert len(await world.ledger.grants("P1")) == 1
-    assert len([line async for line in world.ledger.trail.lines()]) == 1  # type: ignore[attr-defined] # Both stores have one.
+    assert len([line async for line in world.ledger.trail.lines()]) == 1
 
 
 async def test_a_grant_arms_the_thresholds_again(world: World) -> None:
@@ -265,7 +265,7 @@ async def test_a_grant_leaves_a_record_an_event_and_an_audit_line(world: World) 
     assert (kept.id, kept.actor, kept.approver, kept.reason) == ("g-g", "ann", "bob", "the release")
     assert kept.parts[0].amount_nano_usd == CENT
     (event,) = await all_events(world.ledger, "granted")
-    (line,) = [line async for line in world.ledger.trail.lines()]  # type: ignore[attr-defined] # Both stores have one.
+    (line,) = [line async for line in world.ledger.trail.lines()]
     assert (line.actor, line.action) == ("ann", "grant")
     assert json.loads(line.detail) == json.loads(event.body)
 

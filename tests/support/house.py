@@ -279,6 +279,13 @@ TINY_BUDGETS: Mapping[str, Mapping[str, Any]] = {
     },
     # One request at a time fits into it.
     "narrow": {"match": {"user": "narrow"}, "limit_usd": 0.02, "period": "day"},
+    # Nothing fits into it either, and a person may be asked.
+    "asking": {
+        "match": {"team": "asking"},
+        "limit_usd": 0.000001,
+        "period": "day",
+        "on_exhausted": "approval",
+    },
     "careful": {"match": {"user": "careful"}, "limit_usd": 5, "per_request_cap_usd": 0.0001},
 }
 

@@ -1,0 +1,1 @@
+"""Approvals: tickets that ask for money beyond a limit, and what a person allowed by them."""
