@@ -1,8 +1,8 @@
 """Loads the Lua scripts and runs them; turns Redis's errors into the ledger's.
 
-A script is `lua/lib.lua` and `lua/closing.lua` followed by its own file, known to Redis by the hash
-of that text: two releases that share a Redis run their own texts, and `lua/lib.lua` says what they
-must agree on.
+A script is `lua/lib.lua` and `lua/closing.lua` (the queue's: `lua/queue_lib.lua`) followed by its
+own file, known to Redis by the hash of that text: two releases that share a Redis run their own
+texts, and `lua/lib.lua` says what they must agree on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,18 @@ _CODES = re.compile(
 )
 
 
-_READING = frozenset({"audit", "audit_leases", "now", "states"})
+_READING = frozenset(
+    {
+        "audit",
+        "audit_leases",
+        "now",
+        "queue_get",
+        "queue_list",
+        "queue_text",
+        "queue_totals",
+        "states",
+    }
+)
 """Scripts that write nothing: replicas need not be waited for."""
 
 
@@ -66,9 +77,8 @@ class _Script:
 @cache
 def _script(name: str) -> _Script:
     folder = files("budgets") / "lua"
-    text = "\n".join(
-        (folder / f"{part}.lua").read_text("utf-8") for part in ("lib", "closing", name)
-    )
+    shared = ("lib", "queue_lib") if name.startswith("queue_") else ("lib", "closing")
+    text = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in (*shared, name))
     # Redis names scripts by SHA-1; nothing here depends on that being hard to forge.
     return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

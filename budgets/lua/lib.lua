@@ -42,6 +42,7 @@
 --                                   JSON; never changed); limit:BUDGET and carried:BUDGET of those
 --                                   that carry: what the period has handed on up to now
 --   addenda                 stream  what changed in closed periods; never trimmed
+--   queue:…                         requests that wait for budget: see `queue_lib.lua`
 --
 -- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53
 -- (9 million dollars), and serve for comparisons; `int` prints them without an exponent. Nothing
