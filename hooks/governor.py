@@ -22,6 +22,7 @@ from budgets import totals
 from budgets.ledger import (
     ClockSkew,
     Held,
+    HoldIdReused,
     HoldRequest,
     LedgerPaused,
     LedgerUnavailable,
@@ -32,8 +33,9 @@ from budgets.ledger import Refused as LedgerRefused
 from budgets.open_requests import OpenRequest, Terms
 from budgets.outage import MARK
 from budgets.period import period_at
+from budgets.prices import TokenUsage
 from budgets.runtime import Runtime, announce
-from hooks import fields, headers, tokens, unbounded, words
+from hooks import fields, headers, queue_desk, tokens, unbounded, words
 from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import Caller, Candidate, Decision, decide
 from hooks.metrics import ADMITTED, REFUSED
@@ -117,7 +119,7 @@ class Governor:
         case = Case(
             incoming=incoming,
             policy=self._worker.policy,
-            request_id=self._new_id(),
+            request_id=incoming.run.hold_id if incoming.run is not None else self._new_id(),
             decision_id=self._new_id(),
             time_ms=self._clock_ms(),
             caller=Caller(incoming.key_name, incoming.team, incoming.user, incoming.allowed_groups),
@@ -161,6 +163,7 @@ class Governor:
             )
         try:
             case.view = read_request(incoming.data, kind, incoming.headers)
+            queue_desk.check_asked(case.view.steering, case.policy)
         except InvalidRequest as error:
             await self._refuse(case, Code.INVALID_REQUEST, str(error), {}, param=error.param)
         for content in case.view.unbounded:
@@ -207,7 +210,7 @@ class Governor:
             runtime.lost(error)
             await self._unavailable(case, str(error))
         if isinstance(held, LedgerRefused):
-            await self._refuse_budget(case, held)
+            await self._refuse_budget(case, held, terms[decision.group])
         if held.would_refuse and decision.mode is Mode.SHADOW:
             facts["would"] = {"group": None, "code": held.would_refuse, "estimate_nano_usd": 0}
         if offline:
@@ -225,6 +228,7 @@ class Governor:
         assert decision is not None and decision.group is not None
         candidate = decision.candidate(decision.group)
         latency_ms = (candidate.latency_ms if candidate else None) or HOLD_LATENCY_MS
+        run = case.incoming.run
         for last_try in (False, True):
             first = terms[decision.group]
             request = HoldRequest(
@@ -243,12 +247,26 @@ class Governor:
                     request, offline=self._may_go_on(case), time_ms=self._clock_ms()
                 )
                 return held, offline, terms
+            except HoldIdReused:
+                if run is None or not run.interrupted:
+                    raise
+                return await self._charged_before(runtime, request), False, terms
             except ClockSkew as skew:
                 if last_try:
                     raise LedgerUnavailable("the period turned twice during one request") from skew
                 case.time_ms = skew.now_ms
                 terms = self._terms(case, decision)
         raise AssertionError("the loop returns or raises")
+
+    async def _charged_before(self, runtime: Runtime, request: HoldRequest) -> Held:
+        """Return the hold of a request whose worker died: charged by its lease, to be corrected.
+
+        What the hold may cost is spent already, so that no limit is passed by sending it again.
+        """
+        named = [(it.budget, it.rule, it.period.id) for it in request.budgets]
+        states = await runtime.ledger.states(named)
+        time_ms = await runtime.ledger.now_ms()
+        return Held(request.hold_id, time_ms, states, repeated=True)
 
     def _may_go_on(self, case: Case) -> bool:
         """Say whether a request may be sent without the ledger. Shadow mode never refuses."""
@@ -286,26 +304,30 @@ class Governor:
             warnings=warnings,
             output_tokens_cap=decision.output_tokens_cap,
         )
-        runtime.requests.add(
-            OpenRequest(
-                request_id=case.request_id,
-                decision_id=case.decision_id,
-                facts=facts,
-                terms=terms,
-                group=decision.group,
-                held_nano_usd=first.hold_nano_usd,
-                held_groups=[decision.group],
-                headers=response_headers,
-                stream=case.view is not None and case.view.stream,
-                offline=offline,
-                output_tokens_cap=decision.output_tokens_cap,
-                choices=case.view.choices if case.view is not None else 1,
-                learning_rate=case.policy.routing.estimates.learning_rate,
-                clock_ns=self._clock_ns,
-                held_at_ms=held.time_ms,
-                stats_period=self._stats_period(case),
-            )
+        opened = OpenRequest(
+            request_id=case.request_id,
+            decision_id=case.decision_id,
+            facts=facts,
+            terms=terms,
+            group=decision.group,
+            held_nano_usd=first.hold_nano_usd,
+            held_groups=[decision.group],
+            headers=response_headers,
+            stream=case.view is not None and case.view.stream,
+            offline=offline,
+            output_tokens_cap=decision.output_tokens_cap,
+            choices=case.view.choices if case.view is not None else 1,
+            learning_rate=case.policy.routing.estimates.learning_rate,
+            clock_ns=self._clock_ns,
+            held_at_ms=held.time_ms,
+            stats_period=self._stats_period(case),
         )
+        if case.incoming.run is not None and case.incoming.run.interrupted and held.repeated:
+            # The send that its worker died in may have been billed, so it is charged as well.
+            lost = opened.begin_attempt(decision.group)
+            usage = TokenUsage(first.input_tokens, first.output_tokens_expected)
+            lost.end("lost", first.price.cost(usage), estimated=True)
+        runtime.requests.add(opened)
         if not offline:
             runtime.leases.add(case.request_id)
         ADMITTED.labels(decision.category).inc()
@@ -336,14 +358,23 @@ class Governor:
 
     # ── refuse ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _refuse_budget(self, case: Case, refused: LedgerRefused) -> NoReturn:
+    async def _refuse_budget(self, case: Case, refused: LedgerRefused, terms: Terms) -> NoReturn:
         announce(refused.events)
-        detail = words.budget_detail(refused, case.policy.budgets.time_zone)
+        zone = case.policy.budgets.time_zone
+        detail = words.budget_detail(refused, zone)
+        code, message = Code(refused.code), words.budget_message(refused, detail)
+        next_step = {"next_step": words.budget_next_step(refused, detail)}
+        asked = await queue_desk.enqueue(self._worker.queue, case, terms, refused.code)
+        match asked:
+            case queue_desk.Queued():
+                code, message, next_step = Code.QUEUED, asked.message(), asked.detail(zone)
+            case queue_desk.NotQueued():
+                next_step |= {"queue": asked.why, "queue_message": asked.message}
         await self._refuse(
             case,
-            Code(refused.code),
-            words.budget_message(refused, detail),
-            detail | {"next_step": words.budget_next_step(refused, detail)},
+            code,
+            message,
+            detail | next_step,
             retry_after_ms=refused.retry_after_ms,
             remaining_nano_usd=min(
                 (state.remaining_nano_usd for state in refused.states),

@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +33,7 @@ from budgets.yamlfile import ConfigErrors
 from hooks.groups import PriceMap
 from hooks.metrics import JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
 from hooks.policy import Policy, PolicyPaths, load_policy
+from hooks.queue_desk import QueueDesk, open_desk
 from hooks.watch import Watch
 
 log = structlog.get_logger("farebox.worker")
@@ -56,6 +57,8 @@ class Worker:
     taken: Callable[[Policy], None] = lambda _: None
     simulated: frozenset[str] = frozenset()
     runtime: Runtime | None = None
+    queue: QueueDesk | None = None
+    run_queue: Callable[[Worker], Awaitable[None]] | None = None
     learned: Learned = field(default_factory=Learned)
     errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
@@ -105,11 +108,14 @@ class Worker:
             opened.allowances = self._allowances
             opened.start()
             runtime.install(opened)
+            self.queue = open_desk(self.home, opened)
             self.runtime = opened
         self._started.set()
         for work in (self._watch_files, self.keep_limits, self._refresh_learned, self._report):
             self.runtime.spawn(work(), endless=True)
         self.runtime.spawn(self._archivist(self.runtime.ledger).run(), endless=True)
+        if self.run_queue is not None:
+            self.runtime.spawn(self.run_queue(self), endless=True)
 
     def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
         """Return the rules that may be passed while the ledger is away, as the policy has them."""

@@ -22,6 +22,16 @@ BODY_SLACK_MS = 3_600_000
 """How long a sealed body outlives its request's expiry: one that runs just then needs it."""
 
 
+NO_BUDGET = frozenset({"budget_exceeded", "budget_busy"})
+"""Reasons of a request that waits for budget, and in its place."""
+INTERRUPTED = "interrupted"
+"""The reason of a request whose worker died after its hold was made: it is charged already."""
+RUNNER_DIED = "runner_died"
+"""The reason of one whose worker died before anything was charged."""
+ANSWER_LOST = "answer_lost"
+"""The reason of one that was answered and charged, and whose worker died with the answer."""
+
+
 class State(StrEnum):
     """Where a queued request stands."""
 
@@ -114,6 +124,11 @@ class Item:
     def hold_id(self) -> str:
         """The idempotency key: whatever sends this run, the ledger charges it once."""
         return f"{self.id}.{self.run}"
+
+    @property
+    def charged(self) -> bool:
+        """Whether what it may cost is in the books already: then it needs no budget to run."""
+        return self.reason == INTERRUPTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +226,9 @@ class RequestQueue(Protocol):
 
     async def retry(self, item_id: str) -> bool:
         """Let a dead request wait again, its attempts uncounted; False where its body is gone."""
+
+    async def hold_state(self, hold_id: str) -> str | None:
+        """Return the state of the ledger's hold of this id, None where there is none."""
 
     async def expire(self, count_max: int) -> tuple[str, ...]:
         """End up to `count_max` waiting requests whose time is over; return their ids."""

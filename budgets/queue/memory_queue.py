@@ -40,6 +40,7 @@ class MemoryQueue:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._arrived = 0
+        self.hold_states: dict[str, str] = {}
 
     def _find(self, item_id: str) -> _Kept | None:
         kept = self._kept.get(item_id)
@@ -183,7 +184,7 @@ class MemoryQueue:
         kept = self._find(item_id)
         if kept is None or kept.body is None or kept.item.expires_ms <= self._clock():
             return False
-        if not self._move(item_id, {State.DEAD}, State.WAITING):
+        if not self._move(item_id, {State.DEAD}, State.WAITING, reason="retried"):
             return False
         kept.item = replace(kept.item, attempts=0, run=kept.item.run + 1)
         return True
@@ -229,6 +230,9 @@ class MemoryQueue:
         )
         for item in dead[:-DEAD_MAX]:
             del self._kept[item.id]
+
+    async def hold_state(self, hold_id: str) -> str | None:
+        return self.hold_states.get(hold_id)
 
     async def expire(self, count_max: int) -> tuple[str, ...]:
         now = self._clock()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from budgets.queue.items import Item
+from budgets.queue.items import NO_BUDGET, Item
 
 
 def runnable(
@@ -22,7 +22,8 @@ def runnable(
     """Return the requests to start now, in their order, at most `count_max`.
 
     `left_nano_usd` is what each budget has left for a new hold. A budget that is missing there is
-    no limit any more. One that pauses between attempts lets others pass. Requests whose
+    no limit any more. One that pauses after a failed attempt lets others pass; one that pauses
+    because its hold was refused after all does not. Requests whose
     texts were sealed by a key that is not here (`can_open`) are left to those who have it.
     """
     left = dict(left_nano_usd)
@@ -31,11 +32,13 @@ def runnable(
     for item in waiting:
         if len(chosen) >= count_max:
             break
-        if item.not_before_ms > now_ms or item.expires_ms <= now_ms:
+        if item.expires_ms <= now_ms or not can_open(item.sealed_by):
             continue
-        if not can_open(item.sealed_by):
+        needs = [need for need in item.needs if need.budget in left and not item.charged]
+        if item.not_before_ms > now_ms:
+            if item.reason in NO_BUDGET:
+                awaited.update(need.budget for need in needs)
             continue
-        needs = [need for need in item.needs if need.budget in left]
         short = {need.budget for need in needs if need.amount_nano_usd > left[need.budget]}
         if short or any(need.budget in awaited for need in needs):
             awaited |= short

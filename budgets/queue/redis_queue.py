@@ -7,8 +7,8 @@ fields of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, cast
 
 from budgets.queue.items import (
     BODY_SLACK_MS,
@@ -23,7 +23,7 @@ from budgets.queue.items import (
     State,
     Totals,
 )
-from budgets.redis_scripts import RedisClient, run_script
+from budgets.redis_scripts import RedisClient, redis_errors, run_script
 
 _INDEX = {
     State.WAITING: ("waiting", "+"),
@@ -130,7 +130,9 @@ class RedisQueue:
         return moved is not None
 
     async def retry(self, item_id: str) -> bool:
-        moved = await self._move(item_id, {State.DEAD}, State.WAITING, flags="brn")
+        moved = await self._move(
+            item_id, {State.DEAD}, State.WAITING, reason="retried", flags="brn"
+        )
         return moved is not None
 
     async def _move(
@@ -153,6 +155,11 @@ class RedisQueue:
             KEPT_MS, DEAD_MAX,
         )  # fmt: skip
         return State(moved) if moved else None
+
+    async def hold_state(self, hold_id: str) -> str | None:
+        with redis_errors():
+            reply = self._client.hget(f"{self._prefix}hold:{hold_id}", "state")
+            return await cast("Awaitable[str | None]", reply)
 
     async def expire(self, count_max: int) -> tuple[str, ...]:
         return tuple(await self._run("expire", count_max, KEPT_MS, DEAD_MAX))
