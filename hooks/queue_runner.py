@@ -41,7 +41,7 @@ log = structlog.get_logger("farebox.queue")
 ROLE = "queue"
 LEAD_MS = 10_000
 LOOK_INTERVAL_S = 1.0
-LEASE_MS = 30_000
+LEASE_MS = 15_000
 SCANNED_MAX = 1_000
 """How many waiting requests one look goes through, from the first in order."""
 BATCH_MAX = 100

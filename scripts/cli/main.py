@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.cli import budget, check, demo, doctor, explain, keys, ledger, status
+from scripts.cli import budget, check, demo, doctor, explain, keys, ledger, queue, status
 
 HELP = """Route by need, hold to budgets, account for every nanodollar, and say why.
 
@@ -59,6 +59,7 @@ app.command("status")(status.status)
 app.add_typer(budget.app, name="budget")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(keys.app, name="keys")
+app.add_typer(queue.app, name="queue")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 

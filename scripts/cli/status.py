@@ -18,6 +18,9 @@ from budgets.connection import RedisServerError
 from budgets.home import Home
 from budgets.journal import waiting_in
 from budgets.ledger import Leader, Learned, LedgerUnavailable
+from budgets.queue.items import Totals
+from budgets.queue.redis_queue import RedisQueue
+from budgets.queue.view import totals_dict
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
 from scripts.cli.context import budgets_of, home_of, open_ledger, stats_period
@@ -43,6 +46,7 @@ from scripts.cli.output import (
     used_bar,
     write_json,
 )
+from scripts.cli.queue import summary as queue_summary
 from scripts.cli.shadow import ShadowTotals, show_shadow
 
 INSTANCES_SHOWN = 3
@@ -64,6 +68,7 @@ class Status:
     counters: Mapping[str, int]
     learned: Learned
     leaders: tuple[Leader, ...] = ()
+    queue: Totals | None = None
 
     @property
     def refused_edits(self) -> tuple[str, ...]:
@@ -148,6 +153,7 @@ async def _read(home: Home) -> Status:
             counters=await opened.ledger.counters(period),
             learned=await opened.ledger.learned(),
             leaders=await opened.ledger.leaders(),
+            queue=await RedisQueue(opened.client, home.ledger).totals(),
         )
 
 
@@ -185,6 +191,7 @@ def _as_dict(found: Status) -> dict[str, Any]:
             "by_model": _by(found.counters, "model"),
             "refused_by_code": _refusals(found.counters),
         },
+        "queue": totals_dict(found.queue) if found.queue else None,
         "shadow": ShadowTotals.read(found.counters).as_dict(),
         "learned_output_tokens": [
             {
@@ -304,6 +311,8 @@ def _show_proxy(out: Console, found: Status) -> None:
     )
     if sent or lost:
         rows["Traces"] = text(f"{sent:,} sent, {lost:,} lost", "yellow" if lost else "")
+    if found.queue is not None and (found.queue.waiting or found.queue.running or found.queue.dead):
+        rows["Queue"] = text(queue_summary(found.queue), "yellow" if found.queue.dead else "")
     if found.leaders:
         rows["Leads"] = text(", ".join(f"{it.role}: {it.owner}" for it in found.leaders))
     if simulated := _simulated(found.workers):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.support.proxy import MASTER_KEY, wait_until
 pytestmark = pytest.mark.timeout(240)
 
 _numbers = itertools.count()
-USERS = ("waiter", "stranger", "gone", "orderly", "unlucky")
+USERS = ("waiter", "stranger", "gone", "orderly", "unlucky", "doomed")
 NOTHING, PLENTY = 0.000001, 5
 
 
@@ -64,37 +64,33 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(scope="module")
 def queue_house(house: House, receiver: Receiver) -> Iterator[House]:
     """The shared proxy, with a queue for FAST, and a budget without room for each of the users."""
-
-    def routing(data: dict[str, Any]) -> None:
-        data["categories"]["FAST"]["queue"] = {"attempts_max": 2, "body_bytes_max": 4096}
-        data["queue"] = {"at_once": 1, "webhook_origins": [receiver.origin]}
-
-    def budgets(data: dict[str, Any]) -> None:
-        data["lease_seconds"] = 5
-        for user in USERS:
-            data["budgets"][user] = {"match": {"user": user}, "limit_usd": NOTHING, "period": "day"}
-
-    with (
-        house.edited("hooks/routing.yaml", routing),
-        house.edited("budgets/budgets.yaml", budgets),
-    ):
+    names = ("hooks/routing.yaml", "budgets/budgets.yaml")
+    before = {name: house.pack.path(name).read_text() for name in names}
+    with house.pack.edit_routing() as routing:
+        routing["categories"]["FAST"]["queue"] = {"attempts_max": 2, "body_bytes_max": 4096}
+        routing["queue"] = {"at_once": 1, "webhook_origins": [receiver.origin]}
+    set_limits(house, NOTHING)
+    try:
         yield house
+    finally:
+        for name, text in before.items():
+            house.pack.path(name).write_text(text)
+        house.wait_in_force()
+
+
+def set_limits(house: House, limit_usd: float) -> None:
+    """Give each of the users so much."""
+    with house.pack.edit_budgets() as budgets:
+        budgets["lease_seconds"] = 5
+        for user in USERS:
+            match = {"match": {"user": user}, "limit_usd": limit_usd, "period": "day"}
+            budgets["budgets"][user] = match
+    house.wait_in_force()
 
 
 @pytest.fixture(scope="module")
 def keys(queue_house: House) -> dict[str, str]:
     return {user: queue_house.make_key(f"the-{user}", user=user) for user in USERS}
-
-
-@contextlib.contextmanager
-def budget_for(house: House, user: str) -> Iterator[None]:
-    """There is budget for a user until the end of the block."""
-
-    def change(data: dict[str, Any]) -> None:
-        data["budgets"][user]["limit_usd"] = PLENTY
-
-    with house.edited("budgets/budgets.yaml", change):
-        yield
 
 
 def prompt() -> str:
@@ -112,12 +108,6 @@ def item(house: House, queue_id: str, key: str = MASTER_KEY) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     shown: dict[str, Any] = answer.json()
     return shown
-
-
-def ended(house: House, queue_id: str, key: str, state: str = "done") -> dict[str, Any]:
-    """Return a request once it is in a state."""
-    wait_until(lambda: item(house, queue_id, key)["state"] == state, 40, f"{queue_id} is {state}")
-    return item(house, queue_id, key)
 
 
 def entries_of(house: House, queue_id: str) -> list[tuple[str, int, dict[str, Any]]]:
@@ -230,46 +220,67 @@ def cancel_all(house: House) -> None:
 # ── from waiting to the answer ───────────────────────────────────────────────────────────────────
 
 
-def test_a_queued_request_runs_once_there_is_budget_and_only_its_key_reads_the_answer(
-    queue_house: House, keys: dict[str, str], receiver: Receiver
-) -> None:
-    text = prompt()
-    before = queue_house.last_call()
-    answer = queued(
-        queue_house, keys["waiter"], text, queue_webhook=f"{receiver.origin}/farebox?for=waiter"
-    )
-    queue_id = answer.headers["x-farebox-queue-id"]
-    assert item(queue_house, queue_id, keys["waiter"])["state"] == "waiting"
-    stored = everything_in_redis(queue_house)
-    assert queue_id in stored
-    assert text not in stored and "zebra" not in stored and receiver.origin not in stored
-    with budget_for(queue_house, "waiter"):
-        done = ended(queue_house, queue_id, keys["waiter"])
-    stored_answer = done["answer"]
-    assert stored_answer["status"] == 200
-    assert stored_answer["body"]["choices"][0]["message"]["content"]
-    assert stored_answer["headers"]["x-farebox-category"] == "FAST"
-    (call,) = queue_house.calls_since(before)
-    queue_house.wait_settled()
-    ((kind, cost, body),) = entries_of(queue_house, queue_id)
-    assert (kind, cost) == ("settled", call["cost_nano_usd"])
-    assert (body["key_name"], body["user"]) == ("the-waiter", "waiter")
-    assert queue_house.books.verify() == ()
-    wait_until(lambda: receiver.told, what="the webhook is called")
-    assert receiver.told == [{"queue_id": queue_id, "state": "done", "reason": None}]
+@dataclass(frozen=True)
+class Story:
+    """Requests that were queued before there was budget, and what was there to see meanwhile.
 
-    viewer = queue_house.make_key("the-queue-viewer", role="viewer")
-    shown = item(queue_house, queue_id, viewer)
-    assert shown["state"] == "done" and "answer" not in shown
-    assert "answer" not in item(queue_house, queue_id, MASTER_KEY)
-    for path in ("", "/cancel", "/retry"):
-        address = f"/farebox/queue/{queue_id}{path}"
-        proxy = queue_house.proxy
-        refused = proxy.post(address, {}, keys["stranger"]) if path else proxy.get(
-            address, keys["stranger"]
-        )  # fmt: skip
-        assert refused.status_code == 404, path
-    assert queue_house.proxy.get("/farebox/queue", keys["stranger"]).status_code == 403
+    The first to run was `doomed`: the proxy was killed while the upstream worked on it.
+    """
+
+    ids: dict[str, str]
+    text: str
+    stored: str
+    calls: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def story(queue_house: House, keys: dict[str, str], receiver: Receiver) -> Story:
+    """Queue requests, give budget, kill the proxy in the first run, and wait until all have ended.
+
+    It is one story because each of its parts would need edits, and the death a start.
+    """
+    cancel_all(queue_house)
+    before, text, ids = queue_house.last_call(), prompt(), {}
+    address = f"{receiver.origin}/farebox?for=waiter"
+    asked: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("a", "orderly", prompt(), {"queue_priority": 5}),
+        ("b", "orderly", prompt(), {"queue_priority": 1}),
+        ("doomed", "doomed", prompt(), {"queue_priority": 9}),
+        ("c", "orderly", prompt(), {"queue_priority": 8}),
+        ("d", "orderly", prompt(), {"queue_priority": 5}),
+        ("gone", "gone", prompt(), {}),
+        ("unlucky", "unlucky", f"{prompt()} [[sim: status=500]]", {}),
+        ("waiter", "waiter", text, {"queue_webhook": address}),
+    ]
+    for name, user, words, metadata in asked:
+        answer = queued(queue_house, keys[user], words, **metadata)
+        ids[name] = answer.headers["x-farebox-queue-id"]
+        assert item(queue_house, ids[name], keys[user])["state"] == "waiting"
+    stored = everything_in_redis(queue_house)
+    revoked = httpx.delete(
+        f"{queue_house.proxy.base_url}/farebox/keys/the-gone",
+        headers={"Authorization": f"Bearer {MASTER_KEY}"},
+    )
+    assert revoked.status_code == 200
+    queue_house.simulator.script("*", "delay_ms=60000")
+    set_limits(queue_house, PLENTY)
+    wait_until(lambda: queue_house.simulator.bill()["in_flight"], 20, "the upstream works on it")
+    queue_house.proxy.stop(signal.SIGKILL)
+    queue_house.proxy.start()
+    wait_until(lambda: unended(queue_house) == 1, 60, "only the unlucky one is left")
+    assert item(queue_house, ids["unlucky"])["reason"] == "http_500"
+    assert queue_house.proxy.post("/farebox/queue/drain", {}).json()["hurried"] == 1
+    wait_until(lambda: unended(queue_house) == 0, 30, "every request has ended")
+    queue_house.wait_settled()
+    calls = [c for c in queue_house.calls_since(before) if c["dialect"] != "unknown"]
+    return Story(ids, text, stored, calls)
+
+
+def unended(house: House) -> int:
+    """Return how many requests wait or run. Redis is asked: it is the cheaper one to ask often."""
+    with Redis.from_url(house.redis.url) as client:
+        names = [f"farebox:{{{LEDGER}}}:queue:{index}" for index in ("waiting", "running")]
+        return sum(client.zcard(name) for name in names)
 
 
 def everything_in_redis(house: House) -> str:
@@ -294,95 +305,116 @@ def everything_in_redis(house: House) -> str:
     return "\n".join(found)
 
 
-def test_requests_run_by_priority_and_then_by_arrival(
-    queue_house: House, keys: dict[str, str]
+def test_what_waits_is_in_redis_and_cannot_be_read_there(story: Story, receiver: Receiver) -> None:
+    assert story.ids["waiter"] in story.stored
+    for secret in (story.text, "zebra", receiver.origin):
+        assert secret not in story.stored
+
+
+def test_a_queued_request_runs_once_there_is_budget(
+    queue_house: House, story: Story, keys: dict[str, str]
 ) -> None:
-    before = queue_house.last_call()
-    ids: dict[str, str] = {}
-    for name, priority in (("a", 5), ("b", 1), ("c", 9), ("d", 5)):
-        answer = queued(queue_house, keys["orderly"], f"{name} {prompt()}", queue_priority=priority)
-        ids[name] = answer.headers["x-farebox-queue-id"]
-    with budget_for(queue_house, "orderly"):
-        for queue_id in ids.values():
-            ended(queue_house, queue_id, keys["orderly"])
-    answered = sorted(ids, key=lambda name: item(queue_house, ids[name])["changed_at"])
-    assert answered == ["c", "a", "d", "b"]
-    assert len(queue_house.calls_since(before)) == 4
+    done = item(queue_house, story.ids["waiter"], keys["waiter"])
+    assert (done["state"], done["run"], done["attempts"]) == ("done", 1, 0)
+    answer = done["answer"]
+    assert answer["status"] == 200
+    assert answer["body"]["choices"][0]["message"]["content"]
+    assert answer["headers"]["x-farebox-category"] == "FAST"
+    ((kind, cost, body),) = entries_of(queue_house, story.ids["waiter"])
+    assert kind == "settled" and cost > 0
+    assert (body["key_name"], body["user"]) == ("the-waiter", "waiter")
 
 
-def test_a_revoked_key_s_requests_do_not_run(queue_house: House, keys: dict[str, str]) -> None:
-    before = queue_house.last_call()
-    queue_id = queued(queue_house, keys["gone"], prompt()).headers["x-farebox-queue-id"]
-    proxy = queue_house.proxy
-    answer = httpx.delete(
-        f"{proxy.base_url}/farebox/keys/the-gone",
-        headers={"Authorization": f"Bearer {MASTER_KEY}"},
+def test_what_was_answered_is_charged_as_the_upstream_billed_it(
+    queue_house: House, story: Story
+) -> None:
+    doomed = story.ids["doomed"]
+    charged = sum(
+        sum(entry_charges(queue_house, queue_id))
+        for queue_id in story.ids.values()
+        if queue_id != doomed
     )
-    assert answer.status_code == 200
-    with budget_for(queue_house, "gone"):
-        dead = ended(queue_house, queue_id, MASTER_KEY, "dead")
-    assert dead["reason"] == "revoked_key"
-    assert queue_house.calls_since(before) == []
+    whole = [call for call in story.calls if "abandoned" not in call["flags"]]
+    billed = sum(call["cost_nano_usd"] for call in whole)
+    ((*_, last),) = [entries_of(queue_house, doomed)]
+    answered = last[2]["attempts"][-1]["cost_nano_usd"]
+    assert charged + answered == billed
+    assert len(story.calls) == len(whole) + 1
+    assert queue_house.books.verify() == ()
+
+
+def test_the_webhook_is_told_that_it_has_ended_and_not_how_it_was_answered(
+    story: Story, receiver: Receiver
+) -> None:
+    wait_until(lambda: receiver.told, what="the webhook is called")
+    told = {"queue_id": story.ids["waiter"], "state": "done", "reason": None}
+    assert receiver.told == [told]
+
+
+def test_only_the_key_that_asked_reads_the_answer(
+    queue_house: House, story: Story, keys: dict[str, str]
+) -> None:
+    viewer = queue_house.make_key("the-queue-viewer", role="viewer")
+    queue_id = story.ids["waiter"]
+    for other in (viewer, MASTER_KEY):
+        shown = item(queue_house, queue_id, other)
+        assert shown["state"] == "done" and "answer" not in shown
+    stranger, proxy = keys["stranger"], queue_house.proxy
+    assert proxy.get(f"/farebox/queue/{queue_id}", stranger).status_code == 404
+    for action in ("cancel", "retry"):
+        path = f"/farebox/queue/{queue_id}/{action}"
+        assert proxy.post(path, {}, stranger).status_code == 404
+        assert proxy.post(path, {}, viewer).status_code == 403
+    assert proxy.get("/farebox/queue", stranger).status_code == 403
+    assert proxy.post("/farebox/queue/drain", {}, viewer).status_code == 403
+    assert httpx.get(f"{proxy.base_url}/farebox/queue/{queue_id}").status_code == 401
+
+
+def test_requests_run_by_priority_and_then_by_arrival(queue_house: House, story: Story) -> None:
+    names = ("a", "b", "c", "d")
+    ended_at = {name: item(queue_house, story.ids[name])["changed_at"] for name in names}
+    assert sorted(names, key=lambda name: ended_at[name]) == ["c", "a", "d", "b"]
+
+
+def test_a_revoked_key_s_requests_do_not_run(queue_house: House, story: Story) -> None:
+    dead = item(queue_house, story.ids["gone"])
+    assert (dead["state"], dead["reason"]) == ("dead", "revoked_key")
+    assert entries_of(queue_house, story.ids["gone"]) == []
 
 
 def test_a_request_that_fails_is_tried_a_bounded_number_of_times(
-    queue_house: House, keys: dict[str, str]
+    queue_house: House, story: Story, keys: dict[str, str]
 ) -> None:
-    text = f"{prompt()} [[sim: status=500]]"
-    queue_id = queued(queue_house, keys["unlucky"], text).headers["x-farebox-queue-id"]
-    before = queue_house.last_call()
-    with budget_for(queue_house, "unlucky"):
-        wait_until(
-            lambda: item(queue_house, queue_id)["attempts"] == 1, 20, "the first attempt failed"
-        )
-        assert item(queue_house, queue_id)["reason"] == "http_500"
-        queue_house.proxy.post("/farebox/queue/drain", {})
-        dead = ended(queue_house, queue_id, MASTER_KEY, "dead")
+    queue_id = story.ids["unlucky"]
+    dead = item(queue_house, queue_id)
+    assert (dead["state"], dead["reason"]) == ("dead", "http_500")
     assert (dead["attempts"], dead["run"]) == (2, 3)
-    assert len(queue_house.calls_since(before)) > 1
-    queue_house.wait_settled()
-    assert all(cost == 0 for _, cost, _ in entries_of(queue_house, queue_id))
+    assert sum(entry_charges(queue_house, queue_id)) == 0
     # Its key may have it tried again.
     retried = queue_house.proxy.post(f"/farebox/queue/{queue_id}/retry", {}, keys["unlucky"])
-    assert retried.json()["request"]["state"] == "waiting"
-    cancel_all(queue_house)
+    assert retried.json()["request"]["state"] in ("waiting", "running")
 
 
-def test_the_queue_shows_in_the_metrics(queue_house: House) -> None:
+def test_a_request_whose_worker_was_killed_runs_again_and_is_charged_once(
+    queue_house: House, story: Story, keys: dict[str, str]
+) -> None:
+    """The upstream bills the send that the worker died in: the one charge covers both sends."""
+    queue_id = story.ids["doomed"]
+    done = item(queue_house, queue_id, keys["doomed"])
+    assert done["answer"]["status"] == 200
+    assert (done["run"], done["attempts"]) == (1, 1)
+    entries = entries_of(queue_house, queue_id)
+    assert [kind for kind, _, _ in entries] == ["unreconciled", "corrected"]
+    assert sum(entry_charges(queue_house, queue_id)) == entries[-1][1]
+    assert [a["status"] for a in entries[-1][2]["attempts"]] == ["lost", "ok"]
+
+
+def test_the_queue_shows_in_the_metrics(queue_house: House, story: Story) -> None:
     text = queue_house.proxy.get("/farebox/metrics").text
     assert 'farebox_queue_depth{category="FAST"}' in text
     for name in ("farebox_queue_age_seconds", "farebox_queue_expected_usd", "farebox_queue_dead"):
         assert name in text
     assert 'farebox_queue_runs_total{outcome="answered"}' in text
-
-
-# ── a worker that dies ───────────────────────────────────────────────────────────────────────────
-
-
-def test_a_request_whose_worker_is_killed_runs_again_and_is_charged_once(
-    queue_house: House, keys: dict[str, str]
-) -> None:
-    """The upstream bills the send that the worker died in; the entry has both sends."""
-    queue_id = queued(queue_house, keys["waiter"], prompt()).headers["x-farebox-queue-id"]
-    before = queue_house.last_call()
-    queue_house.simulator.script("*", "delay_ms=60000")
-    with budget_for(queue_house, "waiter"):
-        wait_until(
-            lambda: queue_house.simulator.bill()["in_flight"], 20, "the upstream works on it"
-        )
-        queue_house.proxy.stop(signal.SIGKILL)
-        queue_house.proxy.start()
-        done = ended(queue_house, queue_id, keys["waiter"])
-        queue_house.wait_settled()
-    assert done["answer"]["status"] == 200 and done["run"] == 1
-    entries = entries_of(queue_house, queue_id)
-    assert [kind for kind, _, _ in entries] == ["unreconciled", "corrected"]
-    calls = queue_house.calls_since(before)
-    assert len(calls) == 2
-    charged = sum(entry_charges(queue_house, queue_id))
-    assert charged == entries[-1][1]
-    assert [a["status"] for a in entries[-1][2]["attempts"]] == ["lost", "ok"]
-    assert queue_house.books.verify() == ()
 
 
 def entry_charges(house: House, queue_id: str) -> list[int]:
