@@ -16,8 +16,8 @@ from typing import Any
 from hooks.arrival import path_of
 from hooks.fields import CALL_TYPES
 from hooks.gate import App, Message, Receive, Scope, Send
+from hooks.headers import QUEUE_ID
 
-QUEUE_ID = "x-farebox-queue-id"
 _HEADER = QUEUE_ID.encode()
 
 _SHAPES: Mapping[str, Mapping[str, Any]] = {

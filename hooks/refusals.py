@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from hooks.headers import QUEUE_ID
+
 
 class Code(StrEnum):
     """The machine-readable codes; stable, and the same in body, header, ledger and metrics."""
@@ -84,7 +86,7 @@ class Refusal:
         """
         headers = {**self.headers, "x-farebox-code": self.code.value}
         if queue_id := self.detail.get("queue_id"):
-            headers["x-farebox-queue-id"] = str(queue_id)
+            headers[QUEUE_ID] = str(queue_id)
         if not _RULES[self.code].retry:
             headers["x-should-retry"] = "false"
         elif self.retry_after_ms is not None:
