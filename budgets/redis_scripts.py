@@ -1,8 +1,8 @@
 """Loads the Lua scripts and runs them; turns Redis's errors into the ledger's.
 
-A script is `lua/lib.lua` and `lua/closing.lua`, followed by the parts that it needs and its own
-file, known to Redis by the hash of that text: two releases that share a Redis run their own texts,
-and `lua/lib.lua` says what they must agree on.
+A script is `lua/lib.lua` and `lua/closing.lua` (the queue's: `lua/queue_lib.lua`), followed by the
+parts that it needs and its own file, known to Redis by the hash of that text: two releases that
+share a Redis run their own texts, and `lua/lib.lua` says what they must agree on.
 """
 
 from __future__ import annotations
@@ -61,7 +61,20 @@ _PARTS: dict[str, tuple[str, ...]] = {
 }
 """What stands before single scripts, beside what all of them have."""
 
-_READING = frozenset({"audit", "audit_leases", "now", "open_holds", "states", "ticket_find"})
+_READING = frozenset(
+    {
+        "audit",
+        "audit_leases",
+        "now",
+        "open_holds",
+        "queue_get",
+        "queue_list",
+        "queue_text",
+        "queue_totals",
+        "states",
+        "ticket_find",
+    }
+)
 """Scripts that write nothing: replicas need not be waited for."""
 
 
@@ -78,9 +91,10 @@ class _Script:
 @cache
 def _script(name: str) -> _Script:
     folder = files("budgets") / "lua"
+    shared = ("lib", "queue_lib") if name.startswith("queue_") else ("lib", "closing")
     text = "\n".join(
         (folder / f"{part}.lua").read_text("utf-8")
-        for part in ("lib", "closing", *_PARTS.get(name, ()), name)
+        for part in (*shared, *_PARTS.get(name, ()), name)
     )
     # Redis names scripts by SHA-1; nothing here depends on that being hard to forge.
     return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

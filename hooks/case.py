@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hooks.arrival import Arrival, Run
 from hooks.decide import Caller, Decision
 from hooks.policy import Policy
 from hooks.request import RequestView
@@ -18,7 +19,8 @@ class Incoming:
     """A request as the adapter hands it over.
 
     `sent` are the field names of the client's body, `removed` those that were taken out of it when
-    it was read.
+    it was read. `key_owner` is the id of the key that asks, None where it has none of Farebox's.
+    `arrival` is the request as it came in, for one that may have to be kept.
     """
 
     data: dict[str, Any]
@@ -31,6 +33,13 @@ class Incoming:
     role: str
     allowed_groups: tuple[str, ...]
     removed: tuple[str, ...] = ()
+    key_owner: str | None = None
+    arrival: Arrival | None = None
+
+    @property
+    def run(self) -> Run | None:
+        """What is sent here, where it is a request that was queued."""
+        return self.arrival.run if self.arrival is not None else None
 
     @property
     def requested_model(self) -> str:
@@ -73,6 +82,8 @@ class Case:
             "key_name": self.caller.key_name,
             "team": self.caller.team,
         }
+        if self.incoming.run is not None:
+            facts["queue_id"] = self.incoming.run.queue_id
         if view is not None:
             facts |= {
                 "stream": view.stream,

@@ -70,8 +70,11 @@ _CONTROLS = frozenset(
 """Fields that LiteLLM may also set from request headers: taken out wherever they came from."""
 
 STEERING = frozenset(
-    {"task_type", "consequence", "session_id", "expected_output_tokens", "queue", "tags"}
-)
+    {
+        "task_type", "consequence", "session_id", "expected_output_tokens", "queue",
+        "queue_priority", "queue_webhook", "tags",
+    }
+)  # fmt: skip
 """Names in `metadata` that callers steer Farebox with."""
 
 

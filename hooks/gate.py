@@ -13,6 +13,8 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from hooks.arrival import Arrival, arrived
+
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -81,6 +83,7 @@ class Gate:
         if size >= SCANNED_BYTES_MIN and _is_crowded(parts):
             await _refuse(scope, send, 422, "The request's body has too many lists and objects.")
             return
+        arrived.set(Arrival(scope, tuple(part.get("body", b"") for part in parts)))
         await self._app(scope, _again(parts, receive), send)
 
 

@@ -24,6 +24,7 @@ from budgets.config import Step
 from budgets.ledger import (
     ClockSkew,
     Held,
+    HoldIdReused,
     HoldRequest,
     LedgerPaused,
     LedgerUnavailable,
@@ -34,8 +35,18 @@ from budgets.ledger import Refused as LedgerRefused
 from budgets.open_requests import OpenRequest, Terms
 from budgets.outage import MARK
 from budgets.period import period_at
+from budgets.prices import TokenUsage
 from budgets.runtime import Runtime, announce
-from hooks import approvals, escalation, fields, headers, tokens, unbounded, words
+from hooks import (
+    approvals,
+    escalation,
+    fields,
+    headers,
+    queue_desk,
+    tokens,
+    unbounded,
+    words,
+)
 from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import Caller, Candidate, Decision, decide
 from hooks.escalation import Asked
@@ -120,7 +131,7 @@ class Governor:
         case = Case(
             incoming=incoming,
             policy=self._worker.policy,
-            request_id=self._new_id(),
+            request_id=incoming.run.hold_id if incoming.run is not None else self._new_id(),
             decision_id=self._new_id(),
             time_ms=self._clock_ms(),
             caller=Caller(incoming.key_name, incoming.team, incoming.user, incoming.allowed_groups),
@@ -164,6 +175,7 @@ class Governor:
             )
         try:
             case.view = read_request(incoming.data, kind, incoming.headers)
+            queue_desk.check_asked(case.view.steering, case.policy)
         except InvalidRequest as error:
             await self._refuse(case, Code.INVALID_REQUEST, str(error), {}, param=error.param)
         for content in case.view.unbounded:
@@ -192,7 +204,7 @@ class Governor:
             if isinstance(asked.held, LedgerRefused):
                 found = await self._escalate(case, runtime, asked.held, asked.terms)
                 if found is None:
-                    await self._refuse_budget(case, runtime, asked.request, asked.held)
+                    await self._refuse_budget(case, runtime, asked.held, asked)
                 asked = found
         except LedgerPaused as error:
             await self._refuse(
@@ -248,6 +260,7 @@ class Governor:
         candidate = decision.candidate(decision.group)
         latency_ms = (candidate.latency_ms if candidate else None) or HOLD_LATENCY_MS
         terms = self._terms(case, decision)
+        run = case.incoming.run
         for last_try in (False, True):
             first, facts = terms[decision.group], self._facts(case, terms)
             request = HoldRequest(
@@ -272,12 +285,27 @@ class Governor:
                             again, offline=False, time_ms=self._clock_ms()
                         )
                 return Asked(held, offline, terms, facts, request)
+            except HoldIdReused:
+                if run is None or not run.interrupted:
+                    raise
+                before = await self._charged_before(runtime, request)
+                return Asked(before, False, terms, facts, request)
             except ClockSkew as skew:
                 if last_try:
                     raise LedgerUnavailable("the period turned twice during one request") from skew
                 case.time_ms = skew.now_ms
                 terms = self._terms(case, decision)
         raise AssertionError("the loop returns or raises")
+
+    async def _charged_before(self, runtime: Runtime, request: HoldRequest) -> Held:
+        """Return the hold of a request whose worker died: charged by its lease, to be corrected.
+
+        What the hold may cost is spent already, so that no limit is passed by sending it again.
+        """
+        named = [(it.budget, it.rule, it.period.id) for it in request.budgets]
+        states = await runtime.ledger.states(named)
+        time_ms = await runtime.ledger.now_ms()
+        return Held(request.hold_id, time_ms, states, repeated=True)
 
     def _may_go_on(self, case: Case) -> bool:
         """Say whether a request may be sent without the ledger. Shadow mode never refuses."""
@@ -315,26 +343,30 @@ class Governor:
             warnings=warnings,
             output_tokens_cap=decision.output_tokens_cap,
         )
-        runtime.requests.add(
-            OpenRequest(
-                request_id=case.request_id,
-                decision_id=case.decision_id,
-                facts=facts,
-                terms=terms,
-                group=decision.group,
-                held_nano_usd=first.hold_nano_usd,
-                held_groups=[decision.group],
-                headers=response_headers,
-                stream=case.view is not None and case.view.stream,
-                offline=offline,
-                output_tokens_cap=decision.output_tokens_cap,
-                choices=case.view.choices if case.view is not None else 1,
-                learning_rate=case.policy.routing.estimates.learning_rate,
-                clock_ns=self._clock_ns,
-                held_at_ms=held.time_ms,
-                stats_period=self._stats_period(case),
-            )
+        opened = OpenRequest(
+            request_id=case.request_id,
+            decision_id=case.decision_id,
+            facts=facts,
+            terms=terms,
+            group=decision.group,
+            held_nano_usd=first.hold_nano_usd,
+            held_groups=[decision.group],
+            headers=response_headers,
+            stream=case.view is not None and case.view.stream,
+            offline=offline,
+            output_tokens_cap=decision.output_tokens_cap,
+            choices=case.view.choices if case.view is not None else 1,
+            learning_rate=case.policy.routing.estimates.learning_rate,
+            clock_ns=self._clock_ns,
+            held_at_ms=held.time_ms,
+            stats_period=self._stats_period(case),
         )
+        if case.incoming.run is not None and case.incoming.run.interrupted and held.repeated:
+            # The send that its worker died in may have been billed, so it is charged as well.
+            lost = opened.begin_attempt(decision.group)
+            usage = TokenUsage(first.input_tokens, first.output_tokens_expected)
+            lost.end("lost", first.price.cost(usage), estimated=True)
+        runtime.requests.add(opened)
         if not offline:
             runtime.leases.add(case.request_id)
         ADMITTED.labels(decision.category).inc()
@@ -366,24 +398,38 @@ class Governor:
     # ── refuse ───────────────────────────────────────────────────────────────────────────────────
 
     async def _refuse_budget(
-        self, case: Case, runtime: Runtime, request: HoldRequest, refused: LedgerRefused
+        self, case: Case, runtime: Runtime, refused: LedgerRefused, asked: Asked
     ) -> NoReturn:
-        detail = words.budget_detail(refused, case.policy.budgets.time_zone)
+        decision = case.decision
+        assert decision is not None and decision.group is not None
+        zone = case.policy.budgets.time_zone
+        detail = words.budget_detail(refused, zone)
         message = words.budget_message(refused, detail)
         message += approvals.problem_text(refused.approval_problem)
         code, step = Code(refused.code), words.budget_next_step(refused, detail)
-        if code is Code.BUDGET_EXCEEDED and approvals.asks(case, request.budgets, refused):
-            opened = await self._ask_for_approval(case, runtime, request, refused)
+        more: dict[str, Any] = {"next_step": step} | _tried(case)
+        if code is Code.BUDGET_EXCEEDED and approvals.asks(case, asked.request.budgets, refused):
+            opened = await self._ask_for_approval(case, runtime, asked.request, refused)
             if opened is not None:
-                detail |= {"approval_id": opened.approval_id, "approval_state": opened.state.value}
-                step = approvals.next_step(opened)
+                more |= {
+                    "approval_id": opened.approval_id,
+                    "approval_state": opened.state.value,
+                    "next_step": approvals.next_step(opened),
+                }
                 if opened.state is not TicketState.DENIED:
                     code = Code.APPROVAL_REQUIRED
+        terms = asked.terms[decision.group]
+        match await queue_desk.enqueue(self._worker.queue, case, terms, refused.code):
+            case queue_desk.Queued() as queued:
+                code, message = Code.QUEUED, queued.message()
+                more |= queued.detail(zone)
+            case queue_desk.NotQueued() as kept_out:
+                more |= {"queue": kept_out.why, "queue_message": kept_out.message}
         await self._refuse(
             case,
             code,
             message,
-            detail | {"next_step": step} | _tried(case),
+            detail | more,
             retry_after_ms=refused.retry_after_ms,
             remaining_nano_usd=min(
                 (state.remaining_nano_usd for state in refused.states),

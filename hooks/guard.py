@@ -29,13 +29,17 @@ from hooks.keys import KeyProblem
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who is behind a request. `key_id` is None for the master key and for LiteLLM's own keys."""
+    """Who is behind a request. `key_id` is None for the master key and for LiteLLM's own keys.
+
+    `is_master` is true where the master key was shown itself, so that nobody's name passes for it.
+    """
 
     name: str
     role: Role
     key_id: str | None = None
     team: str | None = None
     user: str | None = None
+    is_master: bool = False
 
 
 Doorkeeper = Callable[[Request], Awaitable[Person]]

@@ -21,6 +21,7 @@ SIMULATED = "x-farebox-simulated"
 WARNING = "x-farebox-warning"
 CODE = "x-farebox-code"
 OUTPUT_CAP = "x-farebox-output-cap"
+QUEUE_ID = "x-farebox-queue-id"
 
 VALUE_LENGTH_MAX = 512
 

@@ -103,6 +103,19 @@ class KeyBook:
             case "live":
                 return record
 
+    def record_of(self, key_id: str) -> KeyRecord | KeyProblem:
+        """The record of a key that was accepted once, by its id, or why it is not any more."""
+        record = self._find(key_id)
+        if record is None:
+            return UNAVAILABLE if self._failing or self._version is None else UNKNOWN
+        match record.state(unix_ms(self._clock())):
+            case "revoked":
+                return REVOKED
+            case "expired":
+                return EXPIRED
+            case "live":
+                return record
+
     @property
     def stale_for_s(self) -> float | None:
         """Seconds since Redis last answered, or None if it never has."""

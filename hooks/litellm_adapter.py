@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -36,14 +36,21 @@ from hooks import (
     log_guard,
     metrics_route,
     month_routes,
+    queue_routes,
+    queue_send,
+    queue_webhook,
     tested,
     tokens,
     underway,
 )
+from hooks.arrival import Run, arrived
 from hooks.case import Incoming
 from hooks.governor import Admission, Governor, Refused
 from hooks.litellm_router import Simulation
 from hooks.policy import Policy, PolicyPaths, load_policy
+from hooks.queue_desk import QueueDesk, StoredRequest
+from hooks.queue_outcome import Reply
+from hooks.queue_runner import QueueRunner
 from hooks.refusals import Refusal
 from hooks.request import GOVERNED
 from hooks.routing import Mode
@@ -118,12 +125,13 @@ class FareboxHook(CustomLogger):
             apply_groups=self._apply_groups,
             taken=_allow_kinds,
             simulated=self._simulation.groups if self._simulation else frozenset(),
+            run_queue=_run_queue,
         )
         self.governor = Governor(self.worker, lambda: time.time_ns() // 1_000_000)
         litellm_mends.strip_with(self._strip)
         litellm_mends.stand_before(lambda: self.worker.policy.routing.requests.body_bytes_max)
         tokens.warm_up()
-        _mount_routes(self.worker.office, lambda: self.worker.policy.budgets)
+        _mount_routes(self.worker)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -292,20 +300,47 @@ def _config_path() -> Any:
 _mounted = False
 
 
-def _mount_routes(
-    office: Callable[[], Awaitable[month_routes.Office | None]],
-    budgets: Callable[[], BudgetsFile],
-) -> None:
+async def _run_queue(worker: Worker) -> None:
+    """Run queued requests through this worker's own proxy, in whichever worker leads."""
+    runtime, desk = worker.runtime, worker.queue
+    if runtime is None or desk is None or litellm_auth.database_in_use():
+        return
+
+    async def send(run: Run, request: StoredRequest) -> Reply:
+        return await queue_send.send(proxy_server.app, run, request)
+
+    await QueueRunner(
+        runtime.ledger,
+        desk,
+        policy=lambda: worker.policy,
+        send=send,
+        spawn=runtime.spawn,
+        tell=queue_webhook.tell,
+        owner=worker.name,
+    ).run()
+
+
+def _mount_routes(worker: Worker) -> None:
     """Mount Farebox's own routes on the proxy, once a process."""
     global _mounted
     if not _mounted:
         _mounted = True
         door = litellm_auth.doorkeeper
+
+        def budgets() -> BudgetsFile:
+            return worker.policy.budgets
+
         proxy_server.app.include_router(key_routes.build_router(key_runtime.store, door))
         proxy_server.app.include_router(metrics_route.build_router(door))
-        proxy_server.app.include_router(month_routes.build_router(office, door))
+        proxy_server.app.include_router(month_routes.build_router(worker.office, door))
         proxy_server.app.include_router(grant_routes.build_router(door, budgets))
         proxy_server.app.include_router(approval_routes.build_router(door, budgets))
+
+        async def desk() -> QueueDesk | None:
+            await worker.ready()
+            return worker.queue
+
+        proxy_server.app.include_router(queue_routes.build_router(desk, door))
 
 
 def _mark(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -344,6 +379,8 @@ def _incoming(data: dict[str, Any], call_type: str, auth: Any) -> Incoming:
         role=str(farebox.get("role") or ""),
         allowed_groups=tuple(farebox.get("groups") or ()),
         removed=litellm_mends.taken_fields.get(),
+        key_owner=litellm_auth.owner_of(farebox),
+        arrival=arrived.get(),
     )
 
 

@@ -33,6 +33,7 @@ from budgets.embedded import EmbeddedRedisError
 from budgets.home import HomeError
 from hooks import access, guard, key_runtime
 from hooks.access import Role
+from hooks.arrival import MASTER_OWNER, RUN, Run
 from hooks.guard import HttpProblem, Person
 from hooks.keys import MASTER_NAME, MISSING, UNAVAILABLE, UNKNOWN, KeyProblem, KeyRecord, same_text
 
@@ -94,7 +95,11 @@ async def authenticate(request: Request, api_key: str | None) -> UserAPIKeyAuth 
             raise _denied(denial)
         _run_common_checks()
         return None
-    found = await identify(_presented(request, api_key))
+    run = request.scope.get(RUN)
+    if isinstance(run, Run):
+        found = await _acted_for(run)
+    else:
+        found = await identify(_presented(request, api_key))
     if isinstance(found, KeyProblem):
         raise AuthRefusal(found.status, found.type, found.code, found.message)
     role = Role.ADMIN if found is None else found.role
@@ -145,6 +150,29 @@ async def identify(api_key: str) -> KeyRecord | KeyProblem | None:
     return await book.lookup(api_key)
 
 
+async def _acted_for(run: Run) -> KeyRecord | KeyProblem | None:
+    """Return whose request a queued one is, as the key stands now: it may have been revoked."""
+    if run.owner == MASTER_OWNER:
+        return None
+    try:
+        book = await key_runtime.book()
+    except (HomeError, EmbeddedRedisError, RedisUrlError) as error:
+        _log.error("farebox_keys_unavailable", reason=str(error))
+        return UNAVAILABLE
+    return book.record_of(run.owner)
+
+
+def owner_of(metadata: Mapping[str, Any]) -> str | None:
+    """Return whose a request is, for the queue: a key's id; None with a database.
+
+    There, a key's metadata are its holder's to write, and say nothing.
+    """
+    if database_in_use() or "key_id" not in metadata:
+        return None
+    key_id = metadata["key_id"]
+    return MASTER_OWNER if key_id is None else str(key_id)
+
+
 async def doorkeeper(request: Request) -> Person:
     """Who asks for one of Farebox's own routes; a `guard.Doorkeeper`."""
     key = guard.presented_key(request.headers)
@@ -154,7 +182,7 @@ async def doorkeeper(request: Request) -> Person:
     if isinstance(found, KeyProblem):
         raise guard.unauthenticated(found)
     if found is None:
-        return Person(MASTER_NAME, Role.ADMIN)
+        return Person(MASTER_NAME, Role.ADMIN, is_master=True)
     return Person(found.name, found.role, found.id, found.team, found.user)
 
 

@@ -22,6 +22,7 @@ from litellm.proxy.db.exception_handler import PrismaDBExceptionHandler
 from hooks import body as bodies
 from hooks.gate import Gate
 from hooks.litellm_auth import AuthRefusal
+from hooks.queue_answer import QueuedAnswers
 
 taken_fields: ContextVar[tuple[str, ...]] = ContextVar("farebox_taken_fields", default=())
 """The names that were taken out of the body of the request that this task serves."""
@@ -50,9 +51,10 @@ def stand_before(body_bytes_max: Callable[[], int]) -> None:
     """
     app = proxy_server.app
     if app.middleware_stack is None:
+        app.add_middleware(QueuedAnswers)
         app.add_middleware(Gate, body_bytes_max=body_bytes_max)
     elif not isinstance(app.middleware_stack, Gate):
-        app.middleware_stack = Gate(app.middleware_stack, body_bytes_max)
+        app.middleware_stack = Gate(QueuedAnswers(app.middleware_stack), body_bytes_max)
 
 
 def strip_with(strip: Callable[[str, dict[str, Any]], tuple[str, ...]]) -> None:

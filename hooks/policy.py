@@ -19,6 +19,7 @@ from budgets.yamlfile import ConfigErrors, Finding, Severity, YamlFile, read_yam
 from hooks.checks import budget_findings, chain_findings, litellm_findings, routing_findings
 from hooks.classify import Classifier
 from hooks.groups import Groups, PriceMap, read_groups
+from hooks.queue_checks import queue_findings
 from hooks.routing import AUTO, ModelFacts, RoutingFile, load_routing
 
 
@@ -98,6 +99,7 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
         findings += error.findings
     if routing is not None:
         findings += routing_findings(*routing)
+        findings += queue_findings(*routing, litellm_file.data if litellm_file else {})
     if routing is not None and litellm_file is not None and groups is not None:
         findings += chain_findings(litellm_file, groups, *routing)
     if routing is not None and budgets is not None and groups is not None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from hooks.headers import QUEUE_ID
+
 
 class Code(StrEnum):
     """The machine-readable codes; stable, and the same in body, header, ledger and metrics."""
@@ -25,6 +27,7 @@ class Code(StrEnum):
     UNSUPPORTED_REQUEST = "unsupported_request"
     INVALID_REQUEST = "invalid_request"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
+    QUEUED = "queued"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ _RULES: Mapping[Code, _Rule] = {
     Code.UNSUPPORTED_REQUEST: _Rule(422, "invalid_request_error", False),
     Code.INVALID_REQUEST: _Rule(422, "invalid_request_error", False),
     Code.LEDGER_UNAVAILABLE: _Rule(503, "service_unavailable", True),
+    # Not sent now, and kept: no error, and no SDK repeats it.
+    Code.QUEUED: _Rule(202, "queued", False),
 }
 
 
@@ -82,6 +87,8 @@ class Refusal:
         `x-should-retry: false` keeps the OpenAI and Anthropic SDKs from trying twice more.
         """
         headers = {**self.headers, "x-farebox-code": self.code.value}
+        if queue_id := self.detail.get("queue_id"):
+            headers[QUEUE_ID] = str(queue_id)
         if not _RULES[self.code].retry:
             headers["x-should-retry"] = "false"
         elif self.retry_after_ms is not None:

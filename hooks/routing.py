@@ -7,6 +7,7 @@ checked in `policy`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
@@ -104,6 +105,20 @@ class Monitoring(Strict):
     estimate_error_max: Fraction | None = None
 
 
+class QueueRules(Strict):
+    """Lets refused requests of a category wait for budget, where they ask for it.
+
+    The bounds are of what waits or runs at once, in number and in bytes of their bodies.
+    """
+
+    requests_max: int = Field(default=200, ge=1, le=10_000)
+    bytes_max: int = Field(default=32 * 1024 * 1024, ge=1024)
+    body_bytes_max: int = Field(default=1024 * 1024, ge=1024)
+    expires_hours: float = Field(default=72, gt=0, le=960)
+    answer_hours: float = Field(default=24, gt=0, le=960)
+    attempts_max: int = Field(default=5, ge=1, le=100)
+
+
 class Category(Strict):
     """A size class of requests. `tokens_max` is the largest size in it, None for the last one."""
 
@@ -114,6 +129,7 @@ class Category(Strict):
     output_tokens_max: int = Field(gt=0)
     escalation: str
     monitoring: Monitoring = Monitoring()
+    queue: QueueRules | None = None
     mode: Mode | None = None
 
 
@@ -258,6 +274,24 @@ class Requests(Strict):
     image_tokens_usual: int = Field(default=1_000, ge=0)
 
 
+class QueueSettings(Strict):
+    """How queued requests run, and which webhooks may be told of their end."""
+
+    at_once: int = Field(default=4, ge=1, le=64)
+    webhook_origins: Names = ()
+
+    @field_validator("webhook_origins")
+    @classmethod
+    def _origins(cls, value: Names) -> Names:
+        for origin in value:
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", origin):
+                raise ValueError(
+                    f"{origin!r} is not an origin; write it like https://hooks.example.org, "
+                    "in lower case and without a path"
+                )
+        return value
+
+
 class Estimates(Strict):
     """How the output length is learned: an exponentially weighted mean of this rate."""
 
@@ -286,6 +320,7 @@ class RoutingFile(Strict):
     providers: dict[str, InputMargin] = Field(default_factory=dict)
     estimates: Estimates = Estimates()
     requests: Requests = Requests()
+    queue: QueueSettings = QueueSettings()
     vendor_tiers: dict[str, VendorTiers] = Field(default_factory=dict)
 
     @field_validator("categories")

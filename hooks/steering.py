@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from budgets.queue.items import PRIORITY_MAX
 from hooks.routing import Consequence
 from hooks.values import InvalidRequest, whole
 
 STEERING_CHARS_MAX = 200
 TAGS_MAX = 32
+ADDRESS_CHARS_MAX = 2_000
 
 NAMES = (
     "task_type",
@@ -22,6 +24,8 @@ NAMES = (
     "session_id",
     "expected_output_tokens",
     "queue",
+    "queue_priority",
+    "queue_webhook",
     "approval",
     "tags",
 )
@@ -37,6 +41,8 @@ class Steering:
     session_id: str | None = None
     expected_output_tokens: int | None = None
     queue: bool = False
+    queue_priority: int | None = None
+    queue_webhook: str | None = None
     approval: str | None = None
     tags: tuple[str, ...] = ()
     user: str | None = None
@@ -68,6 +74,8 @@ def read_steering(
         session_id=_word(values["session_id"], "session_id"),
         expected_output_tokens=_expected(values["expected_output_tokens"]),
         queue=_flag(values["queue"]),
+        queue_priority=_priority(values["queue_priority"]),
+        queue_webhook=_address(values["queue_webhook"]),
         approval=_word(values["approval"], "approval"),
         tags=_tags(values["tags"]),
         user=clean(user) if isinstance(user, str) else None,
@@ -121,6 +129,27 @@ def _flag(value: object) -> bool:
     if isinstance(value, str):
         return value.strip().lower() in ("true", "1", "yes")
     raise InvalidRequest("`queue` must be true or false.", "metadata.queue")
+
+
+def _priority(value: object) -> int | None:
+    if isinstance(value, str) and len(value) == 1 and value.isascii() and value.isdigit():
+        value = int(value)
+    try:
+        return whole({"queue_priority": value}, "queue_priority", 0, PRIORITY_MAX)
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error), "metadata.queue_priority") from None
+
+
+def _address(value: object) -> str | None:
+    """Return a webhook's address as it came: whether it may be called is decided elsewhere."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > ADDRESS_CHARS_MAX:
+        raise InvalidRequest(
+            f"`queue_webhook` must be an address of at most {ADDRESS_CHARS_MAX} characters.",
+            "metadata.queue_webhook",
+        )
+    return value
 
 
 def _tags(value: object) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -41,6 +41,7 @@ from hooks.metrics import APPROVALS_OPEN, JOURNAL_LINES, LEDGER_AVAILABLE, POLIC
 from hooks.month_report import write_report
 from hooks.month_routes import Office
 from hooks.policy import Policy, PolicyPaths, load_policy
+from hooks.queue_desk import QueueDesk, open_desk
 from hooks.watch import Watch
 
 log = structlog.get_logger("farebox.worker")
@@ -64,6 +65,8 @@ class Worker:
     taken: Callable[[Policy], None] = lambda _: None
     simulated: frozenset[str] = frozenset()
     runtime: Runtime | None = None
+    queue: QueueDesk | None = None
+    run_queue: Callable[[Worker], Awaitable[None]] | None = None
     learned: Learned = field(default_factory=Learned)
     errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
@@ -113,6 +116,7 @@ class Worker:
             opened.allowances = self._allowances
             opened.start()
             runtime.install(opened)
+            self.queue = open_desk(self.home, opened)
             self.runtime = opened
         self._started.set()
         for work in (self._watch_files, self.keep_limits, self._refresh_learned, self._report):
@@ -124,6 +128,8 @@ class Worker:
         self.runtime.spawn(self._anchorer(self.runtime.ledger).run(), endless=True)
         self.runtime.spawn(policy_trail.note_start(self.runtime.ledger.trail, self.policy))
         self._alert(self.runtime)
+        if self.run_queue is not None:
+            self.runtime.spawn(self.run_queue(self), endless=True)
 
     def _alert(self, running: Runtime) -> None:
         """Deliver alerts in the background, and look for them where this worker leads."""

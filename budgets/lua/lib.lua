@@ -73,6 +73,7 @@
 --                                   until:KIND of events that are told together
 --   hours:BUDGET            hash    period, spent, since, time (of the last sample) and h:HOUR
 --                                   (spent in that hour, counted from 1970) of the last week
+--   queue:…                         requests that wait for budget: see `queue_lib.lua`
 --
 -- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53
 -- (9 million dollars), and serve for comparisons; `int` prints them without an exponent. Nothing

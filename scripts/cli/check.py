@@ -15,8 +15,10 @@ from budgets.config import json_schema as budgets_schema
 from budgets.config import load_budgets
 from budgets.yamlfile import ConfigErrors, Finding, Severity
 from hooks.policy import Policy
+from hooks.queue_checks import key_findings
 from hooks.routing import json_schema as routing_schema
-from scripts.cli.context import home_of, paths_of, policy_of
+from hooks.routing import load_routing
+from scripts.cli.context import environment, home_of, paths_of, policy_of
 from scripts.cli.errors import ExitCode, command, wrong_usage
 from scripts.cli.options import AsJson, Config
 from scripts.cli.output import clean, console, text, write_json
@@ -50,7 +52,11 @@ def check(
     policy: Policy | None = None
     try:
         policy = policy_of(home)
-        findings: Sequence[Finding] = (*policy.warnings, *archive_findings(home.budgets))
+        findings: Sequence[Finding] = (
+            *policy.warnings,
+            *archive_findings(home.budgets),
+            *key_findings(*load_routing(home.routing), home, environment(home)),
+        )
     except ConfigErrors as errors:
         findings = errors.findings
     ordered = sorted(findings, key=lambda it: it.severity is not Severity.ERROR)

@@ -20,6 +20,9 @@ from budgets.connection import RedisServerError
 from budgets.home import Home
 from budgets.journal import waiting_in
 from budgets.ledger import Leader, Learned, LedgerUnavailable
+from budgets.queue.items import Totals
+from budgets.queue.redis_queue import RedisQueue
+from budgets.queue.view import totals_dict
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
 from scripts.cli.context import budgets_of, home_of, open_ledger, stats_period
@@ -45,6 +48,7 @@ from scripts.cli.output import (
     used_bar,
     write_json,
 )
+from scripts.cli.queue import summary as queue_summary
 from scripts.cli.shadow import ShadowTotals, show_shadow
 
 INSTANCES_SHOWN = 3
@@ -68,6 +72,7 @@ class Status:
     leaders: tuple[Leader, ...] = ()
     alerts: Depths = field(default_factory=Depths)
     approvals_open: int = 0
+    queue: Totals | None = None
 
     @property
     def refused_edits(self) -> tuple[str, ...]:
@@ -154,6 +159,7 @@ async def _read(home: Home) -> Status:
             leaders=await opened.ledger.leaders(),
             alerts=await RedisOutbox(opened.client, home.ledger).depths(),
             approvals_open=await opened.ledger.open_tickets(),
+            queue=await RedisQueue(opened.client, home.ledger).totals(),
         )
 
 
@@ -193,6 +199,7 @@ def _as_dict(found: Status) -> dict[str, Any]:
             "by_model": _by(found.counters, "model"),
             "refused_by_code": _refusals(found.counters),
         },
+        "queue": totals_dict(found.queue) if found.queue else None,
         "shadow": ShadowTotals.read(found.counters).as_dict(),
         "learned_output_tokens": [
             {
@@ -332,6 +339,8 @@ def _show_proxy(out: Console, found: Status) -> None:
         rows["Approvals"] = text(
             f"{count:,} ticket{'' if count == 1 else 's'} open: farebox approvals list", "yellow"
         )
+    if found.queue is not None and (found.queue.waiting or found.queue.running or found.queue.dead):
+        rows["Queue"] = text(queue_summary(found.queue), "yellow" if found.queue.dead else "")
     if found.leaders:
         rows["Leads"] = text(", ".join(f"{it.role}: {it.owner}" for it in found.leaders))
     if simulated := _simulated(found.workers):

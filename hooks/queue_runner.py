@@ -1,0 +1,263 @@
+"""Runs queued requests when there is budget for them, in whichever worker leads.
+
+    every second:  lead ─► end what expired ─► take over from the dead ─► look what fits ─► run
+
+Nothing announces budget: a grant, a turn of the month, a raised limit and a released hold all show
+in the counters, so the leader reads those of the budgets that are waited for. Whether a request is
+admitted is decided by its own hold, like any request's; the look only saves vain tries.
+
+**Charged once.** The id of a run is the id of its hold. A run whose worker died is taken over when
+its lease has ended, and what the ledger says of the hold decides:
+
+    none, voided   nothing was charged: it runs again (after a void under a new id)
+    open           it may still end: it is looked at again later
+    unreconciled   charged by its lease: it runs again under the same id, which corrects that charge
+    settled        it was answered, and the answer is lost: running it again would cost a second
+                   time, so a person decides (`farebox queue retry`)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import structlog
+
+from budgets.ledger import Ledger, LedgerUnavailable
+from budgets.period import period_at
+from budgets.queue.items import ANSWER_LOST, INTERRUPTED, RUNNER_DIED, Item, State, Totals
+from budgets.queue.order import runnable
+from budgets.queue.seal import SealError
+from hooks import queue_metrics
+from hooks.arrival import Run
+from hooks.policy import Policy
+from hooks.queue_desk import QueueDesk, StoredRequest
+from hooks.queue_outcome import Kind, Reply, judge
+
+log = structlog.get_logger("farebox.queue")
+
+ROLE = "queue"
+LEAD_MS = 10_000
+LOOK_INTERVAL_S = 1.0
+LEASE_MS = 15_000
+SCANNED_MAX = 1_000
+"""How many waiting requests one look goes through, from the first in order."""
+BATCH_MAX = 100
+SEALED_PAUSE_MS = 60_000
+
+Sender = Callable[[Run, StoredRequest], Awaitable[Reply]]
+Spawn = Callable[[Awaitable[object]], object]
+Teller = Callable[[str, dict[str, Any]], Awaitable[bool]]
+
+
+class QueueRunner:
+    """The runner of one worker.
+
+    Args:
+        ledger: tells budgets and who leads.
+        desk: the queue and its keys.
+        policy: returns the policy in force.
+        send: sends a request and returns its whole answer.
+        spawn: runs work in the background, which a stop waits for.
+        tell: calls a webhook.
+        owner: the name under which it leads and runs; each worker has its own.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        desk: QueueDesk,
+        *,
+        policy: Callable[[], Policy],
+        send: Sender,
+        spawn: Spawn,
+        tell: Teller,
+        owner: str,
+        lease_ms: int = LEASE_MS,
+    ) -> None:
+        self._ledger = ledger
+        self._desk = desk
+        self._queue = desk.queue
+        self._policy = policy
+        self._send = send
+        self._spawn = spawn
+        self._tell = tell
+        self._owner = owner
+        self._lease_ms = lease_ms
+        self.running: set[str] = set()
+
+    async def run(self) -> None:
+        """Look again and again; never ends by itself."""
+        while True:
+            try:
+                await self.look()
+            except LedgerUnavailable as error:
+                log.debug("queue_not_looked_at", reason=str(error))
+            except Exception:
+                log.exception("queue_not_looked_at")
+            await asyncio.sleep(LOOK_INTERVAL_S)
+
+    async def look(self) -> int:
+        """Start what can run now, if this worker leads; return how many were started.
+
+        Raises:
+            LedgerUnavailable: Redis does not answer.
+        """
+        if not await self._ledger.lead(ROLE, self._owner, LEAD_MS):
+            return 0
+        totals = await self._queue.totals()
+        queue_metrics.show(totals)
+        if not totals.waiting and not totals.running:
+            return 0
+        for item_id in await self._queue.expire(BATCH_MAX):
+            log.info("queued_request_expired", queue_id=item_id)
+            if ended := await self._queue.get(item_id):
+                self._spawn(self._tell_of(ended))
+        for orphan in await self._queue.orphans(BATCH_MAX):
+            await self._take_over(orphan)
+        return await self._start(totals)
+
+    async def _start(self, totals: Totals) -> int:
+        free = self._policy().routing.queue.at_once - len(self.running)
+        if free <= 0 or not totals.waiting:
+            return 0
+        waiting = await self._queue.waiting(SCANNED_MAX)
+        left = await self._left(waiting)
+        chosen = runnable(waiting, left, totals.time_ms, free, self._desk.sealing.can_open)
+        for item in chosen:
+            claimed = await self._queue.claim(item.id, self._owner, self._lease_ms)
+            if claimed is not None:
+                self.running.add(claimed.id)
+                self._spawn(self._run(claimed))
+        return len(chosen)
+
+    async def _left(self, waiting: Iterable[Item]) -> dict[str, int]:
+        """Return what each budget that is waited for has left now, as far as it limits anything."""
+        budgets = self._policy().budgets
+        now_ms = await self._ledger.now_ms()
+        named: dict[str, tuple[str, str, str]] = {}
+        for item in waiting:
+            for need in item.needs:
+                rule = budgets.budgets.get(need.rule)
+                if rule is not None and rule.mode == "enforce":
+                    period = period_at(rule.period, budgets.time_zone, now_ms)
+                    named[need.budget] = (need.budget, need.rule, period.id)
+        states = await self._ledger.states(list(named.values()))
+        return {state.budget: state.remaining_nano_usd for state in states}
+
+    # ── one run ──────────────────────────────────────────────────────────────────────────────────
+
+    async def _run(self, item: Item) -> None:
+        renewing = asyncio.ensure_future(self._keep(item))
+        try:
+            await self._run_once(item)
+        except LedgerUnavailable as error:
+            # Whoever takes it over finds out from the ledger what became of it.
+            log.warning("queued_run_not_recorded", queue_id=item.id, reason=str(error))
+        finally:
+            renewing.cancel()
+            self.running.discard(item.id)
+
+    async def _keep(self, item: Item) -> None:
+        while True:
+            await asyncio.sleep(self._lease_ms / 3000)
+            with contextlib.suppress(LedgerUnavailable):
+                await self._queue.renew(item.id, self._owner, self._lease_ms)
+
+    async def _run_once(self, item: Item) -> None:
+        sealed = await self._queue.body(item.id)
+        if sealed is None:
+            await self._bury(item, "expired")
+            return
+        try:
+            request = self._desk.open_request(sealed, item.id)
+        except SealError as error:
+            log.error("queued_request_not_opened", queue_id=item.id, reason=str(error))
+            await self._bury(item, "not_opened")
+            return
+        run = Run(item.id, item.hold_id, item.owner, item.charged)
+        reply = await self._send(run, request)
+        await self._record(item, reply)
+
+    async def _record(self, item: Item, reply: Reply) -> None:
+        outcome = judge(reply, item.attempts)
+        queue_metrics.RUNS.labels(outcome.kind.name.lower()).inc()
+        log.info(
+            "queued_request_run",
+            queue_id=item.id,
+            run=item.run,
+            outcome=outcome.kind.name.lower(),
+            reason=outcome.reason,
+            status=reply.status,
+        )
+        match outcome.kind:
+            case Kind.ANSWERED:
+                answer = self._desk.seal_answer(reply.status, reply.headers, reply.body, item)
+                if await self._queue.finish(item.id, self._owner, reply.status, answer):
+                    await self._ended(item.id)
+            case Kind.NEVER:
+                await self._bury(item, outcome.reason)
+            case Kind.WAIT | Kind.FAILED:
+                state = await self._queue.release(
+                    item.id,
+                    self._owner,
+                    reason=outcome.reason,
+                    wait_ms=outcome.wait_ms,
+                    failed=outcome.kind is Kind.FAILED,
+                    new_run=outcome.new_run,
+                )
+                if state is State.DEAD:
+                    await self._ended(item.id)
+
+    async def _bury(self, item: Item, reason: str) -> None:
+        if await self._queue.bury(item.id, self._owner, reason):
+            await self._ended(item.id)
+
+    async def _ended(self, item_id: str) -> None:
+        ended = await self._queue.get(item_id)
+        if ended is None:
+            return
+        if ended.state is State.DEAD:
+            log.warning(
+                "queued_request_dead",
+                queue_id=item_id,
+                reason=ended.reason,
+                attempts=ended.attempts,
+                category=ended.category,
+            )
+        self._spawn(self._tell_of(ended))
+
+    async def _tell_of(self, item: Item) -> None:
+        address = self._desk.webhook_of(item)
+        if address is None:
+            return
+        content = {"queue_id": item.id, "state": item.state.value, "reason": item.reason or None}
+        await self._tell(address, content)
+
+    # ── runs whose worker died ───────────────────────────────────────────────────────────────────
+
+    async def _take_over(self, item: Item) -> None:
+        if item.id in self.running:
+            return  # It is this worker's own, whose renewals came too late.
+        state = await self._queue.hold_state(item.hold_id)
+        if state == "open":
+            return
+        if not await self._queue.adopt(item.id, item.runner, self._owner, self._lease_ms):
+            return
+        log.warning("queued_run_taken_over", queue_id=item.id, run=item.run, hold=state or "none")
+        if state == "settled":
+            await self._bury(item, ANSWER_LOST)
+            return
+        charged = state == "unreconciled"
+        after = await self._queue.release(
+            item.id,
+            self._owner,
+            reason=INTERRUPTED if charged else RUNNER_DIED,
+            wait_ms=0,
+            failed=True,
+            new_run=state == "voided",
+        )
+        if after is State.DEAD:
+            await self._ended(item.id)
