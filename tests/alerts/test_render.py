@@ -28,7 +28,8 @@ Requests under way are finished.
 
 To act:
   farebox budget show FAST
-  raise limit_usd of FAST in budgets.yaml; it is in force within two seconds"""
+  farebox budget grant FAST 10 --reason "WHY"
+  or, for every period: raise limit_usd of FAST in budgets.yaml"""
 
 
 def made(name: str, own: dict[str, tuple[str, str]] | None = None, **facts: Any) -> Message:
@@ -47,6 +48,7 @@ def test_the_block_says_since_when_until_when_and_how_to_end_it() -> None:
     assert "every new request against FAST is refused with status 402" in message.text
     assert "until 2026-12-01 00:00 UTC" in message.text
     assert "raise limit_usd of FAST" in message.text
+    assert "farebox budget grant FAST 10 --reason" in message.text
 
 
 def test_a_refusal_below_the_limit_does_not_say_that_all_is_spent() -> None:
@@ -78,7 +80,9 @@ def test_there_is_a_message_for_every_kind_and_level() -> None:
 def test_a_callers_name_cannot_steer_a_message() -> None:
     message = made("warning", budget="user:%3C%21channel%3E", rule="user")
     assert "<!channel>" not in message.text and "%3C%21channel%3E" in message.text
-    assert "user, ann" in made("warning", budget="user:ann", rule="user").text
+    named = made("warning", budget="user:ann%40example.com", rule="user").text
+    assert "user, ann@example.com" in named
+    assert "farebox budget grant user:ann@example.com 10" in named
 
 
 def test_templates_of_the_file_take_the_place_of_the_others() -> None:
