@@ -8,6 +8,8 @@ where that fails as well, the name of the alert: an ugly text is better than non
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -110,7 +112,8 @@ def _values(facts: Mapping[str, Any], when: Callable[[int], str]) -> dict[str, A
         # The value of an `each` rule is somebody's word: encoded, it mentions and links nobody.
         _, _, value = str(facts["budget"]).partition(":")
         plain = unquote(value)
-        values["value"] = plain if plain.replace(" ", "").isalnum() else value
+        is_plain = re.fullmatch(r"[A-Za-z0-9 @._-]*", plain) is not None
+        values["value"] = plain if is_plain else value
         values["name"] = f"{facts['rule']} ({values['value']})" if value else facts["rule"]
         limit = facts["limit"]
         values["used"] = facts["spent"] / limit if limit > 0 else 1.0
@@ -123,8 +126,13 @@ def _values(facts: Mapping[str, Any], when: Callable[[int], str]) -> dict[str, A
             if passes_at is not None:
                 values["forecast_text"] += f"; passes 100 % on {when(passes_at)[:10]}"
         values["show_command"] = f"farebox budget show {facts['rule']}"
+        # A fifth of the limit, so that the command can be typed as it stands.
+        more = money.plain(max(1, limit // 5))
+        of_value = f":{plain if is_plain else 'VALUE'}" if value else ""
+        target = shlex.quote(f"{facts['rule']}{of_value}")
+        values["grant_command"] = f'farebox budget grant {target} {more} --reason "WHY"'
         values["raise_advice"] = (
-            f"raise limit_usd of {facts['rule']} in budgets.yaml; it is in force within two seconds"
+            f"or, for every period: raise limit_usd of {facts['rule']} in budgets.yaml"
         )
     return values
 

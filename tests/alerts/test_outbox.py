@@ -15,6 +15,7 @@ from budgets.alerts.outbox import (
     Raised,
     Watched,
 )
+from budgets.grants.types import Granted, grant_to
 from budgets.ledger import Level
 from tests.alerts.conftest import Post
 from tests.ledger.worlds import CENT, USD, all_events, current_period, held, policy, settle
@@ -74,6 +75,29 @@ async def test_a_raised_limit_alone_raises_the_same_level_again(post: Post) -> N
     await spend(post, CENT, "c")
     again = await post.outbox.take_raised(10, LEASE_MS)
     assert [json.loads(it.body)["limit_epoch"] for it in again] == [2, 2]
+
+
+async def test_a_grant_raises_the_same_level_again_and_lets_a_forecast_be_claimed(
+    post: Post,
+) -> None:
+    await post.ledger.publish(policy(USD))
+    period = await current_period(post.ledger)
+    watched = Watched("team", "team", period)
+    await spend(post, 85 * CENT, "a")
+    assert await post.outbox.claim(watched, "forecast", "", 1, "{}")
+    assert len(await post.outbox.take_raised(10, LEASE_MS)) == 3
+    said = {"actor": "ann", "reason": "the release"}
+    answer = await post.ledger.grant(grant_to("g", "team", "team", period, CENT, **said))
+    assert isinstance(answer, Granted)
+    await spend(post, CENT, "b")
+    again = [json.loads(it.body) for it in await post.outbox.take_raised(10, LEASE_MS)]
+    assert [(it["level"], it["limit_epoch"]) for it in again] == [
+        ("informational", 2),
+        ("warning", 2),
+    ]
+    assert {it["limit_nano_usd"] for it in again} == {USD + CENT}
+    assert await post.outbox.claim(watched, "forecast", "", 2, "{}")
+    assert not await post.outbox.claim(watched, "forecast", "", 2, "{}")
 
 
 async def test_other_events_are_not_in_the_outbox(post: Post) -> None:

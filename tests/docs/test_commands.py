@@ -141,6 +141,10 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "exported": _exported,
     "archive": _has("there is nothing to archive"),
     "rebuild": _has("The ledger agrees with itself: nothing was changed."),
+    "alert-text": _has(
+        "Warning: FAST has spent 80 %", "budget_exceeded", "farebox budget show FAST"
+    ),
+    "alert-sent": _has("ops: delivered", "A test message from Farebox"),
     "doctor-litellm": _has('"state": "ok"', '"detail": "1.106.2"'),
 }
 

@@ -25,7 +25,7 @@ CHANNEL = {
 
 def _add(data: Any) -> None:
     data["budgets"]["alerted"] = BUDGET
-    data["alerts"]["channels"]["e2e"] = CHANNEL
+    data["alerts"]["channels"] = {"e2e": CHANNEL}
 
 
 def _is_signed(posted: Posted) -> bool:

@@ -25,6 +25,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from budgets.alerts.memory_outbox import MemoryOutbox
+from budgets.alerts.outbox import Outbox
+from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.archived import ArchivedPart, Sums
 from budgets.carry import DEBT, Carry, unused_up_to
 from budgets.connection import connect
@@ -57,6 +60,7 @@ BUDGETS = ("team", "total", "user:ann", "user:bob")
 RULES = ("team", "total", "user")
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
+LEASE_MS = 60_000
 AMOUNTS = st.integers(0, 40)
 HOLD_IDS = st.sampled_from([f"h{number}" for number in range(4)])
 OWNERS = st.sampled_from(["w1", "w2"])
@@ -86,7 +90,8 @@ class LedgersAgree(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.client = connect(self.url)
-        self.redis = RedisLedger(self.client, uuid.uuid4().hex)
+        self.name = uuid.uuid4().hex
+        self.redis = RedisLedger(self.client, self.name)
         self.start_ms = self.loop.run_until_complete(self.redis.now_ms())
         self.model_ms = self.start_ms
         self.model = MemoryLedger(lambda: self.model_ms)
@@ -430,6 +435,9 @@ class LedgersAgree(RuleBasedStateMachine):
             self.both(lambda ledger, decision=decision: ledger.decision(decision))  # type: ignore[misc] # A default.
         for stream in ("entries", "events", "refusals", "addenda"):
             self.both(lambda ledger, stream=stream: lines(getattr(ledger, stream)()))  # type: ignore[misc] # A default.
+        outboxes: list[Outbox] = [MemoryOutbox(self.model), RedisOutbox(self.client, self.name)]
+        model, redis = (self.loop.run_until_complete(raised(it)) for it in outboxes)
+        assert timeless(redis) == timeless(model)
 
 
 async def answer_of(call: Callable[[Ledger], Awaitable[Any]], ledger: Ledger) -> Any:
@@ -458,6 +466,11 @@ async def grants_of(ledger: Ledger, period_id: str) -> list[Any]:
     """Return a period's grants in an order that milliseconds do not change."""
     found = await ledger.grants(period_id)
     return sorted((it.id, it.kind, it.parts) for it in found)
+
+
+async def raised(outbox: Outbox) -> list[tuple[str, str]]:
+    """Return the alerts that the ledger has raised, in their order."""
+    return [(it.kind, it.body) for it in await outbox.take_raised(10_000, LEASE_MS)]
 
 
 async def lines(stream: Any) -> list[Any]:
