@@ -73,6 +73,7 @@ _READING = frozenset(
         "queue_totals",
         "states",
         "ticket_find",
+        "tickets",
     }
 )
 """Scripts that write nothing: replicas need not be waited for."""

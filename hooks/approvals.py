@@ -73,11 +73,10 @@ async def by_approval(
     named, who = presented(case), asker(case)
     approval_id: str | None = named
     if not named:
-        limits = [
-            (share.budget, share.period.id) for share, _ in in_the_way(request.budgets, refused)
-        ]
-        if not limits or refused.code != "budget_exceeded":
+        if refused.code != "budget_exceeded" or not asks(case, request.budgets, refused):
             return None
+        found = in_the_way(request.budgets, refused)
+        limits = [(share.budget, share.period.id) for share, _ in found]
         approval_id = await runtime.ask(
             runtime.ledger.find_approval(who, decision.task_type, limits, request.amount_nano_usd)
         )

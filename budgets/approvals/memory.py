@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from budgets.approvals import codec
 from budgets.approvals.types import (
     TICKETS_OPEN_MAX,
+    TICKETS_OPEN_PER_KEY_MAX,
     USES_MAX,
     Answer,
     AnswerStatus,
@@ -71,7 +72,10 @@ class ApprovalBooks(Books):
                     known.ticket, requests=ticket.requests + 1, requested_nano_usd=largest
                 )
                 return Opened(ticket.approval_id, ticket.state)
-        if await self.open_tickets() >= TICKETS_OPEN_MAX:
+        waiting = [it.ticket for it in self._tickets.values()]
+        waiting = [it for it in waiting if it.state is TicketState.OPEN and it.expires_ms > now]
+        own = sum(it.asker.key == new.asker.key for it in waiting)
+        if len(waiting) >= TICKETS_OPEN_MAX or own >= TICKETS_OPEN_PER_KEY_MAX:
             return Opened("", TicketState.DENIED, full=True)
         ticket = Ticket(
             approval_id=new.approval_id,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Awaitable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 from budgets.approvals import codec
 from budgets.approvals.types import (
     GIVEN_MAX,
     KEPT_MS,
     TICKETS_OPEN_MAX,
+    TICKETS_OPEN_PER_KEY_MAX,
     USES_MAX,
     Answer,
     AnswerStatus,
@@ -25,7 +26,6 @@ from budgets.approvals.types import (
     check_ticket,
 )
 from budgets.audit.trail import actor_text, detail_text
-from budgets.redis_scripts import RedisClient, redis_errors
 
 
 def use_args(use: ApprovalUse | None) -> list[str | int]:
@@ -38,9 +38,6 @@ def use_args(use: ApprovalUse | None) -> list[str | int]:
 
 class RedisApprovals:
     """The operations on tickets, over the scripts of the ledger that they are a part of."""
-
-    _client: RedisClient
-    _prefix: str
 
     @abstractmethod
     async def _run(self, script: str, *args: str | int) -> Any:
@@ -72,6 +69,7 @@ class RedisApprovals:
             new.valid_to_ms,
             KEPT_MS,
             TICKETS_OPEN_MAX,
+            TICKETS_OPEN_PER_KEY_MAX,
             detail_text(codec.asked_detail(new)),
         )
         if state == "full":
@@ -107,17 +105,12 @@ class RedisApprovals:
         return codec.ticket_from(approval_id, fields, amounts, await self.now_ms())
 
     async def tickets(self, count_max: int = 200) -> tuple[Ticket, ...]:
-        with redis_errors():
-            reply = self._client.zrevrange(f"{self._prefix}approvals", 0, count_max - 1)
-            ids = await cast("Awaitable[list[str]]", reply)
-        found = [await self.ticket(approval_id) for approval_id in ids]
+        _, ids = await self._run("tickets", count_max)
+        found = [await self.ticket(approval_id) for approval_id in reversed(ids)]
         return tuple(it for it in found if it is not None)
 
     async def open_tickets(self) -> int:
-        now = await self.now_ms()
-        with redis_errors():
-            reply = self._client.zcount(f"{self._prefix}approvals_open", f"({now}", "+inf")
-            return int(await reply)
+        return int((await self._run("tickets", 0))[0])
 
     async def find_approval(
         self,

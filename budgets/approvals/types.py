@@ -26,6 +26,9 @@ from budgets.money import AMOUNT_NANO_USD_MAX
 TICKETS_OPEN_MAX = 1_000
 """The most open tickets of a ledger: beyond, a breach is refused without one."""
 
+TICKETS_OPEN_PER_KEY_MAX = 50
+"""The most open tickets of one key: a caller can run into as many budgets as it has tags."""
+
 GIVEN_MAX = 200
 """How many approvals that match by themselves are looked through for one request."""
 

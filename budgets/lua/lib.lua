@@ -53,9 +53,10 @@
 --                                   once answered: decided_key, decided_user, decided, reason, and
 --                                   its terms: uses_max, amount_max, until, by, terms; a TTL
 --   approval_uses:ID        hash    hold id = what it held or cost; a TTL
---   approval_of             hash    breach = the id of its last ticket
+--   approval_of:BREACH      string  the id of its last ticket, with a TTL
 --   approvals               zset    tickets by when they were opened
 --   approvals_open          zset    open tickets by when they expire
+--   approvals_open:KEY      zset    those of one key
 --   approvals_given         zset    approvals that match by themselves, by when they are over
 --   grants:PERIOD           hash    id = JSON of each grant and transfer; never changed
 --   trail                   stream  the audit trail, its ids NUMBER-0; never trimmed

@@ -16,6 +16,7 @@ local function decide(state)
   redis.call('HSET', key, 'state', state, 'decided_key', ARGV[4], 'decided_user', ARGV[5],
     'decided', int(now), 'reason', ARGV[6])
   redis.call('ZREM', P .. 'approvals_open', ARGV[2])
+  redis.call('ZREM', P .. 'approvals_open:' .. fields[3], ARGV[2])
   append_trail(ARGV[4], 'approval_' .. state, ARGV[13], now)
   return state
 end

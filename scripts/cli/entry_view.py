@@ -123,6 +123,7 @@ class EntryView:
             "latency_ms": self.number("latency_ms"),
             "tags": [str(tag) for tag in tags] if isinstance(tags, list) else [],
             "marks": list(self.marks),
+            "approval": _text(self.body.get("approval")),
             "charges": [
                 {"budget": budget, "period_id": period_id, **amount("charged", charged)}
                 for (budget, period_id), charged in sorted(entry.charges.items())

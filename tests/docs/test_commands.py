@@ -120,6 +120,12 @@ def _exported(printed: str) -> None:
     assert re.search(r"Wrote \d+ entries", printed), printed
 
 
+def _approval_required(printed: str) -> None:
+    assert " 402 " in _status_line(printed)
+    assert "x-farebox-code: approval_required" in printed
+    assert "approval_id" in printed
+
+
 CHECKS: Mapping[str, Callable[[str], None]] = {
     "curl": _curl,
     "sdk": _sdk,
@@ -139,6 +145,16 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "shadow": _shadow,
     "keys": _has("bob", "revoked"),
     "exported": _exported,
+    "granted": _has("FAST: $25.00 until", "left in"),
+    "transferred": _has("COMPLEX to FAST: $10.00 until"),
+    "grants": _has("release week", "many lookups", "$35.00 by grants and transfers in force"),
+    "audit": _has("transfer", "COMPLEX to FAST: $10.00", "policy_start"),
+    "verify-trail": _has("lines are one chain"),
+    "approval-required": _approval_required,
+    "approvals-list": _has("dora / dora@example.org", "trial"),
+    "approvals-show": _has("Likely cost", "Budget trial"),
+    "approved": _has("Approved.", "3 calls that name it"),
+    "approved-request": _has("HTTP/1.1 200", "x-farebox-category: FAST"),
     "archive": _has("there is nothing to archive"),
     "rebuild": _has("The ledger agrees with itself: nothing was changed."),
     "alert-text": _has(

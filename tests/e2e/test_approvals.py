@@ -232,19 +232,19 @@ def test_above_the_amount_two_persons_approve(people: People, alice: Person) -> 
 
 
 def test_grants_and_transfers(house: House, people: People, alice: Person) -> None:
-    made = people.ann.run("budget", "grant", "narrow", "0.5", "--until", "1h", "-r", "the demo")
+    made = people.ann.run("budget", "grant", "giver", "0.5", "--until", "1h", "-r", "the demo")
     (state,) = made["budgets"]
     assert state["granted_nano_usd"] == 500_000_000
-    over = people.ann.run("budget", "transfer", "narrow", "pauper", "9", "-r", "much", code=2)
+    over = people.ann.run("budget", "transfer", "giver", "getter", "9", "-r", "much", code=2)
     assert over["error"]["kind"] == "insufficient"
     # What the grant adds ends sooner than a transfer to the end of the day would.
-    moved = people.ann.run("budget", "transfer", "narrow", "pauper", "0.01", "-r", "a little")
+    moved = people.ann.run("budget", "transfer", "giver", "getter", "0.01", "-r", "a little")
     assert [it["granted_nano_usd"] for it in moved["budgets"]] == [490_000_000, 10_000_000]
-    wrong = people.ann.run("budget", "transfer", "narrow", "total", "0.01", "-r", "r", code=2)
+    wrong = people.ann.run("budget", "transfer", "giver", "total", "0.01", "-r", "r", code=2)
     assert "different periods" in wrong["error"]["message"]
-    unknown = people.ann.run("budget", "grant", "narow", "1", "-r", "r", code=2)
-    assert "narrow" in unknown["error"]["message"]
-    shown = people.ann.run("budget", "show", "narrow")["budgets"][0]
+    unknown = people.ann.run("budget", "grant", "givr", "1", "-r", "r", code=2)
+    assert "giver" in unknown["error"]["message"]
+    shown = people.ann.run("budget", "show", "giver")["budgets"][0]
     assert shown["granted_usd"] == "0.49"
     listed = people.ann.run("budget", "grants")["grants"]
     assert {(it["kind"], it["actor"]) for it in listed} >= {
@@ -254,10 +254,9 @@ def test_grants_and_transfers(house: House, people: People, alice: Person) -> No
 
 
 def test_a_large_grant_is_made_once_a_second_admin_approves(people: People) -> None:
-    waiting = people.ann.run("budget", "grant", "HIGH_COMPLEX", "101", "-r", "a large month")
+    waiting = people.ann.run("budget", "grant", "giver", "101", "-r", "a large month")
     approval_id = waiting["approval_id"]
-    before = people.ann.run("budget", "show", "HIGH_COMPLEX")["budgets"][0]
-    assert before["granted_nano_usd"] == 0
+    before = people.ann.run("budget", "show", "giver")["budgets"][0]
     assert people.ann.approve(approval_id).status_code == 403
     assert people.bob.approve(approval_id).status_code == 403
     changed = people.ben.approve(approval_id, amount_usd=1000)
@@ -270,10 +269,8 @@ def test_a_large_grant_is_made_once_a_second_admin_approves(people: People) -> N
     )
     again = people.ben.approve(approval_id)
     assert again.json()["grant"]["id"] == done.json()["grant"]["id"]
-    after = people.ann.run("budget", "show", "HIGH_COMPLEX")["budgets"][0]
-    assert after["granted_usd"] == "101"
-    # The proposal's ticket is no approval of calls for whoever proposed it.
-    assert people.ann.chat(approval_id, model="HIGH_COMPLEX").status_code == 200
+    after = people.ann.run("budget", "show", "giver")["budgets"][0]
+    assert after["granted_nano_usd"] == before["granted_nano_usd"] + 101 * 10**9
 
 
 def test_the_trail_tells_it_all_and_tampering_shows(house: House, people: People) -> None:

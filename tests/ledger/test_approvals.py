@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from budgets.approvals.types import (
+    TICKETS_OPEN_PER_KEY_MAX,
     Answer,
     AnswerStatus,
     ApprovalUse,
@@ -145,6 +146,17 @@ async def test_a_breach_has_one_open_ticket(ledger: Ledger) -> None:
     assert (await opened(ledger, breach="team|P1|2|alice")).is_new
     assert await ledger.open_tickets() == 2
     assert [it.approval_id for it in await ledger.tickets()][-1] == first.approval_id
+
+
+async def test_open_tickets_of_one_key_are_bounded(ledger: Ledger) -> None:
+    for number in range(TICKETS_OPEN_PER_KEY_MAX):
+        assert (await opened(ledger, breach=str(number))).is_new
+    full = await opened(ledger, breach="one more")
+    assert (full.full, full.approval_id) == (True, "")
+    assert (await opened(ledger, breach="bob", asker=BOB)).is_new
+    first = (await ledger.tickets())[-1].approval_id
+    await deny(ledger, first)
+    assert (await opened(ledger, breach="one more")).is_new
 
 
 async def test_a_ticket_that_nobody_answers_allows_nothing(world: World, ledger: Ledger) -> None:

@@ -286,6 +286,9 @@ TINY_BUDGETS: Mapping[str, Mapping[str, Any]] = {
         "period": "day",
         "on_exhausted": "approval",
     },
+    # For grants and transfers; nothing else asks for them.
+    "giver": {"match": {"user": "giver"}, "limit_usd": 0.02, "period": "day"},
+    "getter": {"match": {"user": "getter"}, "limit_usd": 0.02, "period": "day"},
     "careful": {"match": {"user": "careful"}, "limit_usd": 5, "per_request_cap_usd": 0.0001},
 }
 
