@@ -145,7 +145,7 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "new-limit": _has("$60.00 a month"),
     "queued": _queued,
     "queue-list": _has("1 wait", "nightly", "budget_exceeded"),
-    "drained": _has("1 ended, 0 left"),
+    "drained": _has(" 0 left, 0 dead."),
     "queue-answer": _has('"state": "done"', '"choices"', "simulated"),
     "shadow": _shadow,
     "keys": _has("bob", "revoked"),
