@@ -116,6 +116,13 @@ def _shadow(printed: str) -> None:
     assert "gemini-flash" in printed
 
 
+def _queued(printed: str) -> None:
+    assert " 202 " in _status_line(printed)
+    assert "x-farebox-code: queued" in printed
+    body = _body(printed)
+    assert body["status"] == "queued" and body["choices"] == []
+
+
 def _exported(printed: str) -> None:
     assert re.search(r"Wrote \d+ entries", printed), printed
 
@@ -142,6 +149,10 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "named-task-type": _has("documentation claude-sonnet"),
     "new-model": _has("“gpt-4o” goes to gpt-4o."),
     "new-limit": _has("$60.00 a month"),
+    "queued": _queued,
+    "queue-list": _has("1 wait", "nightly", "budget_exceeded"),
+    "drained": _has(" 0 left, 0 dead."),
+    "queue-answer": _has('"state": "done"', '"choices"', "simulated"),
     "shadow": _shadow,
     "keys": _has("bob", "revoked"),
     "exported": _exported,
