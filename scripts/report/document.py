@@ -290,7 +290,7 @@ def _burn(found: Figures) -> Section:
         sentences = (
             f"At {dollars(round(rate))} a day the month ends with {dollars(found.forecast)}.",
         )
-    head = ("End of", "Spent by then", "Forecast then", "Forecast too high by")
+    head = ("End of", "Spent by then", "Forecast then", "Off by")
     tables = (_table(head, rows, left=1),) if rows else ()
     notes = ("A forecast is what was spent, and the average day so far for each day that is left.",)
     return Section("Burn curve and forecast", sentences, "burn", tables, notes)
