@@ -106,7 +106,7 @@ def _burn(axes: Axes, found: Figures) -> None:
             label="forecast",
         )
     if total is not None:
-        limit = (total.limit + total.carry) / NANO
+        limit = total.bearable / NANO
         axes.axhline(
             limit, color=COLOURS[5], linewidth=1.4, label=f"limit of {_label(total.budget)}"
         )
@@ -123,22 +123,22 @@ def _burn(axes: Axes, found: Figures) -> None:
 def _budgets(axes: Axes, found: Figures) -> None:
     lines = [it for it in found.budgets if it.limit][::-1]
     places = range(len(lines))
-    most = max((it.limit + it.carry) / NANO for it in lines)
+    most = max(it.bearable / NANO for it in lines)
     axes.barh(
         places,
-        [(it.limit + it.carry) / NANO for it in lines],
+        [it.bearable / NANO for it in lines],
         height=0.62,
         facecolor="none",
         edgecolor=INK,
         linewidth=0.9,
-        label="limit, with what was carried over",
+        label="limit, with what was carried in and granted",
     )
-    colours = [COLOURS[5] if it.spent > it.limit + it.carry else COLOURS[0] for it in lines]
+    colours = [COLOURS[5] if it.spent > it.bearable else COLOURS[0] for it in lines]
     axes.barh(places, [it.spent / NANO for it in lines], height=0.62, color=colours, label="spent")
     for place, it in zip(places, lines, strict=True):
         # Rounded down: nothing that is left over shows as a full 100 %.
         share = "–" if it.used is None else f"{math.floor(it.used * 100)} %"
-        end = max(it.spent, it.limit + it.carry) / NANO
+        end = max(it.spent, it.bearable) / NANO
         axes.text(end + most * 0.015, place, share, va="center", fontsize=9)
     axes.set_yticks(list(places), [_label(it.budget) for it in lines])
     axes.set_xlim(0, most * 1.12)

@@ -227,7 +227,10 @@ def _overage_verdict(found: Figures) -> Verdict:
 
 def _budgets(found: Figures) -> Section:
     carried = any(it.carry or it.carried for it in found.budgets)
+    granted = any(it.granted for it in found.budgets)
     head = ["Budget", "Limit", "Spent", "Held", "Used", "Left"]
+    if granted:
+        head.append("Granted")
     if carried:
         head += ["Carried in", "Handed on"]
     rows = []
@@ -238,8 +241,10 @@ def _budgets(found: Figures) -> Section:
             dollars(it.spent),
             dollars(it.held),
             percent(it.used),
-            dollars(it.limit + it.carry - it.spent - it.held),
+            dollars(it.bearable - it.spent - it.held),
         ]
+        if granted:
+            row.append(dollars(it.granted))
         if carried:
             row += [dollars(it.carry), dollars(it.carried)]
         rows.append(row)

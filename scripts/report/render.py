@@ -22,8 +22,8 @@ from scripts.report.document import Document
 TEMPLATES = Path(__file__).parent / "templates"
 MONEY = frozenset(
     {
-        "actual", "baseline_month", "carried", "carry", "charged", "forecast", "held", "instead",
-        "judged_actual", "judged_estimate", "limit", "other", "proposed_limit", "savings", "spent",
+        "actual", "baseline_month", "carried", "carry", "charged", "forecast", "granted", "held",
+        "instead", "judged_actual", "judged_estimate", "limit", "other", "proposed_limit", "savings", "spent",
     }
 )  # fmt: skip
 """The fields of figures that are nanodollars; in JSON their names say so."""

@@ -157,6 +157,30 @@ def test_the_mix_tells_primary_fallback_and_named_apart_with_their_reasons() -> 
     ]
 
 
+def test_what_was_tried_after_a_refusal_is_counted_with_what_came_of_it() -> None:
+    tally = Tally(setting("2026-10"))
+    taken = {"step": "next_group", "outcome": "taken", "group": "claude-haiku"}
+    tally.add(entry("2026-10-02T12:00", USD, serving_group="claude-haiku", escalation=[taken]))
+    tried = {"step": "next_group", "outcome": "refused"}
+    tally.refuse(
+        refusal("2026-10-03T12:00", "budget_exceeded", category="FAST", escalation=[tried])
+    )
+    found = judged(tally)
+    assert dict(found.escalations) == {"next_group: taken": 1, "next_group: refused": 1}
+    assert dict(found.fallback_reasons) == {"escalated: next_group": 1}
+
+
+def test_a_grant_counts_with_the_limit_and_is_not_part_of_it() -> None:
+    tally = Tally(setting("2026-10"))
+    tally.add(entry("2026-10-02T12:00", 55 * USD))
+    one = BudgetAtEnd("FAST", 50 * USD, 0, 55 * USD, 0, granted=10 * USD)
+    now, first = ms("2026-11-01T00:00"), ms("2026-09-01T00:00")
+    found = figures(tally, None, Books([one], {"FAST": "FAST"}, ("FAST",), None, now, None, first))
+    (line,) = found.budgets
+    assert (line.used, line.bearable) == (pytest.approx(55 / 60), 60 * USD)
+    assert found.categories[0].days_in_budget == 31
+
+
 def test_the_mixs_drift_is_the_part_that_would_have_to_go_elsewhere() -> None:
     this, last = Tally(setting("2026-10")), Tally(setting("2026-09"))
     for day, group in (
