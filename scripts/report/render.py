@@ -23,7 +23,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 MONEY = frozenset(
     {
         "actual", "baseline_month", "carried", "carry", "charged", "forecast", "granted", "held",
-        "instead", "judged_actual", "judged_estimate", "limit", "other", "proposed_limit", "savings", "spent",
+        "instead", "judged_actual", "judged_estimate", "limit", "other", "proposed_limit",
+        "savings", "spent",
     }
 )  # fmt: skip
 """The fields of figures that are nanodollars; in JSON their names say so."""
