@@ -39,13 +39,15 @@ TOP_COUNT = 10
 
 @dataclass(frozen=True, slots=True)
 class BudgetLine:
-    """A budget of the month: `limit` with `carry` is what it may bear. `state` is `over`, `under`
-    (used), or empty. `category` is the only one that it matches, if that is all that it matches."""
+    """A budget of the month: `limit` with `carry` and `granted` is what it may bear. `state` is
+    `over`, `under` (used), or empty. `category` is the only one that it matches, if that is all
+    that it matches."""
 
     budget: str
     category: str | None
     limit: int
     carry: int
+    granted: int
     spent: int
     held: int
     carried: int | None
@@ -55,8 +57,12 @@ class BudgetLine:
     @property
     def used(self) -> float | None:
         """Return the part of what it may bear that is spent."""
-        bearable = self.limit + self.carry
-        return self.spent / bearable if bearable > 0 else None
+        return self.spent / self.bearable if self.bearable > 0 else None
+
+    @property
+    def bearable(self) -> int:
+        """Return what may be spent: the limit with what was carried in and granted."""
+        return self.limit + self.carry + self.granted
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,12 @@ class BudgetAtEnd:
     spent: int
     held: int
     carried: int | None = None
+    granted: int = 0
+
+    @property
+    def bearable(self) -> int:
+        """Return what may be spent: the limit with what was carried in and granted."""
+        return self.limit + self.carry + self.granted
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +225,7 @@ def figures(this: Tally, last: Tally | None, books: Books) -> Figures:
     forecasts, forecast = _forecasts(burn, days, seen)
     number = _month_number(setting.zone, books.first_ms, month.start_ms)
     limits = {
-        books.category_of[it.budget]: it.limit + it.carry
+        books.category_of[it.budget]: it.bearable
         for it in books.budgets
         if it.budget in books.category_of
     }
@@ -365,7 +377,7 @@ def _budget_lines(
         category = books.category_of.get(it.budget)
         if category is None or not seen:
             continue
-        limit = it.limit + it.carry
+        limit = it.bearable
         needs[it.budget] = round((it.spent + tally.refused_estimate[category]) * scale)
         if category in tally.refused_days or (
             limit > 0 and needs[it.budget] >= OVER_USED_FROM * limit
@@ -382,6 +394,7 @@ def _budget_lines(
             books.category_of.get(it.budget),
             it.limit,
             it.carry,
+            it.granted,
             it.spent,
             it.held,
             it.carried,

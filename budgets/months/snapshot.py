@@ -47,6 +47,7 @@ class SnapshotRow(_Model):
     holds: int
     unreconciled_nano_usd: int
     carried_nano_usd: int | None
+    granted_nano_usd: int = 0
 
 
 class Snapshot(_Model):

@@ -211,6 +211,7 @@ class Tally:
             return
         body = _object(refusal.body)
         category = _name(body.get("category"))
+        self._escalation(body)
         self.refusals.setdefault(refusal.kind, Counter())[category] += 1
         if refusal.kind in BUDGET_CODES:
             estimate = body.get("estimate_nano_usd")
@@ -248,10 +249,11 @@ class Tally:
         return "fallback"
 
     def _escalation(self, body: Mapping[str, Any]) -> None:
+        """Count what was tried after a budget had refused, and what came of it."""
         steps = body.get("escalation")
-        for step in steps if isinstance(steps, list) else [steps] if steps else []:
-            named = step.get("step") or step.get("kind") if isinstance(step, Mapping) else step
-            self.escalations[_name(named)] += 1
+        for step in steps if isinstance(steps, list) else []:
+            if isinstance(step, Mapping):
+                self.escalations[f"{_name(step.get('step'))}: {_name(step.get('outcome'))}"] += 1
 
     def _frontier(self, charged: int, usage: TokenUsage) -> None:
         price = self._price(self.setting.frontier)
@@ -316,7 +318,12 @@ def usage_of(body: Mapping[str, Any]) -> TokenUsage | None:
 
 
 def _fallback_reason(body: Mapping[str, Any], primary: str, served: str) -> str:
-    """Return why the base group did not serve: the constraint that dropped it, or its failure."""
+    """Return why the base group did not serve: the constraint that dropped it, its failure, or a
+    budget that refused it."""
+    steps = body.get("escalation")
+    for it in steps if isinstance(steps, list) else []:
+        if isinstance(it, Mapping) and it.get("outcome") == "taken":
+            return f"escalated: {_name(it.get('step'))}"
     dropped = body.get("dropped")
     for it in dropped if isinstance(dropped, list) else []:
         if isinstance(it, Mapping) and it.get("group") == primary:

@@ -7,14 +7,11 @@ export never leaves half a month behind that looks like all of it.
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
-import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,18 +28,11 @@ from scripts.cli import entry_view
 from scripts.cli.context import OpenLedger, archive_of, budgets_of, open_ledger
 from scripts.cli.entry_view import EntryView
 from scripts.cli.errors import Problem, wrong_usage
+from scripts.cli.export_writers import ExportFormat, writer_of
 from scripts.cli.options import moment_ms
-from scripts.cli.output import amount, json_line, notes
+from scripts.cli.output import amount, notes
 
-_FORMULA = re.compile(r"[=+\-@\t\r]")
 PROGRESS_EVERY = 200
-
-
-class ExportFormat(StrEnum):
-    """The form of an export."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +43,7 @@ class Export:
     since_ms: int | None
     period: Period | None
     kind: PeriodKind | None
+    zone: str = "UTC"
 
     @classmethod
     def parse(
@@ -65,6 +56,7 @@ class Export:
             None if since is None else moment_ms(since, "--since", zone, now_ms, past=True),
             None if period is None or kind is None else _period_of(period, kind, zone),
             kind,
+            zone,
         )
 
     def wants(self, entry: LedgerEntry) -> bool:
@@ -85,9 +77,11 @@ class Export:
 
 @dataclass(slots=True)
 class Summary:
-    """What was written. `not_read` entries are archived where this command did not get at them."""
+    """What was written. `not_read` entries are archived where this command did not get at them,
+    `left_out` ones have no place in the form."""
 
     entries: int = 0
+    left_out: int = 0
     charged_nano_usd: int = 0
     not_read: int = 0
 
@@ -97,6 +91,7 @@ class Summary:
             "entries": self.entries,
             **amount("charged", self.charged_nano_usd),
             "archived_entries_not_read": self.not_read,
+            "entries_left_out": self.left_out,
         }
 
 
@@ -122,12 +117,15 @@ async def export_to(home: Home, export: Export, output: Path | None) -> Summary:
     summary = Summary()
     async with open_ledger(home) as opened:
         with _target(output) as stream, _progress(output) as progress:
-            write = _Writer(export.form, stream)
+            writer = writer_of(export.form, stream, home.ledger, export.zone)
             entries, summary.not_read = await _entries(opened)
             async for line in _selected(opened, entries, export, progress):
-                write(line)
+                if not writer.add(line):
+                    summary.left_out += 1
+                    continue
                 summary.entries += 1
                 summary.charged_nano_usd += line.charged_nano_usd
+            writer.close()
     return summary
 
 
@@ -204,44 +202,3 @@ def _target(output: Path | None) -> Iterator[IO[str]]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-
-
-class _Writer:
-    """Writes lines in one form; CSV starts with its header."""
-
-    def __init__(self, form: ExportFormat, stream: IO[str]) -> None:
-        self._stream = stream
-        self._csv: Any = None
-        self._form = form
-        if form is ExportFormat.CSV:
-            self._csv = csv.writer(stream, lineterminator="\n")
-            self._csv.writerow(CSV_COLUMNS)
-
-    def __call__(self, line: EntryView) -> None:
-        if self._form is ExportFormat.JSONL:
-            self._stream.write(json_line(line.as_dict()) + "\n")
-        else:
-            self._csv.writerow(_csv_row(line))
-
-
-_NUMBERS = ("_usd", "_ms", "_tokens")
-CSV_COLUMNS = tuple(entry_view.view(LedgerEntry("0-0", "settled", "", 0, 0, 0, {}, "{}")).as_dict())
-
-
-def _csv_row(line: EntryView) -> list[str]:
-    fields = line.as_dict()
-    fields["marks"] = " ".join(fields["marks"])
-    fields["tags"] = ",".join(fields["tags"])
-    fields["charges"] = " ".join(
-        f"{one['budget']}@{one['period_id']}={one['charged_usd']}" for one in fields["charges"]
-    )
-    return [_csv_cell(name, fields[name]) for name in CSV_COLUMNS]
-
-
-def _csv_cell(name: str, value: object) -> str:
-    if value is None:
-        return ""
-    shown = str(value)
-    is_number = isinstance(value, int | float) or name.endswith(_NUMBERS)
-    # Names come from callers, and a spreadsheet runs a text that starts like a formula.
-    return f"'{shown}" if not is_number and _FORMULA.match(shown) else shown

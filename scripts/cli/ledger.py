@@ -20,11 +20,18 @@ from rich.text import Text
 from budgets.home import Home
 from budgets.ledger import LedgerEntry, LedgerEvent
 from budgets.verify import line_order
-from scripts.cli import entry_view, ledger_archive, ledger_audit, ledger_proof
+from scripts.cli import (
+    entry_view,
+    ledger_archive,
+    ledger_audit,
+    ledger_proof,
+    ledger_reconcile,
+)
 from scripts.cli.context import OpenLedger, home_of, open_ledger, zone_of
 from scripts.cli.entry_view import EntryView
 from scripts.cli.errors import command
-from scripts.cli.export import Export, ExportFormat, export_to
+from scripts.cli.export import Export, export_to
+from scripts.cli.export_writers import ExportFormat
 from scripts.cli.options import AsJson, Config
 from scripts.cli.output import (
     console,
@@ -214,7 +221,12 @@ class _Lines:
 @command
 def export(
     form: Annotated[
-        ExportFormat, typer.Option("--format", help="JSON Lines, or CSV for spreadsheets.")
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="JSON Lines, CSV for spreadsheets, FinOps FOCUS 1.2 (CSV), the cost log "
+            "(Markdown), or Parquet.",
+        ),
     ] = ExportFormat.JSONL,
     output: Annotated[
         Path | None,
@@ -238,7 +250,8 @@ def export(
 
     An entry belongs to the period of its hold, as in the budgets. Amounts are decimal digits
     without rounding. In CSV a text that a spreadsheet would run as a formula starts with an
-    apostrophe. With --json and --output a summary is printed as JSON.
+    apostrophe. FOCUS and the cost log leave voided entries out, FOCUS simulated ones as well.
+    Parquet needs --output. With --json and --output a summary is printed as JSON.
 
     Example: farebox ledger export --format csv --period 2026-11 --output november.csv
     """
@@ -252,6 +265,9 @@ def export(
         left_out = f"{summary.not_read:,} older entries are archived in files that were not found"
         hint = "see `archive` in budgets.yaml"
         notes().print(text(f"{left_out}, and are not in it: {hint}.", "yellow"), soft_wrap=True)
+    if summary.left_out:
+        reason = f"{summary.left_out:,} entries have no place in the form {form.value}"
+        notes().print(text(f"{reason}: voided or simulated."), soft_wrap=True)
     if output is None:
         return
     if as_json:
@@ -268,3 +284,4 @@ app.command("verify")(ledger_proof.verify)
 app.command("rebuild")(ledger_proof.rebuild)
 app.command("audit")(ledger_audit.audit)
 app.command("archive")(ledger_archive.move)
+app.command("reconcile")(ledger_reconcile.reconcile)

@@ -231,9 +231,11 @@ async def _report(home: Home, at: Period, form: ReportFormat, out: Path | None) 
         printed = as_json(render.as_dict(found.figures, found.snapshot)) + "\n"
         _take(texts, out, ".json", form, printed)
     if form is not ReportFormat.JSON:
-        from scripts.report.charts import charts
+        drawn = {}
+        if out is not None or form is ReportFormat.HTML:
+            from scripts.report.charts import charts
 
-        drawn = charts(found.figures)
+            drawn = charts(found.figures)
         if form in (ReportFormat.HTML, ReportFormat.ALL):
             printed = render.html(doc, drawn)
             _take(texts, out, ".html", form, printed)

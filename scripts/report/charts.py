@@ -8,6 +8,7 @@ imported with this module: import it late.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -51,7 +52,7 @@ _SETTINGS: Any = {
 def charts(found: Figures) -> dict[str, str]:
     """Return the charts by name: `burn`, `budgets`, `mix`; those that have something to show."""
     made = {}
-    if found.burn:
+    if any(total for _, total, _ in found.burn):
         made["burn"] = _svg("Spend so far, day by day", lambda axes: _burn(axes, found))
     if any(line.limit for line in found.budgets):
         made["budgets"] = _svg(
@@ -76,6 +77,8 @@ def _svg(title: str, draw: Callable[[Axes], None], height: float = 3.2) -> str:
     text = out.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    # On a page of several charts a rule for everything would be one for the page.
+    text = text.replace("*{stroke", ".farebox-chart *{stroke")
     label = f'<svg class="farebox-chart" role="img" aria-label="{title}"'
     head, rest = text.split(">", 1)
     return head.replace("<svg", label, 1) + ">" + STYLE + rest
@@ -85,7 +88,8 @@ def _burn(axes: Axes, found: Figures) -> None:
     days = [int(day[8:]) for day, _, _ in found.burn]
     count = len(found.days)
     total = next((it for it in found.budgets if it.category is None and it.limit), None)
-    names = sorted({name for _, _, sums in found.burn for name in sums})[:NAMES_MAX]
+    spending = {name for _, _, sums in found.burn for name in sums}
+    names = [it.category for it in found.categories if it.category in spending][:NAMES_MAX]
     for colour, name in zip(COLOURS[1:], names, strict=False):
         spent = [sums.get(name, 0) / NANO for _, _, sums in found.burn]
         axes.plot(days, spent, color=colour, linewidth=1.4, label=_label(name))
@@ -102,7 +106,7 @@ def _burn(axes: Axes, found: Figures) -> None:
             label="forecast",
         )
     if total is not None:
-        limit = (total.limit + total.carry) / NANO
+        limit = total.bearable / NANO
         axes.axhline(
             limit, color=COLOURS[5], linewidth=1.4, label=f"limit of {_label(total.budget)}"
         )
@@ -119,21 +123,22 @@ def _burn(axes: Axes, found: Figures) -> None:
 def _budgets(axes: Axes, found: Figures) -> None:
     lines = [it for it in found.budgets if it.limit][::-1]
     places = range(len(lines))
-    most = max((it.limit + it.carry) / NANO for it in lines)
+    most = max(it.bearable / NANO for it in lines)
     axes.barh(
         places,
-        [(it.limit + it.carry) / NANO for it in lines],
+        [it.bearable / NANO for it in lines],
         height=0.62,
         facecolor="none",
         edgecolor=INK,
         linewidth=0.9,
-        label="limit, with what was carried over",
+        label="limit, with what was carried in and granted",
     )
-    colours = [COLOURS[5] if it.spent > it.limit + it.carry else COLOURS[0] for it in lines]
+    colours = [COLOURS[5] if it.spent > it.bearable else COLOURS[0] for it in lines]
     axes.barh(places, [it.spent / NANO for it in lines], height=0.62, color=colours, label="spent")
     for place, it in zip(places, lines, strict=True):
-        share = "–" if it.used is None else f"{it.used * 100:.0f} %"
-        end = max(it.spent, it.limit + it.carry) / NANO
+        # Rounded down: nothing that is left over shows as a full 100 %.
+        share = "–" if it.used is None else f"{math.floor(it.used * 100)} %"
+        end = max(it.spent, it.bearable) / NANO
         axes.text(end + most * 0.015, place, share, va="center", fontsize=9)
     axes.set_yticks(list(places), [_label(it.budget) for it in lines])
     axes.set_xlim(0, most * 1.12)

@@ -227,7 +227,10 @@ def _overage_verdict(found: Figures) -> Verdict:
 
 def _budgets(found: Figures) -> Section:
     carried = any(it.carry or it.carried for it in found.budgets)
+    granted = any(it.granted for it in found.budgets)
     head = ["Budget", "Limit", "Spent", "Held", "Used", "Left"]
+    if granted:
+        head.append("Granted")
     if carried:
         head += ["Carried in", "Handed on"]
     rows = []
@@ -238,8 +241,10 @@ def _budgets(found: Figures) -> Section:
             dollars(it.spent),
             dollars(it.held),
             percent(it.used),
-            dollars(it.limit + it.carry - it.spent - it.held),
+            dollars(it.bearable - it.spent - it.held),
         ]
+        if granted:
+            row.append(dollars(it.granted))
         if carried:
             row += [dollars(it.carry), dollars(it.carried)]
         rows.append(row)
@@ -290,7 +295,7 @@ def _burn(found: Figures) -> Section:
         sentences = (
             f"At {dollars(round(rate))} a day the month ends with {dollars(found.forecast)}.",
         )
-    head = ("End of", "Spent by then", "Forecast then", "Forecast too high by")
+    head = ("End of", "Spent by then", "Forecast then", "Off by")
     tables = (_table(head, rows, left=1),) if rows else ()
     notes = ("A forecast is what was spent, and the average day so far for each day that is left.",)
     return Section("Burn curve and forecast", sentences, "burn", tables, notes)

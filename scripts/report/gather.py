@@ -63,6 +63,7 @@ async def gather(
                 row.spent_nano_usd,
                 row.held_nano_usd,
                 row.carried_nano_usd,
+                row.granted_nano_usd,
             )
             for name in dict.fromkeys([*rules, *(it for it in ends if it == ends[it].rule)])
             if (row := ends.get(name)) is not None
@@ -71,7 +72,12 @@ async def gather(
         states = await ledger.states([(name, name, month.id) for name in rules])
         lines = [
             BudgetAtEnd(
-                it.budget, it.limit_nano_usd, it.carry_nano_usd, it.spent_nano_usd, it.held_nano_usd
+                it.budget,
+                it.limit_nano_usd,
+                it.carry_nano_usd,
+                it.spent_nano_usd,
+                it.held_nano_usd,
+                granted=it.granted_nano_usd,
             )
             for it in states
         ]

@@ -22,8 +22,9 @@ from scripts.report.document import Document
 TEMPLATES = Path(__file__).parent / "templates"
 MONEY = frozenset(
     {
-        "actual", "baseline_month", "carried", "carry", "charged", "forecast", "held", "instead",
-        "judged_actual", "judged_estimate", "limit", "other", "proposed_limit", "savings", "spent",
+        "actual", "baseline_month", "carried", "carry", "charged", "forecast", "granted", "held",
+        "instead", "judged_actual", "judged_estimate", "limit", "other", "proposed_limit",
+        "savings", "spent",
     }
 )  # fmt: skip
 """The fields of figures that are nanodollars; in JSON their names say so."""
@@ -78,15 +79,21 @@ def _environment() -> Environment:
         keep_trailing_newline=False,
     )
     made.filters["md"] = _md
+    made.filters["md_code"] = _md_code
     made.filters["code"] = _code
     return made
 
 
 def _md(text: str) -> str:
-    """Return a text whose characters mean nothing to Markdown, but for `code` of our own words."""
-    escaped = re.sub(r"([\\*_\[\]|<>#~])", r"\\\1", str(text))
-    # A word in backticks is shown as it is: a backslash would be seen in it.
-    return re.sub(r"`[^`]*`", lambda it: it[0].replace("\\", ""), escaped)
+    """Return a text whose characters mean nothing to Markdown."""
+    escaped = re.sub(r"([\\*_\[\]|#~`])", r"\\\1", str(text))
+    return escaped.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _md_code(text: str) -> str:
+    """Return a sentence of our own as Markdown, its words in backticks as code."""
+    parts = str(text).split("`")
+    return "`".join(part if place % 2 else _md(part) for place, part in enumerate(parts))
 
 
 def _code(text: str) -> Markup:

@@ -166,6 +166,11 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "approvals-show": _has("Likely cost", "Budget trial"),
     "approved": _has("Approved.", "3 calls that name it"),
     "approved-request": _has("HTTP/1.1 200", "x-farebox-category: FAST"),
+    "exported-forms": _exported,
+    "month-closed": _has("is closed.", "Snapshot: "),
+    "carry": _has("The configuration is valid."),
+    "month-report": _has("## Actual against budget", "No profile", "Wrote report.html"),
+    "reconciled": _has("claude-haiku-4-5", "within 0.5 %"),
     "archive": _has("there is nothing to archive"),
     "rebuild": _has("The ledger agrees with itself: nothing was changed."),
     "alert-text": _has(

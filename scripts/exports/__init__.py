@@ -1,0 +1,1 @@
+"""The ledger's entries in the forms of others: FOCUS, the cost log, Parquet."""
