@@ -140,18 +140,13 @@ def _carry_form(value: object) -> str:
     return "[rule]" if isinstance(value, Mapping | CarryRule) else "[word]"
 
 
-OnExhausted = Literal["refuse", "approval"]
-"""What happens to a request that a budget has too little left for."""
-
-
 class Budget(Strict):
     """One budget rule: a limit in US dollars over a calendar period, for the requests it matches.
 
     With `each`, every value has its own counter under the same limit (each user, each team). With
     `carry`, closing a period hands what is left of it, or what it is over, to the next.
     `allowance_usd` is what all workers together may spend beyond the limit in a period while the
-    ledger cannot be asked; with `each`, for all values together. With `on_exhausted: approval` a
-    request that does not fit opens a ticket that a person can approve.
+    ledger cannot be asked; with `each`, for all values together.
     """
 
     limit_nano_usd: NanoUsd = Field(alias="limit_usd")
@@ -166,7 +161,6 @@ class Budget(Strict):
         Annotated[CarryWord, Tag("[word]")] | Annotated[CarryRule, Tag("[rule]")],
         Discriminator(_carry_form),
     ] = "none"
-    on_exhausted: OnExhausted = "refuse"
     description: str = ""
 
     @property
@@ -206,6 +200,23 @@ class Step(StrEnum):
 
     NEXT_GROUP = "next_group"
     """Serve it with the next group of its chain that meets every constraint and that fits."""
+    LOAN = "loan"
+    """Let the budget borrow what another one has not used, where `loans` permits it."""
+    APPROVAL = "approval"
+    """Ask a person: the refusal carries the ticket's id, and the steps after it go on."""
+    QUEUE = "queue"
+    """Let it wait, if the request asks for that and its category permits it."""
+
+
+class Loan(Strict):
+    """Which budget may lend what it has not used to which other one, and how much in a period.
+
+    Both are budgets of the same period and have one counter for everybody.
+    """
+
+    lender: str = Field(alias="from")
+    borrower: str = Field(alias="to")
+    up_to_nano_usd: NanoUsd = Field(alias="up_to_usd", gt=0)
 
 
 class Escalation(Strict):
@@ -215,9 +226,10 @@ class Escalation(Strict):
     the request is refused; an empty list refuses at once.
     """
 
-    default: tuple[Step, ...] = (Step.NEXT_GROUP,)
+    default: tuple[Step, ...] = (Step.NEXT_GROUP, Step.LOAN, Step.QUEUE)
     categories: dict[str, tuple[Step, ...]] = Field(default_factory=dict)
     budgets: dict[str, tuple[Step, ...]] = Field(default_factory=dict)
+    loans: tuple[Loan, ...] = Field(default=(), max_length=100)
 
     def steps(self, rule: str, category: str | None) -> tuple[Step, ...]:
         """Return the steps for a request of this category that this budget rule refused."""

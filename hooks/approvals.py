@@ -1,7 +1,7 @@
 """Approvals around one request: passing a limit by one, and asking for one with a ticket.
 
-Called by the governor once a limit has refused. Nothing here decides whether a budget asks at all:
-that is its `on_exhausted`.
+Called once a limit has refused. Nothing here decides whether a budget asks at all: that is the step
+`approval` of its escalation.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from budgets.approvals.types import (
     TicketState,
     Who,
 )
+from budgets.config import Step
 from budgets.ledger import BudgetHold, BudgetState, HoldRequest
 from budgets.ledger import Refused as LedgerRefused
 from budgets.runtime import Runtime
@@ -90,11 +91,14 @@ async def by_approval(
 
 
 def asks(case: Case, budgets: Sequence[BudgetHold], refused: LedgerRefused) -> bool:
-    """Whether every budget that refuses asks a person when it is exhausted."""
-    rules = case.policy.budgets.budgets
+    """Whether every budget that refuses has a person asked when it is used up."""
+    tree, category = (
+        case.policy.budgets.escalation,
+        case.decision.category if case.decision else None,
+    )
     limits = in_the_way(budgets, refused)
     return bool(limits) and all(
-        share.rule in rules and rules[share.rule].on_exhausted == "approval" for share, _ in limits
+        Step.APPROVAL in tree.steps(share.rule, category) for share, _ in limits
     )
 
 

@@ -353,6 +353,31 @@ def _escalation_findings(
                     f"there is no `{name}` among the {place}",
                     did_you_mean(name, existing),
                 )
+    for number, loan in enumerate(tree.loans):
+        for key, name in (("from", loan.lender), ("to", loan.borrower)):
+            if problem := _cannot_lend(budgets, name):
+                yield file.finding(
+                    ("escalation", "loans", number, key),
+                    f"`{name}` {problem}",
+                    did_you_mean(name, list(budgets.budgets)),
+                )
+        pair = [budgets.budgets.get(name) for name in (loan.lender, loan.borrower)]
+        if loan.lender == loan.borrower or len({it.period for it in pair if it is not None}) > 1:
+            yield file.finding(
+                ("escalation", "loans", number),
+                "lender and borrower are two budgets of the same period",
+            )
+
+
+def _cannot_lend(budgets: BudgetsFile, name: str) -> str:
+    found = budgets.budgets.get(name)
+    if found is None:
+        return "is no budget"
+    return (
+        "has a counter for every value (`each`): it can neither lend nor borrow"
+        if (found.each is not None)
+        else ""
+    )
 
 
 def _alert_findings(file: YamlFile, budgets: BudgetsFile) -> Iterator[Finding]:

@@ -19,8 +19,6 @@ from typing import Any, NoReturn
 import structlog
 
 from budgets import totals
-from budgets.approvals.types import Opened, TicketState
-from budgets.config import Step
 from budgets.ledger import (
     ClockSkew,
     Held,
@@ -49,7 +47,7 @@ from hooks import (
 )
 from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import Caller, Candidate, Decision, decide
-from hooks.escalation import Asked
+from hooks.escalation import Asked, WayOut
 from hooks.metrics import ADMITTED, REFUSED
 from hooks.refusals import Code, Refusal
 from hooks.request import GOVERNED, read_request
@@ -202,10 +200,7 @@ class Governor:
         try:
             asked = await self._ask(case, runtime)
             if isinstance(asked.held, LedgerRefused):
-                found = await self._escalate(case, runtime, asked.held, asked.terms)
-                if found is None:
-                    await self._refuse_budget(case, runtime, asked.held, asked)
-                asked = found
+                asked = await self._escalate(case, runtime, asked, asked.held)
         except LedgerPaused as error:
             await self._refuse(
                 case,
@@ -228,18 +223,21 @@ class Governor:
         return self._admitted(case, runtime, held, asked.terms, facts, asked.offline)
 
     async def _escalate(
-        self, case: Case, runtime: Runtime, refused: LedgerRefused, terms: dict[str, Terms]
-    ) -> Asked | None:
-        """Try what the policy says; None where nothing helps."""
+        self, case: Case, runtime: Runtime, asked: Asked, refused: LedgerRefused
+    ) -> Asked:
+        """Return the hold that the policy's steps led to, or refuse."""
         announce(refused.events)
-        for step in escalation.steps_for(case, refused):
-            if step is Step.NEXT_GROUP:
-                found = await escalation.next_group(
-                    case, refused, terms, lambda case: self._ask(case, runtime)
-                )
-                if found is not None:
-                    return found
-        return None
+        found = await escalation.escalate(
+            case,
+            runtime,
+            self._worker.queue,
+            asked,
+            refused,
+            lambda case: self._ask(case, runtime),
+        )
+        if isinstance(found, WayOut):
+            await self._refuse_budget(case, refused, found)
+        return found
 
     def _facts(self, case: Case, terms: dict[str, Terms]) -> dict[str, Any]:
         decision = case.decision
@@ -397,54 +395,24 @@ class Governor:
 
     # ── refuse ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _refuse_budget(
-        self, case: Case, runtime: Runtime, refused: LedgerRefused, asked: Asked
-    ) -> NoReturn:
-        decision = case.decision
-        assert decision is not None and decision.group is not None
-        zone = case.policy.budgets.time_zone
-        detail = words.budget_detail(refused, zone)
+    async def _refuse_budget(self, case: Case, refused: LedgerRefused, out: WayOut) -> NoReturn:
+        detail = words.budget_detail(refused, case.policy.budgets.time_zone)
         message = words.budget_message(refused, detail)
         message += approvals.problem_text(refused.approval_problem)
-        code, step = Code(refused.code), words.budget_next_step(refused, detail)
-        more: dict[str, Any] = {"next_step": step} | _tried(case)
-        if code is Code.BUDGET_EXCEEDED and approvals.asks(case, asked.request.budgets, refused):
-            opened = await self._ask_for_approval(case, runtime, asked.request, refused)
-            if opened is not None:
-                more |= {
-                    "approval_id": opened.approval_id,
-                    "approval_state": opened.state.value,
-                    "next_step": approvals.next_step(opened),
-                }
-                if opened.state is not TicketState.DENIED:
-                    code = Code.APPROVAL_REQUIRED
-        terms = asked.terms[decision.group]
-        match await queue_desk.enqueue(self._worker.queue, case, terms, refused.code):
-            case queue_desk.Queued() as queued:
-                code, message = Code.QUEUED, queued.message()
-                more |= queued.detail(zone)
-            case queue_desk.NotQueued() as kept_out:
-                more |= {"queue": kept_out.why, "queue_message": kept_out.message}
+        detail |= {"next_step": words.budget_next_step(refused, detail)}
+        steps = case.decision.escalation if case.decision is not None else ()
+        tried = {"escalation": list(escalation.reasons(steps))} if steps else {}
         await self._refuse(
             case,
-            code,
-            message,
-            detail | more,
+            out.code,
+            out.message or message,
+            detail | tried | out.detail,
             retry_after_ms=refused.retry_after_ms,
             remaining_nano_usd=min(
                 (state.remaining_nano_usd for state in refused.states),
                 default=refused.state.remaining_nano_usd,
             ),
         )
-
-    async def _ask_for_approval(
-        self, case: Case, runtime: Runtime, request: HoldRequest, refused: LedgerRefused
-    ) -> Opened | None:
-        try:
-            return await approvals.open_ticket(runtime, case, request, refused)
-        except LedgerUnavailable:
-            # The refusal stands without a ticket.
-            return None
 
     async def _unavailable(self, case: Case, reason: str) -> NoReturn:
         message = (
@@ -530,11 +498,6 @@ def _passed(held: Held) -> list[str]:
         if passed:
             warnings.append(f"threshold_{passed[-1].value}: budget {state.budget}")
     return warnings
-
-
-def _tried(case: Case) -> dict[str, Any]:
-    steps = case.decision.escalation if case.decision is not None else ()
-    return {"escalation": list(escalation.reasons(steps))} if steps else {}
 
 
 def _shown(candidate: Candidate) -> dict[str, Any]:

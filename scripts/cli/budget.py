@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from budgets.config import BudgetsFile
+from budgets.config import Budget, BudgetsFile
 from budgets.home import Home
 from budgets.yamlfile import did_you_mean
 from scripts.cli import budget_grants
@@ -138,8 +138,8 @@ def _show(
         rows["Cap a request"] = dollars(own if own is not None else general) + (
             "" if own is not None else " (the file's)"
         )
-    if config.on_exhausted == "approval":
-        rows["When exhausted"] = "asks for approval"
+    steps = budgets.escalation.steps(view.rule, _category(config))
+    rows["When used up"] = ", ".join([*(step.value for step in steps), "refuse"])
     rows["Mode"] = text(config.mode, "yellow" if config.mode == "shadow" else "")
     out.print(text(view.rule, "bold underline"))
     out.print(facts(rows))
@@ -191,3 +191,9 @@ def _instances(each: str, instances: Sequence[BudgetView]) -> object:
 app.command("grant")(budget_grants.grant)
 app.command("transfer")(budget_grants.transfer)
 app.command("grants")(budget_grants.grants)
+
+
+def _category(config: Budget) -> str | None:
+    """Return the category whose steps count for a budget without its own, where there is one."""
+    given = config.match.category
+    return given[0] if given is not None and len(given) == 1 else None

@@ -41,4 +41,4 @@ def foresee(
     refused = Refused(
         escalation.EXCEEDED, now_ms, state, held.amount_nano_usd, held.period.end_ms, None, (state,)
     )
-    return tuple(step for _, step in escalation.foresee(case, refused, terms))
+    return tuple(escalation.foresee(case, refused, terms))

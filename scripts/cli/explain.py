@@ -26,6 +26,7 @@ from budgets.period import period_at
 from budgets.yamlfile import did_you_mean
 from hooks import fields, tokens
 from hooks.decide import Caller, Decision, budget_facts, decide
+from hooks.escalation import TRIED
 from hooks.policy import Policy
 from hooks.request import RequestView, read_request
 from hooks.routing import AUTO, Consequence, Mode
@@ -312,7 +313,7 @@ def _foreseen(
         steps = exhaustion.foresee(policy, made, view, caller, rule)
     except exhaustion.NotCounted as error:
         raise wrong_usage(str(error)) from None
-    tried = any(step.outcome == "tried" for step in steps)
+    tried = any(step.outcome == TRIED for step in steps)
     shown["escalation"] = [asdict(step) for step in steps]
     return Explained(shown, refusal=None if tried else "budget_exceeded", note=note)
 

@@ -284,7 +284,6 @@ TINY_BUDGETS: Mapping[str, Mapping[str, Any]] = {
         "match": {"team": "asking"},
         "limit_usd": 0.000001,
         "period": "day",
-        "on_exhausted": "approval",
     },
     # For grants and transfers; nothing else asks for them.
     "giver": {"match": {"user": "giver"}, "limit_usd": 0.02, "period": "day"},
@@ -306,6 +305,7 @@ def _pack(folder: Path, base_url: str) -> Pack:
         config["router_settings"]["fallbacks"].append({"first": ["second"]})
     with pack.edit_budgets() as budgets:
         budgets["budgets"] |= {name: dict(rule) for name, rule in TINY_BUDGETS.items()}
+        budgets["escalation"]["budgets"] = {"asking": ["approval", "queue"]}
     return pack
 
 

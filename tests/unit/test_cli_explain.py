@@ -138,8 +138,10 @@ def test_a_file_that_is_no_request_is_told(world: World, content: str) -> None:
 def test_what_would_be_tried_if_a_budget_were_used_up_is_shown(world: World) -> None:
     found = world.json("explain", "--budget-exhausted", "FAST", code=1)
     steps = found["decision"]["escalation"]
-    assert [step["group"] for step in steps] == found["decision"]["fallbacks"]
+    groups = [step["group"] for step in steps if step["step"] == "next_group"]
+    assert groups == found["decision"]["fallbacks"]
     assert {step["outcome"] for step in steps} == {"dropped"}
+    assert steps[-1]["detail"] == "the category FAST permits no queue"
     assert "FAST has $0 left" in world.run("explain", "--budget-exhausted", "FAST", code=1)
     assert found["refusal"] == "budget_exceeded"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from hooks.worker import Worker
 from tests.support.policies import chat, decided, default_policy, price_map, variant
 
 NOW_MS = int(datetime(2026, 11, 21, tzinfo=UTC).timestamp() * 1000)
+CENT = 10_000_000
 FIRST, SECOND = "gemini-flash", "claude-haiku"
 
 
@@ -154,3 +156,110 @@ async def test_the_nearest_list_of_steps_counts(tmp_path: Path, escalation: dict
     with pytest.raises(Refused) as refused:
         await asking.admit(incoming())
     assert "escalation" not in refused.value.refusal.detail
+
+
+# ── loans ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lending(folder: Path, up_to_usd: float, lender_usd: float = 200) -> Policy:
+    """Return the default policy with nothing in FAST's own budget and a loan from NORMAL's."""
+
+    def edit(data: dict[str, Any]) -> None:
+        data["budgets"]["FAST"]["limit_usd"] = 0.000001
+        data["budgets"]["NORMAL"]["limit_usd"] = lender_usd
+        data["escalation"] = {
+            "default": ["loan"],
+            "loans": [{"from": "NORMAL", "to": "FAST", "up_to_usd": up_to_usd}],
+        }
+
+    return variant(folder, budgets=edit)
+
+
+async def granted(ledger: MemoryLedger, budget: str) -> int:
+    (state,) = await ledger.states([(budget, budget, "2026-11")])
+    return state.granted_nano_usd
+
+
+async def test_a_budget_borrows_what_another_has_not_used(tmp_path: Path) -> None:
+    ledger = MemoryLedger(lambda: NOW_MS)
+    asking = await governor(lending(tmp_path, up_to_usd=1), ledger, tmp_path)
+    admission = await asking.admit(incoming())
+    assert admission.group == FIRST
+    assert await granted(ledger, "FAST") == CENT * 10 == -await granted(ledger, "NORMAL")
+    decision = await decision_of(ledger, admission.headers["x-farebox-decision"])
+    (step,) = decision["escalation"]
+    assert (step["step"], step["outcome"]) == ("loan", "taken")
+    assert step["detail"] == "borrowed $0.1 from NORMAL"
+    (grant,) = await ledger.grants("2026-11")
+    assert (grant.actor, grant.kind.value) == ("escalation", "transfer")
+    # What was borrowed bears the next requests: they need no loan of their own.
+    await asking.admit(incoming())
+    assert len(await ledger.grants("2026-11")) == 1
+
+
+async def test_no_more_is_lent_than_the_policy_says_however_many_ask_at_once(
+    tmp_path: Path,
+) -> None:
+    ledger = MemoryLedger(lambda: NOW_MS)
+    asking = await governor(lending(tmp_path, up_to_usd=0.03), ledger, tmp_path)
+    answers = await asyncio.gather(
+        *(asking.admit(incoming()) for _ in range(30)), return_exceptions=True
+    )
+    admitted = [it for it in answers if not isinstance(it, BaseException)]
+    (state,) = await ledger.states([("FAST", "FAST", "2026-11")])
+    assert 0 < state.granted_nano_usd <= 3 * CENT
+    assert state.held_nano_usd <= state.bearable_nano_usd
+    refused = [it for it in answers if isinstance(it, Refused)]
+    assert admitted and len(admitted) + len(refused) == 30
+    # What others hold of a loan comes back: whoever finds it held is told to try again.
+    assert {it.refusal.code.value for it in refused} == {"budget_busy"}
+
+
+async def test_a_request_that_needs_more_than_may_be_lent_gets_nothing(tmp_path: Path) -> None:
+    ledger = MemoryLedger(lambda: NOW_MS)
+    asking = await governor(lending(tmp_path, up_to_usd=0.001), ledger, tmp_path)
+    with pytest.raises(Refused) as refused:
+        await asking.admit(incoming())
+    assert "it may lend $0.001 more" in refused.value.refusal.detail["escalation"][0]
+    assert await ledger.grants("2026-11") == ()
+
+
+async def test_a_lender_that_has_nothing_left_lends_nothing(tmp_path: Path) -> None:
+    ledger = MemoryLedger(lambda: NOW_MS)
+    asking = await governor(lending(tmp_path, 1, lender_usd=0.000001), ledger, tmp_path)
+    with pytest.raises(Refused) as refused:
+        await asking.admit(incoming())
+    assert refused.value.refusal.code.value == "budget_exceeded"
+    assert "NORMAL has $0.000001 left" in refused.value.refusal.detail["escalation"][0]
+    assert await ledger.grants("2026-11") == ()
+
+
+# ── approval ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_steps_go_on_after_a_ticket_was_opened(tmp_path: Path) -> None:
+    ledger = MemoryLedger(lambda: NOW_MS)
+
+    def edit(data: dict[str, Any]) -> None:
+        data["budgets"]["FAST"]["limit_usd"] = 0.000001
+        data["escalation"] = {"categories": {"FAST": ["next_group", "approval", "queue"]}}
+
+    def permit(data: dict[str, Any]) -> None:
+        data["categories"]["FAST"]["queue"] = {}
+
+    asking = await governor(variant(tmp_path, budgets=edit, routing=permit), ledger, tmp_path)
+    body = incoming()
+    body.data["metadata"] = {"queue": True}
+    with pytest.raises(Refused) as refused:
+        await asking.admit(body)
+    refusal = refused.value.refusal
+    # This governor has no queue to put it in, and says so; the ticket stands all the same.
+    assert refusal.code.value == "approval_required"
+    assert refusal.detail["approval_id"] and refusal.detail["queue"] == "unavailable"
+    decision = await decision_of(ledger, refused.value.decision_id)
+    assert [step["step"] for step in decision["escalation"]] == [
+        "next_group",
+        "next_group",
+        "approval",
+        "queue",
+    ]
