@@ -15,6 +15,11 @@
 local Q = P .. 'queue:'
 local LIVE = {waiting = true, running = true}
 
+-- A length of time for EXPIRE, rounded up.
+local function seconds(ms)
+  return int(math.ceil(ms / 1000))
+end
+
 local function resize(category, sign, bytes, estimate)
   redis.call('HINCRBY', Q .. 'sizes', 'requests:' .. category, int(sign))
   redis.call('HINCRBY', Q .. 'sizes', 'bytes:' .. category, int(sign * bytes))
@@ -43,7 +48,9 @@ local function place(id, item, state, now, until_ms, kept_ms, dead_max)
     redis.call('ZADD', Q .. 'running', int(until_ms), id)
   elseif state == 'dead' then
     redis.call('ZADD', Q .. 'dead', int(now), id)
-    redis.call('ZREMRANGEBYRANK', Q .. 'dead', '0', int(-dead_max - 1))
+    for _, oldest in ipairs(redis.call('ZRANGE', Q .. 'dead', '0', int(-dead_max - 1))) do
+      redis.call('ZREM', Q .. 'dead', oldest)
+    end
     redis.call('ZREMRANGEBYSCORE', Q .. 'dead', '-inf', int(now - kept_ms))
   else
     redis.call('ZADD', Q .. 'ended', int(now), id)
@@ -52,7 +59,7 @@ local function place(id, item, state, now, until_ms, kept_ms, dead_max)
   redis.call('HSET', key, 'state', state, 'changed', int(now))
   local ttl = kept_ms
   if LIVE[state] then ttl = ttl + math.max(0, item.expires - now) end
-  redis.call('PEXPIRE', key, int(ttl))
+  redis.call('EXPIRE', key, seconds(ttl))
 end
 
 local function read_item(id)

@@ -33,7 +33,7 @@ place(id, item, to, now, until_ms, tonumber(ARGV[12]), tonumber(ARGV[13]))
 if to == 'done' then
   redis.call('HSET', key, 'status', ARGV[11], 'reason', '',
     'answer_until', int(now + item.answer_kept))
-  redis.call('PEXPIRE', key, int(math.max(tonumber(ARGV[12]), item.answer_kept)))
+  redis.call('EXPIRE', key, seconds(math.max(tonumber(ARGV[12]), item.answer_kept)))
   redis.call('SET', Q .. 'answer:' .. id, ARGV[10], 'PX', int(item.answer_kept))
 end
 if to == 'done' or to == 'cancelled' then redis.call('DEL', Q .. 'body:' .. id) end

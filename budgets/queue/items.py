@@ -22,7 +22,7 @@ BODY_SLACK_MS = 3_600_000
 """How long a sealed body outlives its request's expiry: one that runs just then needs it."""
 
 
-NO_BUDGET = frozenset({"budget_exceeded", "budget_busy"})
+NO_BUDGET = frozenset({"budget_exceeded", "budget_busy", "approval_required"})
 """Reasons of a request that waits for budget, and in its place."""
 INTERRUPTED = "interrupted"
 """The reason of a request whose worker died after its hold was made: it is charged already."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from budgets.connection import AsyncClient
+from budgets.grants.types import Granted, grant_to
 from budgets.ledger import BudgetHold, Held, HoldRequest, Settlement
 from budgets.period import period_at
 from budgets.queue.items import Item, Need, Room, State
@@ -167,6 +168,16 @@ async def test_a_raised_limit_lets_what_waits_run(house: House) -> None:
     assert await house.look() == 1
 
 
+async def test_a_grant_lets_what_waits_run(house: House) -> None:
+    await house.spend(50)
+    await house.add()
+    assert await house.look() == 0
+    period = period_at("month", "UTC", await house.ledger.now_ms())
+    grant = grant_to("g1", "FAST", "FAST", period, 2 * USD, actor="bob", reason="a launch")
+    assert isinstance(await house.ledger.grant(grant), Granted)
+    assert await house.look() == 1
+
+
 async def test_no_more_run_at_once_than_the_policy_says(house: House) -> None:
     for _ in range(6):
         await house.add(0.01)
@@ -190,13 +201,14 @@ async def test_only_the_worker_that_leads_runs_anything(house: House) -> None:
 # ── what an answer does ──────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_hold_that_is_refused_after_all_is_no_attempt(house: House) -> None:
+@pytest.mark.parametrize("code", ["budget_exceeded", "budget_busy", "approval_required"])
+async def test_a_hold_that_is_refused_after_all_is_no_attempt(house: House, code: str) -> None:
     item = await house.add()
-    house.replies = [Reply(402, {"x-farebox-code": "budget_exceeded"}, b"{}")]
+    house.replies = [Reply(402, {"x-farebox-code": code}, b"{}")]
     await house.look()
     waiting = await house.now(item)
     assert (waiting.state, waiting.attempts, waiting.run) == (State.WAITING, 0, 1)
-    assert waiting.reason == "budget_exceeded"
+    assert waiting.reason == code
     assert await house.look() == 0
     house.advance(5_001)
     assert await house.look() == 1
