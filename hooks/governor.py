@@ -419,7 +419,8 @@ class Governor:
                 if opened.state is not TicketState.DENIED:
                     code = Code.APPROVAL_REQUIRED
         terms = asked.terms[decision.group]
-        match await queue_desk.enqueue(self._worker.queue, case, terms, refused.code):
+        ticket = str(more.get("approval_id", ""))
+        match await queue_desk.enqueue(self._worker.queue, case, terms, refused.code, ticket):
             case queue_desk.Queued() as queued:
                 code, message = Code.QUEUED, queued.message()
                 more |= queued.detail(zone)

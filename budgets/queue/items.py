@@ -55,8 +55,9 @@ class Need:
 class NewItem:
     """A request to keep.
 
-    `owner` is the id of the key that asked. `sealed_by` names the key that the texts are sealed
-    with. `bytes` is the size of the body before it was sealed.
+    `owner` is the id of the key that asked, `user` the user that this key names. `sealed_by` names
+    the key that the texts are sealed with. `bytes` is the size of the body before it was sealed.
+    `approval_id` is the ticket that asks for this request, where one was opened.
     """
 
     id: str
@@ -76,6 +77,8 @@ class NewItem:
     webhook: str = ""
     decision_id: str = ""
     reason: str = ""
+    user: str = ""
+    approval_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +122,18 @@ class Item:
     webhook: str = ""
     decision_id: str = ""
     status: int = 0
+    user: str = ""
+    approval_id: str = ""
 
     @property
     def hold_id(self) -> str:
         """The idempotency key: whatever sends this run, the ledger charges it once."""
         return f"{self.id}.{self.run}"
+
+    @property
+    def amount_nano_usd(self) -> int:
+        """What its hold takes of a budget at the most."""
+        return max((need.amount_nano_usd for need in self.needs), default=0)
 
     @property
     def charged(self) -> bool:

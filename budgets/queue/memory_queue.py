@@ -87,6 +87,8 @@ class MemoryQueue:
             changed_ms=now,
             webhook=item.webhook,
             decision_id=item.decision_id,
+            user=item.user,
+            approval_id=item.approval_id,
         )
         order = (PRIORITY_MAX - item.priority, self._arrived)
         forgotten_ms = expires_ms + KEPT_MS

@@ -204,6 +204,8 @@ def _meta(item: NewItem) -> str:
             "sealed_by": item.sealed_by,
             "webhook": item.webhook,
             "decision_id": item.decision_id,
+            "user": item.user,
+            "approval_id": item.approval_id,
         },
         separators=(",", ":"),
     )
@@ -240,4 +242,6 @@ def _item(item_id: str, fields: Mapping[str, str]) -> Item:
         webhook=meta["webhook"],
         decision_id=meta["decision_id"],
         status=int(fields["status"]),
+        user=meta.get("user", ""),
+        approval_id=meta.get("approval_id", ""),
     )

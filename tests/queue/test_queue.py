@@ -11,15 +11,12 @@ from tests.queue.items import HOUR_MS, LEASE_MS, ROOMY, add, claimed, new_item
 
 async def test_what_was_kept_is_read_as_it_was_given(line: Line) -> None:
     needs = (Need("each-user:alice", "each-user", 5), Need("total", "total", 7))
-    kept = await add(line.queue, "q-one", needs=needs, priority=7, webhook="w", decision_id="d")
+    texts = {"webhook": "w", "decision_id": "d", "user": "al", "approval_id": "a-1"}
+    kept = await add(line.queue, "q-one", needs=needs, priority=7, **texts)
     assert await line.queue.get("q-one") == kept
     assert (kept.needs, kept.priority, kept.state) == (needs, 7, State.WAITING)
-    assert (kept.owner, kept.key_name, kept.webhook, kept.decision_id) == (
-        "key1",
-        "alice",
-        "w",
-        "d",
-    )
+    assert (kept.owner, kept.key_name) == ("key1", "alice")
+    assert {name: getattr(kept, name) for name in texts} == texts
     assert kept.reason == "budget_exceeded"
     assert kept.expires_ms - kept.queued_ms == HOUR_MS
     assert await line.queue.body("q-one") == "sealed"

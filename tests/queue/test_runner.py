@@ -10,6 +10,16 @@ from typing import Any
 
 import pytest
 
+from budgets.approvals.types import (
+    Answer,
+    AnswerStatus,
+    MatchBy,
+    NewTicket,
+    Terms,
+    TicketBudget,
+    TicketKind,
+    Who,
+)
 from budgets.connection import AsyncClient
 from budgets.grants.types import Granted, grant_to
 from budgets.ledger import BudgetHold, Held, HoldRequest, Settlement
@@ -39,6 +49,7 @@ class House:
     queue: RedisQueue
     replies: list[Reply] = field(default_factory=list)
     sent: list[Run] = field(default_factory=list)
+    requests: list[StoredRequest] = field(default_factory=list)
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     tasks: list[asyncio.Future[object]] = field(default_factory=list)
     sealing: Sealer = field(default_factory=lambda: Sealer((bytes(32),)))
@@ -59,8 +70,9 @@ class House:
         )
 
     async def send(self, run: Run, request: StoredRequest) -> Reply:
-        assert request == REQUEST
+        assert (request.path, request.body) == (REQUEST.path, REQUEST.body)
         self.sent.append(run)
+        self.requests.append(request)
         return self.replies.pop(0) if self.replies else OK
 
     def spawn(self, work: Awaitable[object]) -> None:
@@ -176,6 +188,47 @@ async def test_a_grant_lets_what_waits_run(house: House) -> None:
     grant = grant_to("g1", "FAST", "FAST", period, 2 * USD, actor="bob", reason="a launch")
     assert isinstance(await house.ledger.grant(grant), Granted)
     assert await house.look() == 1
+
+
+async def asked_for(house: House, by: MatchBy) -> tuple[Item, list[str]]:
+    """Return a request that lacks budget and has a ticket, once somebody has approved it."""
+    await house.spend(50)
+    period = period_at("month", "UTC", await house.ledger.now_ms())
+    opened = await house.ledger.open_ticket(
+        NewTicket(
+            approval_id="a-1",
+            kind=TicketKind.CALL,
+            breach="b",
+            asker=Who("alice"),
+            task_type="lookup",
+            budgets=(TicketBudget("FAST", "FAST", period.id),),
+            requested_nano_usd=USD,
+            expires_in_ms=DAY_MS,
+            valid_to_ms=period.end_ms,
+        )
+    )
+    item = await house.add(approval_id=opened.approval_id if by is MatchBy.HEADER else "")
+    assert await house.look() == 0
+    until_ms = min(await house.ledger.now_ms() + DAY_MS, period.end_ms)
+    answer = Answer(opened.approval_id, Who("bob"), "worth it", Terms(USD, until_ms, 1, by))
+    assert await house.ledger.answer_ticket(answer) is AnswerStatus.APPROVED
+    assert await house.look() == 1
+    (request,) = house.requests
+    return item, list(request.headers)
+
+
+async def test_an_approval_lets_what_was_asked_for_run_and_is_named(house: House) -> None:
+    item, headers = await asked_for(house, MatchBy.HEADER)
+    assert (await house.now(item)).state is State.DONE
+    assert headers == ["x-farebox-approval"]
+
+
+async def test_an_approval_that_matches_by_itself_need_not_be_named(house: House) -> None:
+    theirs = await house.add(key_name="somebody else")
+    item, headers = await asked_for(house, MatchBy.KEY)
+    assert (await house.now(item)).state is State.DONE
+    assert headers == []
+    assert (await house.now(theirs)).state is State.WAITING
 
 
 async def test_no_more_run_at_once_than_the_policy_says(house: House) -> None:
