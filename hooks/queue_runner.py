@@ -223,7 +223,7 @@ class QueueRunner:
         if approval_id:
             named = {**request.headers, APPROVAL_HEADER: approval_id}
             request = replace(request, headers=named)
-        run = Run(item.id, item.hold_id, item.owner, item.charged)
+        run = Run(item.id, item.hold_id, item.owner, item.lost)
         reply = await self._send(run, request)
         await self._record(item, reply)
 
@@ -252,7 +252,8 @@ class QueueRunner:
                     reason=outcome.reason,
                     wait_ms=outcome.wait_ms,
                     failed=outcome.kind is Kind.FAILED,
-                    new_run=outcome.new_run,
+                    # What is charged already and was not sent goes on under its charge.
+                    new_run=outcome.new_run and not (item.charged and outcome.kind is Kind.WAIT),
                 )
                 if state is State.DEAD:
                     await self._ended(item.id)
@@ -304,6 +305,7 @@ class QueueRunner:
             wait_ms=0,
             failed=True,
             new_run=state == "voided",
+            lost=charged,
         )
         if after is State.DEAD:
             await self._ended(item.id)

@@ -1,6 +1,6 @@
 -- What the queue's scripts share; stands before each of them. See `queue/items.py`. Keys:
 --   queue:item:ID    hash    state, meta (JSON, never changed), category, bytes, estimate, order,
---                            queued, expires, attempts, attempts_max, run, runner, reason,
+--                            queued, expires, attempts, attempts_max, run, lost, runner, reason,
 --                            not_before, changed, status, answer_until, answer_kept; a TTL beyond
 --                            its expiry, then one from its end
 --   queue:body:ID    string  the sealed body, with a TTL; queue:answer:ID the sealed answer

@@ -95,7 +95,9 @@ class Item:
 
     `attempts` counts the sends that failed; waiting for budget is none. `run` counts the ids that
     the request was held under: a new one is taken only once the last is known to have ended.
-    `reason` is the code that it waits or died for. `status` is the answer's HTTP status.
+    `lost` counts the sends of this run that a worker died in, after its hold was made: they may
+    have been billed. `reason` is the code that it waits or died for. `status` is the answer's HTTP
+    status.
     """
 
     id: str
@@ -115,6 +117,7 @@ class Item:
     expires_ms: int
     attempts: int = 0
     run: int = 1
+    lost: int = 0
     reason: str = ""
     not_before_ms: int = 0
     changed_ms: int = 0
@@ -138,7 +141,7 @@ class Item:
     @property
     def charged(self) -> bool:
         """Whether what it may cost is in the books already: then it needs no budget to run."""
-        return self.reason == INTERRUPTED
+        return self.lost > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +222,20 @@ class RequestQueue(Protocol):
         """Record the answer, and forget the body."""
 
     async def release(
-        self, item_id: str, runner: str, *, reason: str, wait_ms: int, failed: bool, new_run: bool
+        self,
+        item_id: str,
+        runner: str,
+        *,
+        reason: str,
+        wait_ms: int,
+        failed: bool,
+        new_run: bool,
+        lost: bool = False,
     ) -> State | None:
         """Put a running request back to where it waited, not to run for `wait_ms`.
 
-        With `failed` the attempt counts. With `new_run` its hold is known to have ended without a
+        With `failed` the attempt counts, with `lost` as one that a worker died in. With `new_run`
+        its hold is known to have ended without a
         charge, or to be charged and closed, so that the next run needs an id of its own. Returns
         where it stands now: `dead` after the last attempt; None where the claim is lost.
         """

@@ -120,6 +120,19 @@ async def test_the_last_attempt_ends_on_the_dead_letter_list(line: Line) -> None
     assert (await line.queue.totals()).dead == 1
 
 
+async def test_sends_that_a_worker_died_in_are_counted_for_each_run(line: Line) -> None:
+    item = await claimed(line.queue, attempts_max=9)
+    for lost, new_run, expected in ((True, False, 1), (True, False, 2), (False, False, 2)):
+        await line.queue.release(
+            item.id, "me", reason="interrupted", wait_ms=0, failed=True, new_run=new_run, lost=lost
+        )
+        taken = await line.queue.claim(item.id, "me", LEASE_MS)
+        assert taken is not None and (taken.lost, taken.charged) == (expected, True)
+    await line.queue.release(item.id, "me", reason="http_500", wait_ms=0, failed=True, new_run=True)
+    again = await line.queue.get(item.id)
+    assert again is not None and (again.lost, again.run, again.charged) == (0, 2, False)
+
+
 async def test_a_dead_request_can_be_tried_again_under_a_new_id(line: Line) -> None:
     item = await claimed(line.queue)
     assert not await line.queue.retry(item.id)

@@ -366,7 +366,21 @@ async def test_what_was_not_answered_runs_again(house: House, state: str, run: i
     done = await house.now(item)
     assert (done.state, done.attempts, done.run) == (State.DONE, 1, run)
     (sent,) = house.sent
-    assert (sent.hold_id, sent.interrupted) == (f"{item.id}.{run}", state == "unreconciled")
+    assert (sent.hold_id, sent.lost) == (f"{item.id}.{run}", int(state == "unreconciled"))
+
+
+async def test_each_send_that_a_worker_died_in_is_counted(house: House) -> None:
+    item = await died_with(house, "unreconciled")
+    await house.runner._take_over((await house.queue.orphans(10))[0])
+    assert await house.queue.claim(item.id, "the next to die", LEASE_MS)
+    house.advance(LEASE_MS + LEAD_MS)
+    await house.look()
+    house.replies = [Reply(503, {"x-farebox-code": "ledger_unavailable"}, b"{}")]
+    await house.look()
+    house.advance(2_001)
+    await house.look()
+    assert [(run.hold_id, run.lost) for run in house.sent] == [(f"{item.id}.1", 2)] * 2
+    assert (await house.now(item)).state is State.DONE
 
 
 async def test_an_interrupted_request_needs_no_second_budget(house: House) -> None:
@@ -386,7 +400,7 @@ async def test_what_was_answered_and_charged_is_not_sent_again_by_itself(house: 
     assert house.sent == []
     assert await house.queue.retry(item.id)
     await house.look()
-    assert house.sent[0].hold_id == f"{item.id}.2" and not house.sent[0].interrupted
+    assert house.sent[0].hold_id == f"{item.id}.2" and not house.sent[0].lost
 
 
 async def test_a_hold_that_may_still_end_is_waited_for(house: House) -> None:
