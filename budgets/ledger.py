@@ -464,7 +464,7 @@ class LedgerEntry:
 @dataclass(frozen=True, slots=True)
 class LedgerEvent:
     """One line of the event stream (`threshold`, `overage`, `unreconciled`, `recovered`,
-    `clock_stepped`, `period_closed`, `granted`) or of the refusals.
+    `clock_stepped`, `period_closed`, `granted`, `queue_dead`) or of the refusals.
 
     `body` is JSON text; a refusal's `kind` is its code.
     """

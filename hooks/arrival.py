@@ -26,14 +26,14 @@ _QUEUE_HEADERS = "x-farebox-queue"
 class Run:
     """One run of a queued request.
 
-    `hold_id` is its idempotency key, `owner` the id of the key that it acts for. With `interrupted`
-    it was sent before and charged when its worker died: it goes on under the same charge.
+    `hold_id` is its idempotency key, `owner` the id of the key that it acts for. `lost` is how
+    often it was sent by a worker that died, and charged: it goes on under the same charge.
     """
 
     queue_id: str
     hold_id: str
     owner: str
-    interrupted: bool = False
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,9 @@ async def _queue(
     out: WayOut,
 ) -> None:
     assert case.decision is not None and case.decision.group is not None
-    match await queue_desk.enqueue(desk, case, terms[case.decision.group], refused.code):
+    ticket = str(out.detail.get("approval_id", ""))
+    needs = terms[case.decision.group]
+    match await queue_desk.enqueue(desk, case, needs, refused.code, ticket):
         case queue_desk.Queued() as queued:
             _record(case, Escalated(Step.QUEUE.value, TAKEN))
             out.code, out.message = Code.QUEUED, queued.message()

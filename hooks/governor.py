@@ -284,7 +284,7 @@ class Governor:
                         )
                 return Asked(held, offline, terms, facts, request)
             except HoldIdReused:
-                if run is None or not run.interrupted:
+                if run is None or not run.lost:
                     raise
                 before = await self._charged_before(runtime, request)
                 return Asked(before, False, terms, facts, request)
@@ -359,11 +359,8 @@ class Governor:
             held_at_ms=held.time_ms,
             stats_period=self._stats_period(case),
         )
-        if case.incoming.run is not None and case.incoming.run.interrupted and held.repeated:
-            # The send that its worker died in may have been billed, so it is charged as well.
-            lost = opened.begin_attempt(decision.group)
-            usage = TokenUsage(first.input_tokens, first.output_tokens_expected)
-            lost.end("lost", first.price.cost(usage), estimated=True)
+        if case.incoming.run is not None and held.repeated:
+            _charge_lost_sends(opened, first, case.incoming.run.lost)
         runtime.requests.add(opened)
         if not offline:
             runtime.leases.add(case.request_id)
@@ -487,6 +484,14 @@ class Governor:
             case.decision_id,
             facts,
         )
+
+
+def _charge_lost_sends(opened: OpenRequest, terms: Terms, count: int) -> None:
+    """Charge the sends of a queued request that its workers died in: they may have been billed."""
+    usage = TokenUsage(terms.input_tokens, terms.output_tokens_expected)
+    for _ in range(count):
+        attempt = opened.begin_attempt(opened.group)
+        attempt.end("lost", terms.price.cost(usage), estimated=True)
 
 
 def _passed(held: Held) -> list[str]:

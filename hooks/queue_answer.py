@@ -92,8 +92,14 @@ async def _send_answer(path: str, start: Message, made: bytes, send: Send) -> No
     queue_id = next(value for name, value in start["headers"] if name == _HEADER).decode()
     # LiteLLM compresses what its clients can unpack, and does so before this.
     packed = (b"content-encoding", b"gzip") in start["headers"]
-    error = json.loads(gzip.decompress(made) if packed else made)["error"]
-    body = json.dumps(answer(path, error, queue_id)).encode()
+    try:
+        error = json.loads(gzip.decompress(made) if packed else made)["error"]
+        body = json.dumps(answer(path, error, queue_id)).encode()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # Another shape than LiteLLM's is better shown than lost: the headers say what it is.
+        await send(start)
+        await send({"type": "http.response.body", "body": made})
+        return
     replaced = (b"content-length", b"content-type", b"content-encoding")
     headers = [(name, value) for name, value in start["headers"] if name not in replaced]
     headers += [

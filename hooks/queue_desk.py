@@ -145,7 +145,13 @@ class QueueDesk:
     # ── taking in ────────────────────────────────────────────────────────────────────────────────
 
     async def keep(
-        self, case: Case, request: StoredRequest, terms: Terms, rules: QueueRules, reason: str
+        self,
+        case: Case,
+        request: StoredRequest,
+        terms: Terms,
+        rules: QueueRules,
+        reason: str,
+        approval_id: str,
     ) -> Item | Full:
         """Seal a request and keep it. Raises `LedgerUnavailable`."""
         view, decision, owner = case.view, case.decision, case.incoming.key_owner
@@ -174,6 +180,8 @@ class QueueDesk:
             webhook=self.sealing.seal(webhook.encode(), item_id, "webhook") if webhook else "",
             decision_id=case.decision_id,
             reason=reason,
+            user=case.caller.user or "",
+            approval_id=approval_id,
         )
         return await self.queue.add(new, Room(rules.requests_max, rules.bytes_max))
 
@@ -196,12 +204,13 @@ def check_asked(steering: Steering, policy: Policy) -> None:
 
 
 async def enqueue(
-    desk: QueueDesk | None, case: Case, terms: Terms, reason: str
+    desk: QueueDesk | None, case: Case, terms: Terms, reason: str, approval_id: str = ""
 ) -> Queued | NotQueued | None:
     """Keep a request that a budget refused, if it asks for that; None where it does not ask.
 
     `terms` are those that it was refused with: what it will need of which budgets. `reason` is the
-    code of the refusal. Never raises: where the queue cannot be used, the refusal stands.
+    code of the refusal, `approval_id` the ticket that was opened for it. Never raises: where the
+    queue cannot be used, the refusal stands.
     """
     decision = case.decision
     if case.view is None or decision is None or not case.view.steering.queue:
@@ -223,7 +232,7 @@ async def enqueue(
             f"Its body is larger than the {rules.body_bytes_max:,} bytes that are queued.",
         )
     try:
-        kept = await desk.keep(case, request, terms, rules, reason)
+        kept = await desk.keep(case, request, terms, rules, reason, approval_id)
     except LedgerUnavailable as error:
         log.warning("not_queued", reason=str(error))
         return NotQueued("unavailable", "The queue does not answer.")

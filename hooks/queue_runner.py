@@ -21,16 +21,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
+from budgets.approvals.types import Who
 from budgets.ledger import Ledger, LedgerUnavailable
 from budgets.period import period_at
 from budgets.queue.items import ANSWER_LOST, INTERRUPTED, RUNNER_DIED, Item, State, Totals
 from budgets.queue.order import runnable
 from budgets.queue.seal import SealError
 from hooks import queue_metrics
+from hooks.approvals import HEADER as APPROVAL_HEADER
 from hooks.arrival import Run
 from hooks.policy import Policy
 from hooks.queue_desk import QueueDesk, StoredRequest
@@ -45,6 +48,8 @@ LEASE_MS = 15_000
 SCANNED_MAX = 1_000
 """How many waiting requests one look goes through, from the first in order."""
 BATCH_MAX = 100
+APPROVALS_SOUGHT_MAX = 10
+"""For how many requests that lack budget one look asks whether they are approved."""
 SEALED_PAUSE_MS = 60_000
 
 Sender = Callable[[Run, StoredRequest], Awaitable[Reply]]
@@ -124,17 +129,23 @@ class QueueRunner:
         if free <= 0 or not totals.waiting:
             return 0
         waiting = await self._queue.waiting(SCANNED_MAX)
-        left = await self._left(waiting)
-        chosen = runnable(waiting, left, totals.time_ms, free, self._desk.sealing.can_open)
+        left, periods = await self._left(waiting)
+        approved = await self._approved(waiting, left, periods, totals.time_ms)
+        chosen = runnable(
+            waiting, left, totals.time_ms, free, self._desk.sealing.can_open, approved
+        )
         for item in chosen:
             claimed = await self._queue.claim(item.id, self._owner, self._lease_ms)
             if claimed is not None:
                 self.running.add(claimed.id)
-                self._spawn(self._run(claimed))
+                self._spawn(self._run(claimed, approved.get(claimed.id, "")))
         return len(chosen)
 
-    async def _left(self, waiting: Iterable[Item]) -> dict[str, int]:
-        """Return what each budget that is waited for has left now, as far as it limits anything."""
+    async def _left(self, waiting: Iterable[Item]) -> tuple[dict[str, int], dict[str, str]]:
+        """Return what each budget that is waited for has left, as far as it limits anything.
+
+        The second value is the id of the period that it has it in.
+        """
         budgets = self._policy().budgets
         now_ms = await self._ledger.now_ms()
         named: dict[str, tuple[str, str, str]] = {}
@@ -145,14 +156,46 @@ class QueueRunner:
                     period = period_at(rule.period, budgets.time_zone, now_ms)
                     named[need.budget] = (need.budget, need.rule, period.id)
         states = await self._ledger.states(list(named.values()))
-        return {state.budget: state.remaining_nano_usd for state in states}
+        left = {state.budget: state.remaining_nano_usd for state in states}
+        return left, {budget: period for budget, _, period in named.values()}
+
+    async def _approved(
+        self, waiting: Iterable[Item], left: dict[str, int], periods: dict[str, str], now_ms: int
+    ) -> dict[str, str]:
+        """Return those that may pass a limit by an approval, with the approval to name.
+
+        Only of the first that lack budget, since each is a question to the ledger. Where an
+        approval matches a request by itself, the hold finds it, and none need be named.
+        """
+        found: dict[str, str] = {}
+        asked = 0
+        for item in waiting:
+            short = [
+                (need.budget, periods[need.budget])
+                for need in item.needs
+                if need.budget in left and need.amount_nano_usd > left[need.budget]
+            ]
+            if not short or item.not_before_ms > now_ms:
+                continue
+            asked += 1
+            if asked > APPROVALS_SOUGHT_MAX:
+                break
+            amount = item.amount_nano_usd
+            ticket = await self._ledger.ticket(item.approval_id) if item.approval_id else None
+            if ticket is not None and ticket.has_left(amount, now_ms):
+                found[item.id] = ticket.approval_id
+                continue
+            who = Who(item.key_name, item.user)
+            if await self._ledger.find_approval(who, item.task_type, short, amount):
+                found[item.id] = ""
+        return found
 
     # ── one run ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _run(self, item: Item) -> None:
+    async def _run(self, item: Item, approval_id: str) -> None:
         renewing = asyncio.ensure_future(self._keep(item))
         try:
-            await self._run_once(item)
+            await self._run_once(item, approval_id)
         except LedgerUnavailable as error:
             # Whoever takes it over finds out from the ledger what became of it.
             log.warning("queued_run_not_recorded", queue_id=item.id, reason=str(error))
@@ -166,7 +209,7 @@ class QueueRunner:
             with contextlib.suppress(LedgerUnavailable):
                 await self._queue.renew(item.id, self._owner, self._lease_ms)
 
-    async def _run_once(self, item: Item) -> None:
+    async def _run_once(self, item: Item, approval_id: str) -> None:
         sealed = await self._queue.body(item.id)
         if sealed is None:
             await self._bury(item, "expired")
@@ -177,7 +220,10 @@ class QueueRunner:
             log.error("queued_request_not_opened", queue_id=item.id, reason=str(error))
             await self._bury(item, "not_opened")
             return
-        run = Run(item.id, item.hold_id, item.owner, item.charged)
+        if approval_id:
+            named = {**request.headers, APPROVAL_HEADER: approval_id}
+            request = replace(request, headers=named)
+        run = Run(item.id, item.hold_id, item.owner, item.lost)
         reply = await self._send(run, request)
         await self._record(item, reply)
 
@@ -206,7 +252,8 @@ class QueueRunner:
                     reason=outcome.reason,
                     wait_ms=outcome.wait_ms,
                     failed=outcome.kind is Kind.FAILED,
-                    new_run=outcome.new_run,
+                    # What is charged already and was not sent goes on under its charge.
+                    new_run=outcome.new_run and not (item.charged and outcome.kind is Kind.WAIT),
                 )
                 if state is State.DEAD:
                     await self._ended(item.id)
@@ -258,6 +305,7 @@ class QueueRunner:
             wait_ms=0,
             failed=True,
             new_run=state == "voided",
+            lost=charged,
         )
         if after is State.DEAD:
             await self._ended(item.id)

@@ -10,7 +10,7 @@ local bytes, estimate = tonumber(ARGV[9]), tonumber(ARGV[10])
 local used = redis.call('HMGET', Q .. 'sizes', 'requests:' .. category, 'bytes:' .. category)
 if tonumber(used[1] or 0) + 1 > tonumber(ARGV[13]) then return {'full', 'requests'} end
 if tonumber(used[2] or 0) + bytes > tonumber(ARGV[14]) then return {'full', 'bytes'} end
-local arrival = redis.call('INCR', Q .. 'arrived')
+local arrival = redis.call('INCRBY', Q .. 'arrived', '1')
 local order = int((9 - tonumber(ARGV[5])) * 100000000000000 + arrival)
 local expires = now + tonumber(ARGV[6])
 redis.call('HSET', key, 'meta', ARGV[3], 'category', category, 'bytes', int(bytes),

@@ -1,6 +1,6 @@
 -- What the queue's scripts share; stands before each of them. See `queue/items.py`. Keys:
 --   queue:item:ID    hash    state, meta (JSON, never changed), category, bytes, estimate, order,
---                            queued, expires, attempts, attempts_max, run, runner, reason,
+--                            queued, expires, attempts, attempts_max, run, lost, runner, reason,
 --                            not_before, changed, status, answer_until, answer_kept; a TTL beyond
 --                            its expiry, then one from its end
 --   queue:body:ID    string  the sealed body, with a TTL; queue:answer:ID the sealed answer
@@ -14,6 +14,11 @@
 --   queue:arrived    string  counts arrivals
 local Q = P .. 'queue:'
 local LIVE = {waiting = true, running = true}
+
+-- A length of time for EXPIRE, rounded up.
+local function seconds(ms)
+  return int(math.ceil(ms / 1000))
+end
 
 local function resize(category, sign, bytes, estimate)
   redis.call('HINCRBY', Q .. 'sizes', 'requests:' .. category, int(sign))
@@ -43,7 +48,9 @@ local function place(id, item, state, now, until_ms, kept_ms, dead_max)
     redis.call('ZADD', Q .. 'running', int(until_ms), id)
   elseif state == 'dead' then
     redis.call('ZADD', Q .. 'dead', int(now), id)
-    redis.call('ZREMRANGEBYRANK', Q .. 'dead', '0', int(-dead_max - 1))
+    for _, oldest in ipairs(redis.call('ZRANGE', Q .. 'dead', '0', int(-dead_max - 1))) do
+      redis.call('ZREM', Q .. 'dead', oldest)
+    end
     redis.call('ZREMRANGEBYSCORE', Q .. 'dead', '-inf', int(now - kept_ms))
   else
     redis.call('ZADD', Q .. 'ended', int(now), id)
@@ -52,7 +59,7 @@ local function place(id, item, state, now, until_ms, kept_ms, dead_max)
   redis.call('HSET', key, 'state', state, 'changed', int(now))
   local ttl = kept_ms
   if LIVE[state] then ttl = ttl + math.max(0, item.expires - now) end
-  redis.call('PEXPIRE', key, int(ttl))
+  redis.call('EXPIRE', key, seconds(ttl))
 end
 
 local function read_item(id)

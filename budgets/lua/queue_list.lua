@@ -7,7 +7,7 @@ local ids
 if ARGV[4] == '+' then
   ids = redis.call('ZRANGEBYSCORE', Q .. ARGV[2], '-inf', most, 'LIMIT', '0', ARGV[3])
 else
-  ids = redis.call('ZREVRANGEBYSCORE', Q .. ARGV[2], most, '-inf', 'LIMIT', '0', ARGV[3])
+  ids = redis.call('ZRANGE', Q .. ARGV[2], most, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', ARGV[3])
 end
 local rows = {}
 for _, id in ipairs(ids) do

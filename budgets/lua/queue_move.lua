@@ -2,7 +2,7 @@
 -- ARGV: 2 id, 3 the states it may be in (`,waiting,dead,`), 4 the runner that must have it ('' for
 -- any), 5 the new state, 6 ms (the lease of a run, or the pause of one that waits), 7 reason,
 -- 8 flags (f: the attempt failed, n: the next run needs a new id, r: attempts start over, b: the
--- body must be there, l: the lease must have ended), 9 the new runner, 10 sealed answer, 11 status,
+-- body must be there, l: the lease must have ended, i: a worker died in the send), 9 the new runner, 10 sealed answer, 11 status,
 -- 12 kept (ms), 13 dead at most. Answers the new state, or '' where nothing was done.
 local id, to, reason, flags = ARGV[2], ARGV[5], ARGV[7], ARGV[8]
 local now = now_ms()
@@ -24,7 +24,11 @@ if has('f') then
   if item.attempts + 1 >= item.attempts_max then to = 'dead' end
 end
 if has('r') then redis.call('HSET', key, 'attempts', '0') end
-if has('n') then redis.call('HSET', key, 'run', int(item.run + 1)) end
+if has('n') then
+  redis.call('HSET', key, 'run', int(item.run + 1), 'lost', '0')
+elseif has('i') then
+  redis.call('HINCRBY', key, 'lost', '1')
+end
 local until_ms = now + tonumber(ARGV[6])
 redis.call('HSET', key, 'runner', ARGV[9],
   'not_before', to == 'waiting' and ARGV[6] ~= '0' and int(until_ms) or '0')
@@ -33,7 +37,7 @@ place(id, item, to, now, until_ms, tonumber(ARGV[12]), tonumber(ARGV[13]))
 if to == 'done' then
   redis.call('HSET', key, 'status', ARGV[11], 'reason', '',
     'answer_until', int(now + item.answer_kept))
-  redis.call('PEXPIRE', key, int(math.max(tonumber(ARGV[12]), item.answer_kept)))
+  redis.call('EXPIRE', key, seconds(math.max(tonumber(ARGV[12]), item.answer_kept)))
   redis.call('SET', Q .. 'answer:' .. id, ARGV[10], 'PX', int(item.answer_kept))
 end
 if to == 'done' or to == 'cancelled' then redis.call('DEL', Q .. 'body:' .. id) end

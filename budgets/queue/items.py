@@ -22,7 +22,7 @@ BODY_SLACK_MS = 3_600_000
 """How long a sealed body outlives its request's expiry: one that runs just then needs it."""
 
 
-NO_BUDGET = frozenset({"budget_exceeded", "budget_busy"})
+NO_BUDGET = frozenset({"budget_exceeded", "budget_busy", "approval_required"})
 """Reasons of a request that waits for budget, and in its place."""
 INTERRUPTED = "interrupted"
 """The reason of a request whose worker died after its hold was made: it is charged already."""
@@ -55,8 +55,9 @@ class Need:
 class NewItem:
     """A request to keep.
 
-    `owner` is the id of the key that asked. `sealed_by` names the key that the texts are sealed
-    with. `bytes` is the size of the body before it was sealed.
+    `owner` is the id of the key that asked, `user` the user that this key names. `sealed_by` names
+    the key that the texts are sealed with. `bytes` is the size of the body before it was sealed.
+    `approval_id` is the ticket that asks for this request, where one was opened.
     """
 
     id: str
@@ -76,6 +77,8 @@ class NewItem:
     webhook: str = ""
     decision_id: str = ""
     reason: str = ""
+    user: str = ""
+    approval_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,9 @@ class Item:
 
     `attempts` counts the sends that failed; waiting for budget is none. `run` counts the ids that
     the request was held under: a new one is taken only once the last is known to have ended.
-    `reason` is the code that it waits or died for. `status` is the answer's HTTP status.
+    `lost` counts the sends of this run that a worker died in, after its hold was made: they may
+    have been billed. `reason` is the code that it waits or died for. `status` is the answer's HTTP
+    status.
     """
 
     id: str
@@ -112,6 +117,7 @@ class Item:
     expires_ms: int
     attempts: int = 0
     run: int = 1
+    lost: int = 0
     reason: str = ""
     not_before_ms: int = 0
     changed_ms: int = 0
@@ -119,6 +125,8 @@ class Item:
     webhook: str = ""
     decision_id: str = ""
     status: int = 0
+    user: str = ""
+    approval_id: str = ""
 
     @property
     def hold_id(self) -> str:
@@ -126,9 +134,14 @@ class Item:
         return f"{self.id}.{self.run}"
 
     @property
+    def amount_nano_usd(self) -> int:
+        """What its hold takes of a budget at the most."""
+        return max((need.amount_nano_usd for need in self.needs), default=0)
+
+    @property
     def charged(self) -> bool:
         """Whether what it may cost is in the books already: then it needs no budget to run."""
-        return self.reason == INTERRUPTED
+        return self.lost > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +222,20 @@ class RequestQueue(Protocol):
         """Record the answer, and forget the body."""
 
     async def release(
-        self, item_id: str, runner: str, *, reason: str, wait_ms: int, failed: bool, new_run: bool
+        self,
+        item_id: str,
+        runner: str,
+        *,
+        reason: str,
+        wait_ms: int,
+        failed: bool,
+        new_run: bool,
+        lost: bool = False,
     ) -> State | None:
         """Put a running request back to where it waited, not to run for `wait_ms`.
 
-        With `failed` the attempt counts. With `new_run` its hold is known to have ended without a
+        With `failed` the attempt counts, with `lost` as one that a worker died in. With `new_run`
+        its hold is known to have ended without a
         charge, or to be charged and closed, so that the next run needs an id of its own. Returns
         where it stands now: `dead` after the last attempt; None where the claim is lost.
         """

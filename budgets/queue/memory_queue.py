@@ -87,6 +87,8 @@ class MemoryQueue:
             changed_ms=now,
             webhook=item.webhook,
             decision_id=item.decision_id,
+            user=item.user,
+            approval_id=item.approval_id,
         )
         order = (PRIORITY_MAX - item.priority, self._arrived)
         forgotten_ms = expires_ms + KEPT_MS
@@ -152,7 +154,15 @@ class MemoryQueue:
         return True
 
     async def release(
-        self, item_id: str, runner: str, *, reason: str, wait_ms: int, failed: bool, new_run: bool
+        self,
+        item_id: str,
+        runner: str,
+        *,
+        reason: str,
+        wait_ms: int,
+        failed: bool,
+        new_run: bool,
+        lost: bool = False,
     ) -> State | None:
         kept = self._find(item_id)
         if kept is None:
@@ -166,6 +176,7 @@ class MemoryQueue:
             kept.item,
             attempts=item.attempts + failed,
             run=item.run + new_run,
+            lost=0 if new_run else item.lost + lost,
             not_before_ms=self._clock() + wait_ms if wait_ms and not last else 0,
         )
         return to
@@ -186,7 +197,7 @@ class MemoryQueue:
             return False
         if not self._move(item_id, {State.DEAD}, State.WAITING, reason="retried"):
             return False
-        kept.item = replace(kept.item, attempts=0, run=kept.item.run + 1)
+        kept.item = replace(kept.item, attempts=0, run=kept.item.run + 1, lost=0)
         return True
 
     def _move(

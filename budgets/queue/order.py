@@ -7,7 +7,7 @@ waiting for ever; and a used-up budget would hold up requests that never touch i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from budgets.queue.items import NO_BUDGET, Item
 
@@ -18,13 +18,15 @@ def runnable(
     now_ms: int,
     count_max: int,
     can_open: Callable[[str], bool] = lambda _: True,
+    excused: Collection[str] = (),
 ) -> list[Item]:
     """Return the requests to start now, in their order, at most `count_max`.
 
     `left_nano_usd` is what each budget has left for a new hold. A budget that is missing there is
     no limit any more. One that pauses after a failed attempt lets others pass; one that pauses
     because its hold was refused after all does not. Requests whose
-    texts were sealed by a key that is not here (`can_open`) are left to those who have it.
+    texts were sealed by a key that is not here (`can_open`) are left to those who have it. Those
+    that are `excused` pass a limit by an approval.
     """
     left = dict(left_nano_usd)
     awaited: set[str] = set()
@@ -34,7 +36,8 @@ def runnable(
             break
         if item.expires_ms <= now_ms or not can_open(item.sealed_by):
             continue
-        needs = [need for need in item.needs if need.budget in left and not item.charged]
+        free = item.charged or item.id in excused
+        needs = [need for need in item.needs if need.budget in left and not free]
         if item.not_before_ms > now_ms:
             if item.reason in NO_BUDGET:
                 awaited.update(need.budget for need in needs)

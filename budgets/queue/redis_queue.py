@@ -112,9 +112,17 @@ class RedisQueue:
         return moved is not None
 
     async def release(
-        self, item_id: str, runner: str, *, reason: str, wait_ms: int, failed: bool, new_run: bool
+        self,
+        item_id: str,
+        runner: str,
+        *,
+        reason: str,
+        wait_ms: int,
+        failed: bool,
+        new_run: bool,
+        lost: bool = False,
     ) -> State | None:
-        flags = ("f" if failed else "") + ("n" if new_run else "")
+        flags = ("f" if failed else "") + ("n" if new_run else "") + ("i" if lost else "")
         return await self._move(
             item_id, {State.RUNNING}, State.WAITING, runner, ms=wait_ms, reason=reason, flags=flags
         )
@@ -204,6 +212,8 @@ def _meta(item: NewItem) -> str:
             "sealed_by": item.sealed_by,
             "webhook": item.webhook,
             "decision_id": item.decision_id,
+            "user": item.user,
+            "approval_id": item.approval_id,
         },
         separators=(",", ":"),
     )
@@ -233,6 +243,7 @@ def _item(item_id: str, fields: Mapping[str, str]) -> Item:
         expires_ms=int(fields["expires"]),
         attempts=int(fields["attempts"]),
         run=int(fields["run"]),
+        lost=int(fields.get("lost", 0)),
         reason=fields.get("reason", ""),
         not_before_ms=int(fields["not_before"]),
         changed_ms=int(fields.get("changed", 0)),
@@ -240,4 +251,6 @@ def _item(item_id: str, fields: Mapping[str, str]) -> Item:
         webhook=meta["webhook"],
         decision_id=meta["decision_id"],
         status=int(fields["status"]),
+        user=meta.get("user", ""),
+        approval_id=meta.get("approval_id", ""),
     )

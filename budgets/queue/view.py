@@ -34,6 +34,7 @@ def item_dict(item: Item) -> dict[str, Any]:
         "bytes": item.bytes,
         "webhook": bool(item.webhook),
         "decision_id": item.decision_id,
+        "approval_id": item.approval_id or None,
         "status": item.status or None,
     }
 

@@ -11,15 +11,12 @@ from tests.queue.items import HOUR_MS, LEASE_MS, ROOMY, add, claimed, new_item
 
 async def test_what_was_kept_is_read_as_it_was_given(line: Line) -> None:
     needs = (Need("each-user:alice", "each-user", 5), Need("total", "total", 7))
-    kept = await add(line.queue, "q-one", needs=needs, priority=7, webhook="w", decision_id="d")
+    texts = {"webhook": "w", "decision_id": "d", "user": "al", "approval_id": "a-1"}
+    kept = await add(line.queue, "q-one", needs=needs, priority=7, **texts)
     assert await line.queue.get("q-one") == kept
     assert (kept.needs, kept.priority, kept.state) == (needs, 7, State.WAITING)
-    assert (kept.owner, kept.key_name, kept.webhook, kept.decision_id) == (
-        "key1",
-        "alice",
-        "w",
-        "d",
-    )
+    assert (kept.owner, kept.key_name) == ("key1", "alice")
+    assert {name: getattr(kept, name) for name in texts} == texts
     assert kept.reason == "budget_exceeded"
     assert kept.expires_ms - kept.queued_ms == HOUR_MS
     assert await line.queue.body("q-one") == "sealed"
@@ -121,6 +118,19 @@ async def test_the_last_attempt_ends_on_the_dead_letter_list(line: Line) -> None
     assert (dead.attempts, dead.run, dead.reason) == (2, 3, "http_500")
     assert await line.queue.body(item.id) == "sealed"
     assert (await line.queue.totals()).dead == 1
+
+
+async def test_sends_that_a_worker_died_in_are_counted_for_each_run(line: Line) -> None:
+    item = await claimed(line.queue, attempts_max=9)
+    for lost, new_run, expected in ((True, False, 1), (True, False, 2), (False, False, 2)):
+        await line.queue.release(
+            item.id, "me", reason="interrupted", wait_ms=0, failed=True, new_run=new_run, lost=lost
+        )
+        taken = await line.queue.claim(item.id, "me", LEASE_MS)
+        assert taken is not None and (taken.lost, taken.charged) == (expected, True)
+    await line.queue.release(item.id, "me", reason="http_500", wait_ms=0, failed=True, new_run=True)
+    again = await line.queue.get(item.id)
+    assert again is not None and (again.lost, again.run, again.charged) == (0, 2, False)
 
 
 async def test_a_dead_request_can_be_tried_again_under_a_new_id(line: Line) -> None:

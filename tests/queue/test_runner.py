@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
+from budgets.approvals.types import (
+    Answer,
+    AnswerStatus,
+    MatchBy,
+    NewTicket,
+    Terms,
+    TicketBudget,
+    TicketKind,
+    Who,
+)
 from budgets.connection import AsyncClient
+from budgets.grants.types import Granted, grant_to
 from budgets.ledger import BudgetHold, Held, HoldRequest, Settlement
 from budgets.period import period_at
 from budgets.queue.items import Item, Need, Room, State
@@ -38,6 +49,7 @@ class House:
     queue: RedisQueue
     replies: list[Reply] = field(default_factory=list)
     sent: list[Run] = field(default_factory=list)
+    requests: list[StoredRequest] = field(default_factory=list)
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     tasks: list[asyncio.Future[object]] = field(default_factory=list)
     sealing: Sealer = field(default_factory=lambda: Sealer((bytes(32),)))
@@ -58,8 +70,9 @@ class House:
         )
 
     async def send(self, run: Run, request: StoredRequest) -> Reply:
-        assert request == REQUEST
+        assert (request.path, request.body) == (REQUEST.path, REQUEST.body)
         self.sent.append(run)
+        self.requests.append(request)
         return self.replies.pop(0) if self.replies else OK
 
     def spawn(self, work: Awaitable[object]) -> None:
@@ -167,6 +180,57 @@ async def test_a_raised_limit_lets_what_waits_run(house: House) -> None:
     assert await house.look() == 1
 
 
+async def test_a_grant_lets_what_waits_run(house: House) -> None:
+    await house.spend(50)
+    await house.add()
+    assert await house.look() == 0
+    period = period_at("month", "UTC", await house.ledger.now_ms())
+    grant = grant_to("g1", "FAST", "FAST", period, 2 * USD, actor="bob", reason="a launch")
+    assert isinstance(await house.ledger.grant(grant), Granted)
+    assert await house.look() == 1
+
+
+async def asked_for(house: House, by: MatchBy) -> tuple[Item, list[str]]:
+    """Return a request that lacks budget and has a ticket, once somebody has approved it."""
+    await house.spend(50)
+    period = period_at("month", "UTC", await house.ledger.now_ms())
+    opened = await house.ledger.open_ticket(
+        NewTicket(
+            approval_id="a-1",
+            kind=TicketKind.CALL,
+            breach="b",
+            asker=Who("alice"),
+            task_type="lookup",
+            budgets=(TicketBudget("FAST", "FAST", period.id),),
+            requested_nano_usd=USD,
+            expires_in_ms=DAY_MS,
+            valid_to_ms=period.end_ms,
+        )
+    )
+    item = await house.add(approval_id=opened.approval_id if by is MatchBy.HEADER else "")
+    assert await house.look() == 0
+    until_ms = min(await house.ledger.now_ms() + DAY_MS, period.end_ms)
+    answer = Answer(opened.approval_id, Who("bob"), "worth it", Terms(USD, until_ms, 1, by))
+    assert await house.ledger.answer_ticket(answer) is AnswerStatus.APPROVED
+    assert await house.look() == 1
+    (request,) = house.requests
+    return item, list(request.headers)
+
+
+async def test_an_approval_lets_what_was_asked_for_run_and_is_named(house: House) -> None:
+    item, headers = await asked_for(house, MatchBy.HEADER)
+    assert (await house.now(item)).state is State.DONE
+    assert headers == ["x-farebox-approval"]
+
+
+async def test_an_approval_that_matches_by_itself_need_not_be_named(house: House) -> None:
+    theirs = await house.add(key_name="somebody else")
+    item, headers = await asked_for(house, MatchBy.KEY)
+    assert (await house.now(item)).state is State.DONE
+    assert headers == []
+    assert (await house.now(theirs)).state is State.WAITING
+
+
 async def test_no_more_run_at_once_than_the_policy_says(house: House) -> None:
     for _ in range(6):
         await house.add(0.01)
@@ -190,13 +254,14 @@ async def test_only_the_worker_that_leads_runs_anything(house: House) -> None:
 # ── what an answer does ──────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_hold_that_is_refused_after_all_is_no_attempt(house: House) -> None:
+@pytest.mark.parametrize("code", ["budget_exceeded", "budget_busy", "approval_required"])
+async def test_a_hold_that_is_refused_after_all_is_no_attempt(house: House, code: str) -> None:
     item = await house.add()
-    house.replies = [Reply(402, {"x-farebox-code": "budget_exceeded"}, b"{}")]
+    house.replies = [Reply(402, {"x-farebox-code": code}, b"{}")]
     await house.look()
     waiting = await house.now(item)
     assert (waiting.state, waiting.attempts, waiting.run) == (State.WAITING, 0, 1)
-    assert waiting.reason == "budget_exceeded"
+    assert waiting.reason == code
     assert await house.look() == 0
     house.advance(5_001)
     assert await house.look() == 1
@@ -301,7 +366,21 @@ async def test_what_was_not_answered_runs_again(house: House, state: str, run: i
     done = await house.now(item)
     assert (done.state, done.attempts, done.run) == (State.DONE, 1, run)
     (sent,) = house.sent
-    assert (sent.hold_id, sent.interrupted) == (f"{item.id}.{run}", state == "unreconciled")
+    assert (sent.hold_id, sent.lost) == (f"{item.id}.{run}", int(state == "unreconciled"))
+
+
+async def test_each_send_that_a_worker_died_in_is_counted(house: House) -> None:
+    item = await died_with(house, "unreconciled")
+    await house.runner._take_over((await house.queue.orphans(10))[0])
+    assert await house.queue.claim(item.id, "the next to die", LEASE_MS)
+    house.advance(LEASE_MS + LEAD_MS)
+    await house.look()
+    house.replies = [Reply(503, {"x-farebox-code": "ledger_unavailable"}, b"{}")]
+    await house.look()
+    house.advance(2_001)
+    await house.look()
+    assert [(run.hold_id, run.lost) for run in house.sent] == [(f"{item.id}.1", 2)] * 2
+    assert (await house.now(item)).state is State.DONE
 
 
 async def test_an_interrupted_request_needs_no_second_budget(house: House) -> None:
@@ -321,7 +400,7 @@ async def test_what_was_answered_and_charged_is_not_sent_again_by_itself(house: 
     assert house.sent == []
     assert await house.queue.retry(item.id)
     await house.look()
-    assert house.sent[0].hold_id == f"{item.id}.2" and not house.sent[0].interrupted
+    assert house.sent[0].hold_id == f"{item.id}.2" and not house.sent[0].lost
 
 
 async def test_a_hold_that_may_still_end_is_waited_for(house: House) -> None:
