@@ -9,8 +9,9 @@ from budgets.archive_files import ArchiveFolder
 from budgets.config import Budget, BudgetsFile
 from budgets.ledger import Ledger, unwatched
 from budgets.months.closing import first_activity_ms
-from budgets.months.figures import Books, BudgetAtEnd, Figures, figures
+from budgets.months.figures import figures
 from budgets.months.keeping import Snapshots
+from budgets.months.lines import Books, BudgetAtEnd, Figures
 from budgets.months.reading import read_months
 from budgets.months.snapshot import Snapshot, read_snapshot
 from budgets.months.tally import Setting, Tally
