@@ -155,6 +155,8 @@ def _savings(found: Figures) -> Section:
     )
     if found.against_last_month.other is None:
         notes.append("Of last month nothing is known.")
+    elif not found.ended:
+        notes.append("This month is not over, and last month is counted whole.")
     head = ("Against", "That is", "Actual", "Savings", "Share")
     return Section("Savings", (), "", (_table(head, rows, left=1),), tuple(notes))
 
