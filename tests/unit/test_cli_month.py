@@ -145,6 +145,13 @@ def test_only_an_admin_closes_and_a_running_month_is_never_closed(desk: Desk) ->
     assert told["reason"] == "not_ended"
 
 
+def test_a_ledger_that_nothing_was_published_to_has_a_report_too(state: Path) -> None:
+    with new_world(state) as fresh:
+        told = fresh.json("month", "report")
+    assert {it["spent_nano_usd"] for it in told["budgets"]} == {0}
+    assert told["against_baseline"]["other_nano_usd"] is None
+
+
 @pytest.mark.parametrize("given", ["2026-13", "2026-W47", "2026-10-01", "October"])
 def test_what_is_no_month_is_told_so(desk: Desk, given: str) -> None:
     for name in ("close", "report"):
