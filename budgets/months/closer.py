@@ -1,6 +1,7 @@
 """Closes what has ended, in whichever worker leads, and keeps a snapshot of each month.
 
-    period ends ─► its last hold ends ─► close_period ─► snapshot in Redis ─► file ─► report
+    period ends ─► its last hold ends ─► close_period ─► snapshot in Redis ─► its digest in the
+                                                         audit trail ─► file ─► report
 
 Every worker looks every few seconds, and one of them has the role `month_closer` in the ledger. The
 role spares work and is not needed for safety: each step happens once however many try, and one that
@@ -65,15 +66,8 @@ class Months:
         return answer
 
     async def snapshot(self, period_id: str) -> Snapshot | None:
-        """Return the snapshot that Redis keeps of a month; None where it is not closed.
-
-        Raises:
-            SnapshotDamaged: it is not what was written.
-        """
-        text = await self.snapshots.kept(period_id)
-        return (
-            None if text is None else read_snapshot(text, f"the snapshot of {period_id} in Redis")
-        )
+        """Return the snapshot that Redis keeps of a month; raises as `proved_snapshot` does."""
+        return await proved_snapshot(self.ledger, self.snapshots, period_id)
 
     async def _keep(self, rules: Rules, statement: Statement, closed_by: str) -> None:
         text = await self.snapshots.kept(statement.period_id)
@@ -88,8 +82,44 @@ class Months:
                 closed_by=closed_by,
             )
             text = await self.snapshots.keep(statement.period_id, made.to_json())
+        kept = read_snapshot(text, where_in_redis(statement.period_id))
+        noted = await self.ledger.trail.mark(mark_of(kept.period_id))
+        if noted is None:
+            await self.ledger.trail.append(
+                kept.closed_by,
+                "month_snapshot",
+                {"period_id": kept.period_id, "digest": kept.digest},
+                mark=(mark_of(kept.period_id), kept.digest),
+            )
+        await proved_snapshot(self.ledger, self.snapshots, kept.period_id)
         path = await asyncio.to_thread(self.folder.write, text)
         log.info("month_kept", period_id=statement.period_id, file=str(path))
+
+
+def mark_of(period_id: str) -> str:
+    """Return the name under which the audit trail marks a month's digest."""
+    return f"month:{period_id}"
+
+
+def where_in_redis(period_id: str) -> str:
+    """Return how a text names the snapshot in Redis."""
+    return f"the snapshot of {period_id} in Redis"
+
+
+async def proved_snapshot(ledger: Ledger, snapshots: Snapshots, period_id: str) -> Snapshot | None:
+    """Return the snapshot that Redis keeps of a month; None where it is not closed.
+
+    Raises:
+        SnapshotDamaged: it is not what was written, or not what the audit trail says.
+    """
+    text = await snapshots.kept(period_id)
+    if text is None:
+        return None
+    found = read_snapshot(text, where_in_redis(period_id))
+    if await ledger.trail.mark(mark_of(period_id)) not in (None, found.digest):
+        problem = "its digest is not the one in the audit trail"
+        raise SnapshotDamaged(where_in_redis(period_id), problem)
+    return found
 
 
 class MonthCloser:

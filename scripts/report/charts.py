@@ -20,7 +20,7 @@ mpl.use("svg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from budgets.months.figures import Figures
+from budgets.months.lines import Figures
 from scripts.cli.output import clean
 
 NANO = 10**9

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from budgets.archive_files import ArchiveFolder
 from budgets.config import Budget, BudgetsFile
-from budgets.ledger import Ledger, unwatched
+from budgets.ledger import BudgetState, Ledger, PolicyNotPublished, unwatched
+from budgets.months.closer import proved_snapshot
 from budgets.months.closing import first_activity_ms
-from budgets.months.figures import Books, BudgetAtEnd, Figures, figures
+from budgets.months.figures import figures
 from budgets.months.keeping import Snapshots
+from budgets.months.lines import Books, BudgetAtEnd, Figures
 from budgets.months.reading import read_months
-from budgets.months.snapshot import Snapshot, read_snapshot
+from budgets.months.snapshot import Snapshot
 from budgets.months.tally import Setting, Tally
 from budgets.period import Period, period_at
 from budgets.prices import Price
@@ -45,8 +47,7 @@ async def gather(
     before = period_at("month", zone, month.start_ms - 1)
     this, last = (Tally(setting_of(policy, it)) for it in (month, before))
     missing = await read_months(ledger, archive, (this, last), watch)
-    text = await snapshots.kept(month.id)
-    snapshot = None if text is None else read_snapshot(text, f"the snapshot of {month.id} in Redis")
+    snapshot = await proved_snapshot(ledger, snapshots, month.id)
     statement = await ledger.statement(month.id)
     budgets = policy.budgets
     rules = plain_month_rules(budgets)
@@ -69,7 +70,7 @@ async def gather(
             if (row := ends.get(name)) is not None
         ]
     else:
-        states = await ledger.states([(name, name, month.id) for name in rules])
+        states = [await _state(ledger, name, rule, month.id) for name, rule in rules.items()]
         lines = [
             BudgetAtEnd(
                 it.budget,
@@ -92,6 +93,15 @@ async def gather(
         missing_entries=missing.entries,
     )
     return Gathered(figures(this, last, books), snapshot)
+
+
+async def _state(ledger: Ledger, name: str, rule: Budget, period_id: str) -> BudgetState:
+    """Return a budget as it stands. Of one that was never published nothing can be spent."""
+    try:
+        (state,) = await ledger.states([(name, name, period_id)])
+    except PolicyNotPublished:
+        return BudgetState(name, name, period_id, rule.limit_nano_usd, 0, 0, 0, 0)
+    return state
 
 
 def plain_month_rules(budgets: BudgetsFile) -> dict[str, Budget]:

@@ -14,10 +14,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from budgets.months.figures import Figures
+from budgets.months.lines import Figures
 from budgets.months.snapshot import Snapshot
 from scripts.cli.output import time_iso
-from scripts.report.document import Document
+from scripts.report.shape import Document
 
 TEMPLATES = Path(__file__).parent / "templates"
 MONEY = frozenset(

@@ -228,6 +228,30 @@ async def test_a_snapshot_that_was_changed_is_found_and_never_replaced(office: O
     assert json.loads(path.read_text())["closed_by"] == "mallory"
 
 
+async def test_the_digest_stands_in_the_audit_trail_once_and_proves_what_redis_keeps(
+    office: Office,
+) -> None:
+    await office.spend(30, "early")
+    await office.turn()
+    for _ in range(2):
+        await office.closer().look()
+    kept = await office.months.snapshot(office.month.id)
+    assert kept is not None
+    lines = [it async for it in office.ledger.trail.lines() if it.action == "month_snapshot"]
+    assert [json.loads(it.detail)["digest"] for it in lines] == [kept.digest]
+    assert lines[0].actor == "w1"
+    # Somebody writes another snapshot to the store, with a digest that fits it.
+    forged = MemorySnapshots()
+    await forged.keep(office.month.id, kept.model_copy(update={"closed_by": "mallory"}).to_json())
+    months = Months(office.ledger, "books", forged, office.months.folder)
+    with pytest.raises(SnapshotDamaged, match="audit trail"):
+        await months.snapshot(office.month.id)
+    with pytest.raises(SnapshotDamaged, match="audit trail"):
+        await months.close(office.rules, office.month, "w2")
+    after = [it async for it in office.ledger.trail.lines() if it.action == "month_snapshot"]
+    assert after == lines
+
+
 async def test_a_field_of_a_newer_release_is_kept_and_proved(office: Office) -> None:
     await office.spend(30, "early")
     await office.turn()

@@ -16,12 +16,14 @@ from structlog.testing import capture_logs
 from budgets import embedded
 from budgets.config import load_budgets
 from budgets.connection import connect
+from budgets.home import resolve
 from budgets.months.closer import Months, Rules
 from budgets.months.keeping import RedisSnapshots, SnapshotFolder
 from budgets.period import period_at
 from budgets.redis_store import RedisLedger
 from hooks.access import Role
 from hooks.guard import Person, presented_key
+from hooks.month_report import write_report
 from hooks.month_routes import Office, build_router
 from tests.unit import test_cli_support as support
 from tests.unit.test_cli_support import CENT, HOSTILE, World, new_world, served
@@ -143,6 +145,13 @@ def test_only_an_admin_closes_and_a_running_month_is_never_closed(desk: Desk) ->
     assert told["reason"] == "not_ended"
 
 
+def test_a_ledger_that_nothing_was_published_to_has_a_report_too(state: Path) -> None:
+    with new_world(state) as fresh:
+        told = fresh.json("month", "report")
+    assert {it["spent_nano_usd"] for it in told["budgets"]} == {0}
+    assert told["against_baseline"]["other_nano_usd"] is None
+
+
 @pytest.mark.parametrize("given", ["2026-13", "2026-W47", "2026-10-01", "October"])
 def test_what_is_no_month_is_told_so(desk: Desk, given: str) -> None:
     for name in ("close", "report"):
@@ -161,15 +170,23 @@ def test_the_report_adds_up_and_a_hostile_name_does_no_harm(world: World) -> Non
     assert "\x1b" not in printed and "\\x1b" in printed
 
 
-def test_all_forms_are_written_as_files_that_are_whole(world: World, tmp_path: Path) -> None:
-    out = tmp_path / "november"
-    world.run("month", "report", "--format", "all", "--out", str(out))
-    names = sorted(it.name for it in tmp_path.iterdir())
-    charts = [f"november-{name}.svg" for name in ("budgets", "burn", "mix")]
-    assert names == sorted(["november.html", "november.json", "november.md", *charts])
-    assert json.loads((tmp_path / "november.json").read_text())["report_format"] == 1
-    assert (tmp_path / "november.html").read_text().rstrip().endswith("</html>")
-    assert all(f"]({name})" in (tmp_path / "november.md").read_text() for name in charts)
+def test_a_worker_has_all_forms_written_beside_the_snapshot(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_hold(desk.world)
+    desk.world.run("month", "close", "--period", desk.period_id, environ=desk.environ())
+    for name, value in desk.world.environ().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(support.REPOSITORY))
+    asyncio.run(write_report(resolve(), desk.period_id))
+    folder, stem = desk.folder.path, f"{desk.period_id}.report"
+    names = sorted(it.name for it in folder.glob(f"{stem}*"))
+    charts = [f"{stem}-{name}.svg" for name in ("budgets", "burn", "mix")]
+    assert names == sorted([*(f"{stem}.{form}" for form in ("html", "json", "md")), *charts])
+    told = json.loads((folder / f"{stem}.json").read_text())
+    assert told["report_format"] == 1 and told["closed_ms"] is not None
+    assert (folder / f"{stem}.html").read_text().rstrip().endswith("</html>")
+    assert all(f"]({name})" in (folder / f"{stem}.md").read_text() for name in charts)
 
 
 def test_a_report_needs_a_folder_and_files_need_a_name(world: World, tmp_path: Path) -> None:

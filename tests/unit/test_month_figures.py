@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from budgets.months.figures import Books, BudgetAtEnd, Figures, figures, reallocation
+from budgets.months.figures import figures, reallocation
+from budgets.months.lines import Books, BudgetAtEnd, Figures
 from budgets.months.tally import NAMES_MAX, Names, Tally
 from tests.support.month import (
     PRIMARIES,

@@ -8,11 +8,13 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from budgets.months.figures import Books, BudgetAtEnd, Figures, figures
+from budgets.months.figures import figures
+from budgets.months.lines import Books, BudgetAtEnd, Figures
 from budgets.months.tally import Tally
 from scripts.report import render
 from scripts.report.charts import charts
-from scripts.report.document import Document, document
+from scripts.report.document import document
+from scripts.report.shape import Document
 from tests.support.month import PRIMARIES, USD, busy_month, entry, ms, refusal, setting
 
 SECTIONS = (
