@@ -266,9 +266,7 @@ def alert_channels(home: Home, environ: Mapping[str, str]) -> Iterator[Result]:
     except ConfigErrors:
         return  # `files` has said so.
     if not channels:
-        yield Result(
-            "Alerts", State.OK, "no channel: nobody is told, farebox alerts tail shows all"
-        )
+        yield Result("Alerts", State.OK, "no channel, so nobody is told")
         return
     missing = {
         variable: name
@@ -281,7 +279,7 @@ def alert_channels(home: Home, environ: Mapping[str, str]) -> Iterator[Result]:
     for variable, name in missing.items():
         yield Result(
             "Alerts", State.WARN, f"{variable} of the channel {name} is not set here",
-            "Set it for the proxy, or in .env beside litellm_config.yaml; then farebox alerts test.",
+            "Set it for the proxy or in .env, then try it: farebox alerts test",
         )  # fmt: skip
 
 
