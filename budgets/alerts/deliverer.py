@@ -72,14 +72,14 @@ class Deliverer:
         """Make deliveries of what was raised."""
         found = await self.outbox.take_raised(BATCH_MAX, LEASE_MS)
         for raised in found:
-            alert, rule = await self._alert(raised)
-            channels = self.facts.budgets().alerts.channels_for(alert.kind, alert.level, rule)
+            alert, rules = await self._alert(raised)
+            channels = self.facts.budgets().alerts.channels_for(alert.kind, alert.level, rules)
             if await self.outbox.route(raised.line, alert, channels):
                 log.info("alert_routed", alert=alert.id, kind=alert.kind, level=alert.level,
-                         rule=rule, channels=channels)  # fmt: skip
+                         rules=rules, channels=channels)  # fmt: skip
         return len(found)
 
-    async def _alert(self, raised: Raised) -> tuple[Alert, str | None]:
+    async def _alert(self, raised: Raised) -> tuple[Alert, tuple[str, ...]]:
         try:
             return await self.facts.alert(raised)
         except LedgerUnavailable:
@@ -88,7 +88,7 @@ class Deliverer:
             # What a newer release raised may not be understood here: its name is told all the same.
             log.error("alert_not_understood", kind=raised.kind, error=type(error).__name__)
             level = self.facts.budgets().alerts.level_of(raised.kind).value
-            return Alert(raised.id, raised.kind, level, raised.time_ms, "{}"), None
+            return Alert(raised.id, raised.kind, level, raised.time_ms, "{}"), ()
 
     async def deliver(self) -> int:
         """Send what is due."""

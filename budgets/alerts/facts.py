@@ -35,8 +35,8 @@ class Facts:
     name: str
     """The ledger's name."""
 
-    async def alert(self, raised: Raised) -> tuple[Alert, str | None]:
-        """Return the alert with its level and facts, and the rule of its budget.
+    async def alert(self, raised: Raised) -> tuple[Alert, tuple[str, ...]]:
+        """Return the alert with its level and facts, and the rules of the budgets it is about.
 
         Raises:
             LedgerUnavailable: the store did not answer.
@@ -44,7 +44,7 @@ class Facts:
         body: dict[str, Any] = json.loads(raised.body)
         budgets = self.budgets()
         kind = str(body.get("of") or raised.kind)
-        rule = body.get("rule")
+        rules: tuple[str, ...] = (body["rule"],) if "rule" in body else ()
         level = str(body.get("level") or budgets.alerts.level_of(kind).value)
         facts: dict[str, Any] = {
             "kind": kind,
@@ -56,10 +56,13 @@ class Facts:
         if "of" in body:
             facts |= {"count": body["count"], "sum": body["sum_nano_usd"]}
             facts["since"] = body["since_ms"]
-        elif rule is not None:
+        elif kind == "approval_asked":
+            facts |= _of_ticket(body)
+            rules = tuple(budget.partition(":")[0] for budget in facts["budgets"])
+        elif rules:
             facts |= await self._of_budget(body, budgets, raised.time_ms)
         alert = Alert(raised.id, kind, level, raised.time_ms, json.dumps(facts))
-        return alert, rule
+        return alert, rules
 
     async def _of_budget(
         self, body: Mapping[str, Any], budgets: BudgetsFile, time_ms: int
@@ -118,6 +121,16 @@ class Facts:
                 task_types[str(said.get("task_type") or "unknown")] += charge
                 models[str(said.get("serving_group") or said.get("group") or "unknown")] += charge
         return task_types.most_common(TOP_MAX), models.most_common(TOP_MAX)
+
+
+def _of_ticket(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "approval_id": body["approval_id"],
+        "ticket": body["kind"],
+        "requested": body["requested_nano_usd"],
+        "asker": body["user"],
+        "budgets": [budget for budget, _ in body["budgets"]],
+    }
 
 
 def _outlook_facts(body: Mapping[str, Any], found: Outlook | None, time_ms: int) -> dict[str, Any]:

@@ -17,6 +17,9 @@ Kind = Literal[
     "rebuilt",
     "clock_stepped",
     "store_away",
+    "approval_asked",
+    "queue_dead",
+    "period_closed",
 ]
 
 KINDS: dict[str, Level] = {
@@ -29,6 +32,9 @@ KINDS: dict[str, Level] = {
     "rebuilt": Level.WARNING,
     "clock_stepped": Level.CRITICAL,
     "store_away": Level.CRITICAL,
+    "approval_asked": Level.WARNING,
+    "queue_dead": Level.WARNING,
+    "period_closed": Level.INFORMATIONAL,
     "test": Level.INFORMATIONAL,
 }
 """The level of each kind, unless the file says otherwise; a threshold has its own."""
@@ -41,10 +47,12 @@ GATHERED: dict[str, str] = {
     "rebuilt": "",
     "clock_stepped": "",
     "store_away": "",
+    "queue_dead": "",
+    "period_closed": "",
 }
 """Events that come in crowds and are told together, with the field of the amount to add up."""
 
-SHOWN = ("threshold", "forecast", "rate", "gathered", "test")
+SHOWN = ("threshold", "forecast", "rate", "approval_asked", "gathered", "test")
 """The events of the ledger's stream that are alerts."""
 
 TEMPLATES = frozenset({level.value for level in Level} | set(KINDS))

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 log = structlog.get_logger("farebox.alerts")
+
+_PLAIN = re.compile(r"[A-Za-z0-9 @._:%-]*")
+"""What a name may have in it to be shown as it is."""
 
 TITLE_MAX = 200
 TEXT_MAX = 6_000
@@ -80,8 +83,13 @@ def samples(name: str) -> list[dict[str, Any]]:
         "count": 3, "sum": 12_000_000, "since": 1_795_255_200_000,
     }  # fmt: skip
     if name in ("overage", "unreconciled", "recovered", "lost_hold", "rebuilt", "clock_stepped",
-                "store_away"):  # fmt: skip
+                "store_away", "queue_dead", "period_closed"):  # fmt: skip
         return [full, full | {"count": 1}]
+    if name == "approval_asked":
+        ticket = {"kind": "approval_asked", "level": "warning", "ledger": "default", "zone": "UTC",
+                  "approval_id": "a-3f9d27c6a1", "ticket": "call", "requested": 120_000_000,
+                  "asker": "ann", "budgets": ["FAST", "total"]}  # fmt: skip
+        return [ticket, ticket | {"ticket": "transfer", "asker": ""}]
     unknown: dict[str, Any] = {
         "burn": None, "forecast": None, "passes_at": None, "held": 0, "mode": "shadow",
         "budget": "user:ann", "rule": "user", "left": 0, "top_task_types": [], "top_models": [],
@@ -108,11 +116,14 @@ def _render(template: tuple[str, str], facts: Mapping[str, Any]) -> Message:
 
 def _values(facts: Mapping[str, Any], when: Callable[[int], str]) -> dict[str, Any]:
     values = dict(facts)
+    if "budgets" in facts:
+        values["budget_names"] = ", ".join(map(_plain, facts["budgets"])) or "no budget"
+        values["asker"] = _plain(facts["asker"])
     if "budget" in facts:
         # The value of an `each` rule is somebody's word: encoded, it mentions and links nobody.
         _, _, value = str(facts["budget"]).partition(":")
         plain = unquote(value)
-        is_plain = re.fullmatch(r"[A-Za-z0-9 @._-]*", plain) is not None
+        is_plain = _PLAIN.fullmatch(plain) is not None
         values["value"] = plain if is_plain else value
         values["name"] = f"{facts['rule']} ({values['value']})" if value else facts["rule"]
         limit = facts["limit"]
@@ -135,6 +146,11 @@ def _values(facts: Mapping[str, Any], when: Callable[[int], str]) -> dict[str, A
             f"or, for every period: raise limit_usd of {facts['rule']} in budgets.yaml"
         )
     return values
+
+
+def _plain(text: object) -> str:
+    """Return somebody's word as it is where it is harmless, and encoded where it is not."""
+    return str(text) if _PLAIN.fullmatch(str(text)) else quote(str(text))
 
 
 @cache

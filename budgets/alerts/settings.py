@@ -7,7 +7,7 @@ shown, committed or sent around has nothing in it that could send a message in s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import time
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
@@ -120,14 +120,14 @@ class Channel(Strict):
             raise ValueError("`secret_env` is for webhooks; an Apprise address has its own secrets")
         return self
 
-    def wants(self, kind: str, level: str, rule: str | None) -> bool:
+    def wants(self, kind: str, level: str, rules: Sequence[str]) -> bool:
         """Say whether an alert goes to this channel. A test message goes to every one."""
         if kind == "test":
             return True
         return (
             level in self.levels
             and (self.kinds is None or kind in self.kinds)
-            and (self.budgets is None or (rule is not None and rule in self.budgets))
+            and (self.budgets is None or not set(self.budgets).isdisjoint(rules))
         )
 
 
@@ -185,9 +185,9 @@ class AlertSettings(Strict):
         found = {str(known): level for known, level in self.levels.items()}.get(kind)
         return found or KINDS.get(kind, Level.INFORMATIONAL)
 
-    def channels_for(self, kind: str, level: str, rule: str | None) -> list[str]:
-        """Return the channels that an alert goes to."""
-        return [name for name, it in self.channels.items() if it.wants(kind, level, rule)]
+    def channels_for(self, kind: str, level: str, rules: Sequence[str]) -> list[str]:
+        """Return the channels that an alert of budgets goes to, which are named by their rules."""
+        return [name for name, it in self.channels.items() if it.wants(kind, level, rules)]
 
 
 def template_texts(settings: AlertSettings) -> Mapping[str, tuple[str, str]]:

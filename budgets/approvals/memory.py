@@ -23,6 +23,7 @@ from budgets.approvals.types import (
     check_answer,
     check_ticket,
 )
+from budgets.audit.trail import detail_text
 from budgets.memory_books import Books
 from budgets.memory_records import Want
 
@@ -94,7 +95,9 @@ class ApprovalBooks(Books):
         )
         self._tickets[new.approval_id] = _Kept(ticket)
         self._breaches[new.breach] = new.approval_id
-        self.trail.add(new.asker.key or "unnamed", "approval_asked", codec.asked_detail(new))
+        detail = codec.asked_detail(new)
+        self.trail.add(new.asker.key or "unnamed", "approval_asked", detail)
+        self.raise_alert("approval_asked", now, detail_text(detail))
         return Opened(new.approval_id, TicketState.OPEN, is_new=True)
 
     async def answer_ticket(self, answer: Answer) -> AnswerStatus:

@@ -51,4 +51,6 @@ for _, old in ipairs(redis.call('ZRANGE', P .. 'approvals', '0', '9')) do
   end
 end
 append_trail(ARGV[6] ~= '' and ARGV[6] or 'unnamed', 'approval_asked', ARGV[17], now)
+-- Whoever can answer has to hear of it: the alert says what the audit trail says.
+raise('approval_asked', now, ARGV[17])
 return {ARGV[2], 'open', '1'}

@@ -145,6 +145,9 @@ def _what(kind: str, body: Mapping[str, Any], zone: str) -> str:
         return f"{str(body['of']).replace('_', ' ')}: {body['count']:,}{amount}"
     if kind == "test":
         return "a test message"
+    if kind == "approval_asked":
+        budgets = ", ".join(budget for budget, _ in body["budgets"])
+        return f"{body['approval_id']}: {dollars(body['requested_nano_usd'])} for {budgets}"
     budget, limit = body["budget"], dollars(body["limit_nano_usd"])
     spent = f"{dollars(body['spent_nano_usd'])} of {limit} spent in {body['period_id']}"
     if kind == "forecast":

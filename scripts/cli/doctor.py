@@ -74,6 +74,7 @@ async def _all(home: Home, url: str, key: str | None) -> list[Result]:
         *checks.master_key(home, environ),
         *checks.providers(home, environ),
         *checks.langfuse(environ),
+        *checks.alert_channels(home, environ),
     ]
     of_redis, running = await checks.redis(home)
     return [*results, *of_redis, *checks.proxy(url, key, running)]

@@ -24,6 +24,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from budgets import workers
+from budgets.config import load_budgets
 from budgets.connection import RedisServerError, RedisUrlError, check_server, redacted
 from budgets.embedded import EmbeddedRedisError
 from budgets.home import PACK, Home
@@ -256,6 +257,30 @@ def langfuse(environ: Mapping[str, str], found: str | None = None) -> Iterator[R
         )  # fmt: skip
     else:
         yield Result("Langfuse", State.OK, f"SDK {installed}, keys set")
+
+
+def alert_channels(home: Home, environ: Mapping[str, str]) -> Iterator[Result]:
+    """Whether every channel's variables are set here; what is in them is not looked at."""
+    try:
+        channels = load_budgets(home.budgets)[1].alerts.channels
+    except ConfigErrors:
+        return  # `files` has said so.
+    if not channels:
+        yield Result("Alerts", State.OK, "no channel, so nobody is told")
+        return
+    missing = {
+        variable: name
+        for name, channel in channels.items()
+        for variable in (channel.url_env, channel.secret_env)
+        if variable is not None and not environ.get(variable)
+    }
+    if not missing:
+        yield Result("Alerts", State.OK, ", ".join(channels))
+    for variable, name in missing.items():
+        yield Result(
+            "Alerts", State.WARN, f"{variable} of the channel {name} is not set here",
+            "Set it for the proxy or in .env, then try it: farebox alerts test",
+        )  # fmt: skip
 
 
 async def redis(home: Home) -> tuple[list[Result], tuple[WorkerStatus, ...]]:

@@ -20,9 +20,12 @@ from budgets.alerts.channels import ChannelError, Environment, Letter, send
 from budgets.alerts.deliverer import BACKOFF_MS_MAX, LEASE_MS, Deliverer, backoff_ms
 from budgets.alerts.facts import Facts
 from budgets.alerts.settings import Channel
+from budgets.approvals.types import NewTicket, TicketBudget, TicketKind, Who
 from budgets.config import BudgetsFile
 from budgets.ledger import Settlement
+from budgets.memory import MemoryLedger
 from budgets.period import period_at
+from budgets.redis_store import RedisLedger
 from tests.alerts.conftest import Post, memory_post
 from tests.ledger.worlds import CENT, USD, held
 from tests.support.proxy import free_port
@@ -119,6 +122,37 @@ async def test_each_channel_gets_the_levels_that_it_asks_for(post: Post, hook: W
     assert sorted(keys) == ["all"] * 4 + ["pager"]
 
 
+async def test_whoever_can_approve_hears_of_a_ticket(post: Post, hook: Webhook) -> None:
+    channels = {
+        "approvers": HOOK | {"kinds": ["approval_asked"], "budgets": ["team"]},
+        "others": HOOK | {"budgets": []},
+    }
+    house = House(post, environment_of(hook), channels=channels)
+    ledger = post.ledger
+    assert isinstance(ledger, MemoryLedger | RedisLedger)
+    now = await ledger.now_ms()
+    new = NewTicket(
+        approval_id="a-1",
+        kind=TicketKind.CALL,
+        breach="b",
+        asker=Who(key="k", user="<!here> ann"),
+        task_type="refactoring",
+        budgets=(TicketBudget("team:x", "team", "2026-11"),),
+        requested_nano_usd=12 * CENT,
+        expires_in_ms=60_000,
+        valid_to_ms=now + 60_000,
+    )
+    for _ in range(3):
+        await ledger.open_ticket(new)
+    await house.worker().round()
+    (posted,) = hook.posted
+    document = posted.document
+    assert (document["kind"], document["level"]) == ("approval_asked", "warning")
+    assert document["title"] == "Approval wanted: $0.12 for team:x"
+    assert "farebox approvals approve a-1" in document["text"]
+    assert "<!here>" not in document["text"]
+
+
 async def test_two_workers_that_race_deliver_each_alert_once(post: Post, hook: Webhook) -> None:
     names = ("one", "two", "three")
     levels = ["informational", "warning", "critical", "emergency"]
@@ -201,7 +235,7 @@ async def test_a_killed_worker_loses_nothing(post: Post, hook: Webhook) -> None:
     assert await house.worker().round() == 0
     for line in await post.outbox.take_raised(10, 0):
         alert, _ = await house.worker().facts.alert(line)
-        channels = house.file.alerts.channels_for(alert.kind, alert.level, "team")
+        channels = house.file.alerts.channels_for(alert.kind, alert.level, ["team"])
         await post.outbox.route(line.line, alert, channels)
     second = asyncio.create_task(house.worker(hangs).round())
     await asyncio.sleep(0.05)

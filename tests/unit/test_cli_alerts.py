@@ -135,5 +135,12 @@ def test_wrong_names_are_told_with_the_right_ones(world: World, hook: Webhook) -
     assert "did you mean `warning`" in wrong
 
 
+def test_the_doctor_names_a_variable_that_is_not_set(world: World, hook: Webhook) -> None:
+    found = world.json("doctor", "--proxy", "http://127.0.0.1:9")["checks"]
+    (doubt,) = (it for it in found if it["name"] == "Alerts")
+    assert doubt["state"] == "warn"
+    assert doubt["detail"] == "NOT_SET of the channel nobody is not set here"
+
+
 def test_without_a_channel_a_test_says_where_to_add_one(world: World) -> None:
     assert "There is no channel in" in world.run("alerts", "test", code=2)
