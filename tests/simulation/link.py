@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+from budgets.audit.memory import MemoryTrail
 from budgets.connection import SOCKET_TIMEOUT_S
 from budgets.ledger import (
     BudgetHold,
@@ -139,6 +140,11 @@ class Link:
         if name.startswith("_"):
             raise AttributeError(name)
         return partial(self._call, name)
+
+    @property
+    def trail(self) -> MemoryTrail:
+        """The audit trail, without faults: what workers note there decides nothing here."""
+        return self._store.ledger.trail
 
     async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
         self._policy = policy
