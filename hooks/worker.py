@@ -247,6 +247,9 @@ class Worker:
                     if lost or stays:
                         self.limits_revision = await ledger.publish(published)
                         log.warning("limits_published_again", revision=self.limits_revision)
+                    if lost:
+                        # What forgot the limits has forgotten the audit trail's last lines too.
+                        await policy_trail.note_start(ledger.trail, self.policy)
 
     def _reject(self, problems: tuple[str, ...]) -> None:
         self.errors = problems
