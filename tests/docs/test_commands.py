@@ -159,7 +159,7 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "granted": _has("FAST: $25.00 until", "left in"),
     "transferred": _has("COMPLEX to FAST: $10.00 until"),
     "grants": _has("release week", "many lookups", "$35.00 by grants and transfers in force"),
-    "audit": _has("transfer", "COMPLEX to FAST: $10.00", "policy_start"),
+    "audit": _has("transfer", "COMPLEX to FAST: $10.00", "policy_edit"),
     "verify-trail": _has("lines are one chain"),
     "approval-required": _approval_required,
     "approvals-list": _has("dora / dora@example.org", "trial"),
