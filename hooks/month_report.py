@@ -26,7 +26,8 @@ async def write_report(home: Home, period_id: str) -> None:
     out = SnapshotFolder(home.folder, home.ledger).path / f"{period_id}.report"
     if out.with_name(out.name + ".html").exists():
         return
-    command = [sys.executable, "-m", "scripts.cli.main", "month", "report"]
+    # Without -P a folder `scripts` where the proxy was started would be taken for ours.
+    command = [sys.executable, "-P", "-m", "scripts.cli.main", "month", "report"]
     command += ["--period", period_id, "--format", "all", "--out", str(out)]
     process = await asyncio.create_subprocess_exec(
         *command,

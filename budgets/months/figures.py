@@ -8,7 +8,8 @@ Definitions, each also said in the report:
     estimate error   |sum of actual - sum of estimate| / sum of actual, over answers that can be
                      judged (complete, sent, not from a cache)
     day in budget    the month's spend of the category had not passed its limit at the day's end,
-                     and nothing of it was refused as `budget_exceeded` on that day
+                     and nothing of it was refused, queued or held for approval for lack of budget
+                     on that day
     forecast         spend so far + the average a day so far x the days that are left
     mix's drift      the half of the sum of the differences of shares (total variation): of each
                      week from the month, and of the month from the one before
@@ -119,7 +120,11 @@ def figures(this: Tally, last: Tally | None, books: Books) -> Figures:
         sessions_left_out=this.sessions.left_out,
         over=_finding_lines(this.over, True),
         under=_finding_lines(this.under, False),
+        queued=dict(sorted(this.queued.items())),
         events=dict(sorted(this.events.items())),
+        trail=dict(sorted(this.trail.items())),
+        by_approval=this.by_approval,
+        queue=books.queue,
         quality=None,
     )
 

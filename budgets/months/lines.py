@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from budgets.months.tally import Cell, Finding
+from budgets.queue.items import Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class BudgetAtEnd:
 @dataclass(frozen=True, slots=True)
 class Books:
     """What stands beside the entries. `category_of` has the only category that a budget matches;
-    `first_ms` is when the ledger began (None: it has nothing)."""
+    `first_ms` is when the ledger began (None: it has nothing), `queue` the queue as it is now."""
 
     budgets: Sequence[BudgetAtEnd]
     category_of: Mapping[str, str]
@@ -42,6 +43,7 @@ class Books:
     closed_ms: int | None
     first_ms: int | None
     missing_entries: int = 0
+    queue: Totals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,11 @@ class Figures:
     sessions_left_out: int
     over: tuple[FindingLine, ...]
     under: tuple[FindingLine, ...]
+    queued: Mapping[str, int]
     events: Mapping[str, int]
+    trail: Mapping[str, int]
+    by_approval: Cell
+    queue: Totals | None
     quality: str | None
 
     @property

@@ -93,6 +93,9 @@ async def read_months(
             break
         for tally in tallies:
             tally.happen(event)
+    async for line in ledger.trail.lines():
+        for tally in tallies:
+            tally.note(line)
     return missing
 
 

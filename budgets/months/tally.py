@@ -17,15 +17,20 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from budgets.audit.trail import TrailLine
 from budgets.ledger import LedgerEntry, LedgerEvent
 from budgets.period import Period, kind_of
 from budgets.prices import Price, TokenUsage
 
 NAMES_MAX = 5_000
 TIERS = ("execute", "generate", "reason")
-BUDGET_CODES = frozenset({"budget_exceeded", "budget_busy"})
-OTHER_EVENTS = ("queue", "approval", "grant", "transfer", "loan")
-"""What the kinds of events begin with that other parts of Farebox write."""
+QUEUED = "queued"
+"""The code of a request that waits for budget: it is recorded like a refusal, and is none."""
+LACK_CODES = frozenset({"budget_exceeded", "approval_required", QUEUED})
+"""The codes of requests that a budget was too small for."""
+TRAIL_ACTIONS = ("approval", "grant", "transfer", "loan")
+"""What the actions of the audit trail begin with that a month's report counts."""
+QUEUE_EVENTS = "queue_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,10 @@ class Tally:
     refusals: dict[str, Counter[str]] = field(default_factory=dict)
     refused_estimate: Counter[str] = field(default_factory=Counter)
     refused_days: dict[str, set[str]] = field(default_factory=dict)
+    queued: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
+    trail: Counter[str] = field(default_factory=Counter)
+    by_approval: Cell = field(default_factory=Cell)
     first_ms: int | None = None
     _day_of: dict[int, str] = field(default_factory=dict)
 
@@ -174,6 +182,8 @@ class Tally:
         if session := _text(body.get("session")):
             cells.append(self.sessions.of(session))
         cells += [self.marks.setdefault(mark, Cell()) for mark in _marks(body)]
+        if body.get("approval"):
+            cells.append(self.by_approval)
         if entry.kind == "unreconciled":
             cells.append(self.marks.setdefault("unreconciled", Cell()))
         error = body.get("estimate_error")
@@ -212,17 +222,26 @@ class Tally:
         body = _object(refusal.body)
         category = _name(body.get("category"))
         self._escalation(body)
-        self.refusals.setdefault(refusal.kind, Counter())[category] += 1
-        if refusal.kind in BUDGET_CODES:
+        if refusal.kind == QUEUED:
+            self.queued[category] += 1
+        else:
+            self.refusals.setdefault(refusal.kind, Counter())[category] += 1
+        if refusal.kind in LACK_CODES - {QUEUED}:
+            # What is queued runs later, and is charged then.
             estimate = body.get("estimate_nano_usd")
             self.refused_estimate[category] += estimate if isinstance(estimate, int) else 0
-        if refusal.kind == "budget_exceeded":
+        if refusal.kind in LACK_CODES:
             self.refused_days.setdefault(category, set()).add(self.day(refusal.time_ms))
 
     def happen(self, event: LedgerEvent) -> None:
         """Add an event, if it is of the month."""
         if self.setting.month.contains(event.time_ms):
             self.events[event.kind] += 1
+
+    def note(self, line: TrailLine) -> None:
+        """Add a line of the audit trail, if it is of the month."""
+        if self.setting.month.contains(line.time_ms):
+            self.trail[line.action] += 1
 
     def day(self, time_ms: int) -> str:
         """Return the day of the month that an instant belongs to; what comes late, to the last."""

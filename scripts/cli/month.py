@@ -24,6 +24,7 @@ from budgets.home import Home
 from budgets.months.keeping import RedisSnapshots, SnapshotFolder
 from budgets.months.snapshot import SnapshotDamaged
 from budgets.period import Period, period_at, period_of_id
+from budgets.queue.redis_queue import RedisQueue
 from scripts.cli.context import (
     archive_of,
     budgets_of,
@@ -213,6 +214,7 @@ async def _report(home: Home, at: Period, form: ReportFormat, out: Path | None) 
                     opened.ledger,
                     snapshots,
                     archive,
+                    RedisQueue(opened.client, home.ledger),
                     policy,
                     at,
                     lambda ms: progress.update(task, completed=max(0, ms - at.start_ms)),

@@ -18,6 +18,7 @@ from budgets.months.snapshot import Snapshot
 from budgets.months.tally import Setting, Tally
 from budgets.period import Period, period_at
 from budgets.prices import Price
+from budgets.queue.items import RequestQueue
 from hooks.policy import Policy
 
 
@@ -33,6 +34,7 @@ async def gather(
     ledger: Ledger,
     snapshots: Snapshots,
     archive: ArchiveFolder | None,
+    queue: RequestQueue,
     policy: Policy,
     month: Period,
     watch: Callable[[int], None] = unwatched,
@@ -91,6 +93,7 @@ async def gather(
         closed_ms=None if statement is None else statement.time_ms,
         first_ms=await first_activity_ms(ledger, zone),
         missing_entries=missing.entries,
+        queue=await queue.totals(),
     )
     return Gathered(figures(this, last, books), snapshot)
 

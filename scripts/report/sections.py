@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from budgets.months import figures as judged
 from budgets.months.lines import Comparison, Figures, FindingLine
-from budgets.months.tally import BUDGET_CODES, OTHER_EVENTS
-from scripts.cli.output import clean, cost, dollars, percent
+from budgets.months.tally import LACK_CODES, QUEUE_EVENTS, TRAIL_ACTIONS
+from scripts.cli.output import clean, cost, dollars, duration_short, percent
 from scripts.report.shape import DASH, Section, Table
 
 REALLOCATION_NOTE = (
-    f"Over-used: something was refused as `budget_exceeded`, or "
+    "Over-used: something did not fit into the budget, or "
     f"{percent(judged.OVER_USED_FROM, 0)} of the limit or more was used or is expected to be. "
     f"Under-used: less than {percent(judged.UNDER_USED_BELOW, 0)}. A proposed limit is what is "
     "needed, what was refused for lack of budget included, and a tenth more; the total stays "
@@ -19,8 +19,8 @@ REALLOCATION_NOTE = (
 )
 DAYS_NOTE = (
     "A day is in budget if the month's spend had not passed the limit by its end and "
-    "nothing of the category was refused as `budget_exceeded` on it. At an even pace, a day "
-    "spends no more than the limit's part of one day."
+    "nothing of the category was refused (`budget_exceeded`), queued or held for approval on it "
+    "for lack of budget. At an even pace, a day spends no more than the limit's part of one day."
 )
 ESTIMATE_NOTE = (
     "Of all answers that can be judged (complete, sent, not from a cache) the sum of what they "
@@ -273,7 +273,7 @@ def _refusals(found: Figures) -> Section:
         sentences.append("No escalation was recorded.")
     if not found.fallback_reasons:
         sentences.append("No fallback served.")
-    budget = sum(sum(found.refusals.get(code, {}).values()) for code in BUDGET_CODES)
+    budget = sum(sum(found.refusals.get(code, {}).values()) for code in LACK_CODES)
     notes = (f"{budget:,} of the refusals were for lack of budget.",) if budget else ()
     return Section("Escalations and refusals", tuple(sentences), "", tuple(tables), notes)
 
@@ -343,14 +343,21 @@ def _quality(found: Figures) -> Section:
 
 
 def _others(found: Figures) -> Section:
-    rows = [
-        (kind, f"{count:,}")
-        for kind, count in found.events.items()
-        if kind.startswith(OTHER_EVENTS)
-    ]
-    if not rows:
-        return Section("Queue and approvals", ("None were recorded in this month.",))
-    return Section("Queue and approvals", (), "", (_table(("Event", "Number"), rows, left=1),))
+    rows = [(f"queued ({category})", f"{count:,}") for category, count in found.queued.items()]
+    rows += [(it, f"{n:,}") for it, n in found.events.items() if it.startswith(QUEUE_EVENTS)]
+    rows += [(it, f"{n:,}") for it, n in found.trail.items() if it.startswith(TRAIL_ACTIONS)]
+    if found.by_approval.requests:
+        spent = dollars(found.by_approval.charged)
+        rows.append(("requests sent by an approval", f"{found.by_approval.requests:,} ({spent})"))
+    sentences = [] if rows else ["None were recorded in this month."]
+    queue = found.queue
+    if queue is not None and (queue.waiting or queue.dead):
+        sentences.append(
+            f"In the queue now: {queue.waiting:,} waiting, the oldest for "
+            f"{duration_short(queue.age_ms())}, {queue.dead:,} given up."
+        )
+    tables = (_table(("What", "Number"), rows, left=1),) if rows else ()
+    return Section("Queue and approvals", tuple(sentences), "", tables)
 
 
 def _table(

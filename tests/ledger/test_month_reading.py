@@ -42,12 +42,14 @@ async def world(world: World) -> World:
 async def test_entries_refusals_and_events_of_the_month_are_added_once(world: World) -> None:
     await spend(world, 5, 7)
     await world.ledger.refuse(RefusalRecord("d", "budget_exceeded", "{}", "{}", "S"))
+    await world.ledger.trail.append("ann", "approval_asked", {})
     this, last = await tally_of(world), await tally_of(world, before=True)
     seen: list[int] = []
     assert await read_months(world.ledger, None, (this, last), seen.append) == Missing(0, ())
     assert (this.total.requests, this.total.charged) == (2, 12)
     assert this.refusals == {"budget_exceeded": {"(none)": 1}}
-    assert (last.total.requests, last.refusals) == (0, {})
+    assert (last.total.requests, last.refusals, last.trail) == (0, {}, {})
+    assert this.trail["approval_asked"] == 1
     assert len(seen) == 2
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from budgets.audit.trail import TrailLine
 from budgets.months.figures import figures, reallocation
 from budgets.months.lines import Books, BudgetAtEnd, Figures
 from budgets.months.tally import NAMES_MAX, Names, Tally
@@ -169,6 +170,23 @@ def test_what_was_tried_after_a_refusal_is_counted_with_what_came_of_it() -> Non
     found = judged(tally)
     assert dict(found.escalations) == {"next_group: taken": 1, "next_group: refused": 1}
     assert dict(found.fallback_reasons) == {"escalated: next_group": 1}
+
+
+def test_what_is_queued_is_no_refusal_and_still_did_not_fit() -> None:
+    tally = Tally(setting("2026-10"))
+    tally.add(entry("2026-10-04T12:00", USD, approval="a1"))
+    for code in ("queued", "approval_required"):
+        body = {"category": "FAST", "estimate_nano_usd": 5 * USD}
+        tally.refuse(refusal("2026-10-03T12:00", code, **body))
+    tally.note(TrailLine(1, ms("2026-10-03T12:00"), "ann", "approval_asked", "{}", "", ""))
+    tally.note(TrailLine(2, ms("2026-11-03T12:00"), "ann", "approval_approved", "{}", "", ""))
+    tally.happen(refusal("2026-10-05T12:00", "queue_dead"))
+    found = judged(tally)
+    assert (found.queued, found.refusals) == ({"FAST": 1}, {"approval_required": {"FAST": 1}})
+    assert found.categories[0].days_in_budget == 30
+    assert tally.refused_estimate["FAST"] == 5 * USD
+    assert (found.trail, found.events) == ({"approval_asked": 1}, {"queue_dead": 1})
+    assert found.by_approval.requests == 1
 
 
 def test_a_grant_counts_with_the_limit_and_is_not_part_of_it() -> None:
