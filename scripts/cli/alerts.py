@@ -158,7 +158,9 @@ def _what(kind: str, body: Mapping[str, Any], zone: str) -> str:
     if kind == "rate":
         hour, usual = (dollars(body.get(f"{it}_nano_usd")) for it in ("hour", "usual_hour"))
         return f"{budget}: {hour} in an hour, {body.get('times')} times the usual {usual}; {spent}"
-    return f"{budget}: {body['percent']} % reached; {spent}"
+    refused = body["level"] == "emergency" and body["spent_nano_usd"] < body["limit_nano_usd"]
+    what = "a request did not fit" if refused else f"{body['percent']} % reached"
+    return f"{budget}: {what}; {spent}"
 
 
 def _delivered(channels: Sequence[Progress] | None) -> Text:
