@@ -28,6 +28,9 @@ from budgets.redis_codec import Args, budget_states
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
 from budgets.redis_store import BATCH_MAX
 
+SAMPLE_BATCH_MAX = 20
+"""Budgets in one call of `alert_sample`: each reads a week's hours, and others wait for Redis."""
+
 DEAD_SHOWN_MAX = 1_000
 """How many of those that were given up are read at most."""
 
@@ -77,9 +80,9 @@ class RedisOutbox:
 
     async def sample(self, watched: Sequence[Watched]) -> tuple[Sample, ...]:
         samples: list[Sample] = []
-        for start in range(0, len(watched), BATCH_MAX):
+        for start in range(0, len(watched), SAMPLE_BATCH_MAX):
             args: Args = []
-            for it in watched[start : start + BATCH_MAX]:
+            for it in watched[start : start + SAMPLE_BATCH_MAX]:
                 args += [it.budget, it.rule, it.period.id]
             time_ms, rows = await self._run("alert_sample", HOURS_KEPT, *args)
             samples += [_sample(row, int(time_ms)) for row in rows]
