@@ -16,7 +16,7 @@ import structlog
 
 from budgets.alerts.counters import WAITING
 from budgets.alerts.deliverer import Deliverer
-from budgets.alerts.facts import Facts
+from budgets.alerts.facts import Facts, NewestCharges
 from budgets.alerts.outbox import Outbox
 from budgets.alerts.watcher import LOOK_INTERVAL_S, Watcher
 from budgets.config import BudgetsFile
@@ -44,7 +44,7 @@ def open_alerter(
     def clock() -> int:
         return time.time_ns() // 1_000_000
 
-    facts = Facts(ledger, outbox, budgets, home.ledger)
+    facts = Facts(ledger, outbox, budgets, home.ledger, NewestCharges(ledger))
     deliverer = Deliverer(outbox, facts, lambda: environment_beside(home.config), clock)
     return Alerter(deliverer, Watcher(ledger, outbox, budgets, worker), available, clock)
 

@@ -8,7 +8,9 @@ of the last hours or minutes, and not of the whole period.
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any
 
 from budgets.alerts.outbox import HOUR_MS, Alert, Outbox, Raised, Watched
 from budgets.alerts.outlook import Outlook, outlook
+from budgets.archived import CounterName
 from budgets.config import BudgetsFile
 from budgets.ledger import Ledger
 from budgets.period import Period, PeriodKind, period_at
@@ -23,6 +26,11 @@ from budgets.period import Period, PeriodKind, period_at
 ENTRIES_MAX = 2_000
 """How many of the newest entries are looked at for task types and models."""
 TOP_MAX = 3
+KEPT_S = 10.0
+"""How long what was read of them serves, in seconds."""
+
+Ranking = list[tuple[str, int]]
+"""Names with nanodollars, the largest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,7 @@ class Facts:
     budgets: Callable[[], BudgetsFile]
     name: str
     """The ledger's name."""
+    newest: NewestCharges
 
     async def alert(self, raised: Raised) -> tuple[Alert, tuple[str, ...]]:
         """Return the alert with its level and facts, and the rules of the budgets it is about.
@@ -73,7 +82,7 @@ class Facts:
         period = None if kind is None else period_at(kind, budgets.time_zone, time_ms)
         if period is not None and period.id != period_id:
             period = None
-        task_types, models = await self._top(budget, period_id)
+        task_types, models = await self.newest.top(budget, period_id)
         held, found = 0, None
         if period is not None:
             samples = await self.outbox.sample([Watched(budget, rule, period)])
@@ -99,28 +108,49 @@ class Facts:
             **_outlook_facts(body, found, time_ms),
         }
 
-    async def _top(
-        self, budget: str, period_id: str
-    ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-        """Return task types and models by what they were charged to the budget, largest first."""
+
+class NewestCharges:
+    """Who was charged by the newest entries: read once for the alerts of some seconds.
+
+    Many alerts can come at once, such as those of a rule with `each` and thousands of values.
+    """
+
+    def __init__(self, ledger: Ledger, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
+        self._clock_s = clock_s
+        self._read_s = -math.inf
+        self._charges: dict[CounterName, list[tuple[str, str, int]]] = {}
+
+    async def top(self, budget: str, period_id: str) -> tuple[Ranking, Ranking]:
+        """Return task types and models by what they were charged to a budget, largest first."""
+        if self._clock_s() - self._read_s > KEPT_S:
+            await self._read()
         task_types: Counter[str] = Counter()
         models: Counter[str] = Counter()
+        for task_type, model, charge in self._charges.get((budget, period_id), ()):
+            task_types[task_type] += charge
+            models[model] += charge
+        return task_types.most_common(TOP_MAX), models.most_common(TOP_MAX)
+
+    async def _read(self) -> None:
+        found: dict[CounterName, list[tuple[str, str, int]]] = {}
         seen = 0
-        async for entry in self.ledger.entries(newest_first=True):
+        async for entry in self._ledger.entries(newest_first=True):
             seen += 1
             if seen > ENTRIES_MAX:
                 break
-            charge = entry.charges.get((budget, period_id))
-            if not charge:
-                continue
             try:
                 said: Any = json.loads(entry.body)
             except ValueError:
                 continue
-            if isinstance(said, dict):
-                task_types[str(said.get("task_type") or "unknown")] += charge
-                models[str(said.get("serving_group") or said.get("group") or "unknown")] += charge
-        return task_types.most_common(TOP_MAX), models.most_common(TOP_MAX)
+            if not isinstance(said, dict):
+                continue
+            task_type = str(said.get("task_type") or "unknown")
+            model = str(said.get("serving_group") or said.get("group") or "unknown")
+            for name, charge in entry.charges.items():
+                if charge:
+                    found.setdefault(name, []).append((task_type, model, charge))
+        self._charges, self._read_s = found, self._clock_s()
 
 
 def _of_ticket(body: Mapping[str, Any]) -> dict[str, Any]:

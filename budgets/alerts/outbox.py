@@ -8,8 +8,8 @@
 An alert is raised once, by the ledger's own script or by `claim` and `gather` here, in the same
 step as what it tells of. It is routed once, whoever does it. A delivery is handed to one worker at
 a time; a worker that dies keeps it until its lease ends. So every alert reaches every channel at
-least once; a second time only where a worker died, or hung, between sending and saying so. For
-that case the message carries the delivery's `key`, by which a receiver can tell.
+least once; a second time only where a worker died, was stopped or hung between sending and saying
+so. For that case the message carries the delivery's `key`, by which a receiver can tell.
 
 Nothing here is money: losing it costs a message. Times are Unix milliseconds by the store's clock.
 """

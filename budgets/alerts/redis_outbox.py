@@ -7,10 +7,10 @@ workers share one name in the consumer group, so that nothing has to be cleaned 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, cast
 
 from budgets.alerts.outbox import (
+    HOUR_MS,
     HOURS_KEPT,
     KEPT_S,
     Alert,
@@ -27,6 +27,11 @@ from budgets.alerts.outbox import (
 from budgets.redis_codec import Args, budget_states
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
 from budgets.redis_store import BATCH_MAX
+
+SAMPLE_BATCH_MAX = 50
+"""Budgets in one call of `alert_sample`."""
+UNWATCHED_KEPT_S = 8 * 86_400
+"""How long the hours of a budget are kept that nobody samples any more."""
 
 DEAD_SHOWN_MAX = 1_000
 """How many of those that were given up are read at most."""
@@ -77,13 +82,29 @@ class RedisOutbox:
 
     async def sample(self, watched: Sequence[Watched]) -> tuple[Sample, ...]:
         samples: list[Sample] = []
-        for start in range(0, len(watched), BATCH_MAX):
+        for start in range(0, len(watched), SAMPLE_BATCH_MAX):
             args: Args = []
-            for it in watched[start : start + BATCH_MAX]:
+            for it in watched[start : start + SAMPLE_BATCH_MAX]:
                 args += [it.budget, it.rule, it.period.id]
-            time_ms, rows = await self._run("alert_sample", HOURS_KEPT, *args)
-            samples += [_sample(row, int(time_ms)) for row in rows]
+            now, rows = await self._run("alert_sample", UNWATCHED_KEPT_S, *args)
+            for row, since in rows:
+                (state,) = budget_states([row])
+                hours = await self._hours(state.budget, int(now) // HOUR_MS)
+                samples.append(Sample(state, int(now), int(since), hours))
         return tuple(samples)
+
+    async def _hours(self, budget: str, hour: int) -> dict[int, int]:
+        """Return what a budget spent in each hour, and forget what is too old."""
+        key = f"{self._prefix}hours:{budget}"
+        fields: Mapping[str, str] = await self._ask(self._client.hgetall(key))
+        hours = {
+            int(name.removeprefix("h:")): int(spent)
+            for name, spent in fields.items()
+            if name.startswith("h:")
+        }
+        if old := [it for it in hours if it < hour - HOURS_KEPT]:
+            await self._ask(self._client.hdel(key, *(f"h:{it}" for it in old)))
+        return {it: spent for it, spent in hours.items() if it >= hour - HOURS_KEPT}
 
     async def claim(
         self, watched: Watched, kind: str, mark: str, limit_epoch: int, body: str
@@ -197,13 +218,6 @@ class RedisOutbox:
         for start in range(0, len(keys), BATCH_MAX):
             begun += int(await self._run("alert_retry", KEPT_S, *keys[start : start + BATCH_MAX]))
         return begun
-
-
-def _sample(row: Sequence[Any], time_ms: int) -> Sample:
-    state, since_ms, hours = row
-    pairs = list(pairwise(hours))[::2]
-    (found,) = budget_states([state])
-    return Sample(found, time_ms, int(since_ms), {int(hour): int(n) for hour, n in pairs})
 
 
 def _counts(counts: Mapping[str, str], outcome: str) -> dict[str, int]:

@@ -130,12 +130,20 @@ def _values(facts: Mapping[str, Any], when: Callable[[int], str]) -> dict[str, A
         values["used"] = facts["spent"] / limit if limit > 0 else 1.0
         burn, forecast, passes_at = (facts.get(it) for it in ("burn", "forecast", "passes_at"))
         values["burn_text"] = "not known yet" if burn is None else f"{money.dollars(burn)} a day"
+        values["passes_text"] = ""
         if forecast is None:
             values["forecast_text"] = "not known yet"
         else:
             values["forecast_text"] = f"{money.dollars(forecast)} by {when(facts['resets_at'])}"
-            if passes_at is not None:
-                values["forecast_text"] += f"; passes 100 % on {when(passes_at)[:10]}"
+        if passes_at is not None:
+            # Of a day's budget the day alone says nothing.
+            on = (
+                f"at {when(passes_at)}"
+                if facts["period"] == "day"
+                else f"on {when(passes_at)[:10]}"
+            )
+            values["passes_text"] = f"passes 100 % {on}"
+            values["forecast_text"] += f"; {values['passes_text']}"
         values["show_command"] = f"farebox budget show {facts['rule']}"
         # A fifth of the limit, so that the command can be typed as it stands.
         more = money.plain(max(1, limit // 5))

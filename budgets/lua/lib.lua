@@ -72,7 +72,7 @@
 --   alert_counts            hash    delivered:CHANNEL, failed:CHANNEL, dead:CHANNEL
 --   alert_gathered          hash    cursor (an event's id), count:KIND, sum:KIND, since:KIND and
 --                                   until:KIND of events that are told together
---   hours:BUDGET            hash    period, spent, since, time (of the last sample) and h:HOUR
+--   hours:BUDGET            hash    period and spent of the last sample, since (the first), h:HOUR
 --                                   (spent in that hour, counted from 1970) of the last week
 --   queue:…                         requests that wait for budget: see `queue_lib.lua`
 --

@@ -41,6 +41,10 @@ from scripts.cli.output import (
 )
 
 FOLLOW_INTERVAL_S = 0.5
+EVENTS_READ_MAX = 50_000
+"""How far back alerts are sought among the ledger's events."""
+ROUTED_WITHIN_MS = 600_000
+"""An alert older than this that no worker routed is of a time before there were channels."""
 _LEVELS = {level.value: style for level, style in LEVEL_STYLES.items()}
 _STATES = {"delivered": "green", "waiting": "yellow", "dead": "red"}
 
@@ -83,24 +87,27 @@ async def _tail(home: Home, count: int, follow: bool, as_json: bool) -> None:
         outbox = RedisOutbox(opened.client, home.ledger)
         newest: list[LedgerEvent] = []
         last = ""
+        read = 0
         async for event in opened.ledger.events(newest_first=True):
             last = last or event.id
-            if len(newest) == count:
+            read += 1
+            if len(newest) == count or read > EVENTS_READ_MAX:
                 break
             if event.kind in SHOWN:
                 newest.append(event)
-        await _show_events(outbox, newest[::-1], zone, as_json)
+        await _show_events(opened, outbox, newest[::-1], zone, as_json)
         if not newest and not follow and not as_json:
             console().print(text("No alert yet. Try a channel: farebox alerts test"))
         while follow:
             await asyncio.sleep(FOLLOW_INTERVAL_S)
             found = [it async for it in opened.ledger.events(after=last)]
             last = max([last, *(it.id for it in found)], key=line_order) if found else last
-            await _show_events(outbox, [it for it in found if it.kind in SHOWN], zone, as_json)
+            shown = [it for it in found if it.kind in SHOWN]
+            await _show_events(opened, outbox, shown, zone, as_json)
 
 
 async def _show_events(
-    outbox: RedisOutbox, events: Sequence[LedgerEvent], zone: str, as_json: bool
+    opened: OpenLedger, outbox: RedisOutbox, events: Sequence[LedgerEvent], zone: str, as_json: bool
 ) -> None:
     made = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
     for event in events:
@@ -115,7 +122,7 @@ async def _show_events(
                 Text(time_text(event.time_ms, zone, "%m-%d %H:%M:%S"), no_wrap=True),
                 text(level or "–", _LEVELS.get(level, "")),
                 text(_what(event.kind, body, zone)),
-                _delivered(channels),
+                _delivered(channels, opened.now_ms - event.time_ms),
             )
     if events and not as_json:
         console().print(made)
@@ -158,12 +165,14 @@ def _what(kind: str, body: Mapping[str, Any], zone: str) -> str:
     if kind == "rate":
         hour, usual = (dollars(body.get(f"{it}_nano_usd")) for it in ("hour", "usual_hour"))
         return f"{budget}: {hour} in an hour, {body.get('times')} times the usual {usual}; {spent}"
-    return f"{budget}: {body['percent']} % reached; {spent}"
+    refused = body["level"] == "emergency" and body["spent_nano_usd"] < body["limit_nano_usd"]
+    what = "a request did not fit" if refused else f"{body['percent']} % reached"
+    return f"{budget}: {what}; {spent}"
 
 
-def _delivered(channels: Sequence[Progress] | None) -> Text:
+def _delivered(channels: Sequence[Progress] | None, age_ms: int) -> Text:
     if channels is None:
-        return text("not routed yet", "yellow")
+        return text("–") if age_ms > ROUTED_WITHIN_MS else text("not routed yet", "yellow")
     if not channels:
         return text("no channel", "dim")
     made = Text()

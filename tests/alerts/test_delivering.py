@@ -18,7 +18,7 @@ from aiosmtpd.controller import Controller
 
 from budgets.alerts.channels import ChannelError, Environment, Letter, send
 from budgets.alerts.deliverer import BACKOFF_MS_MAX, LEASE_MS, Deliverer, backoff_ms
-from budgets.alerts.facts import Facts
+from budgets.alerts.facts import Facts, NewestCharges
 from budgets.alerts.settings import Channel
 from budgets.approvals.types import NewTicket, TicketBudget, TicketKind, Who
 from budgets.config import BudgetsFile
@@ -56,7 +56,8 @@ class House:
         self.wall_ms = int(datetime(2026, 11, 21, 12, 0, tzinfo=UTC).timestamp() * 1000)
 
     def worker(self, send_by: Any = send) -> Deliverer:
-        facts = Facts(self.post.ledger, self.post.outbox, lambda: self.file, "books")
+        newest = NewestCharges(self.post.ledger)
+        facts = Facts(self.post.ledger, self.post.outbox, lambda: self.file, "books", newest)
         return Deliverer(
             self.post.outbox, facts, lambda: self.values, lambda: self.wall_ms, send_by,
             lambda low, high: 0.0,

@@ -59,7 +59,12 @@ def test_a_refusal_below_the_limit_does_not_say_that_all_is_spent() -> None:
 
 def test_a_forecast_names_the_day() -> None:
     message = made("forecast", percent=100)
-    assert message.title == ("Forecast: FAST will pass 100 % on 2026-11-26 at this burn rate")
+    assert message.title == ("Forecast: FAST passes 100 % on 2026-11-26 at this burn rate")
+
+
+def test_the_forecast_of_a_days_budget_names_the_time() -> None:
+    message = made("forecast", percent=100, period="day")
+    assert "FAST passes 100 % at 2026-11-26 00:00 UTC at this burn rate" in message.title
 
 
 def test_times_are_those_of_the_budgets() -> None:
