@@ -38,6 +38,8 @@ from hooks.arrival import Run
 from hooks.policy import Policy
 from hooks.queue_desk import QueueDesk, StoredRequest
 from hooks.queue_outcome import Kind, Reply, judge
+from hooks.queue_webhook import check_address
+from hooks.values import InvalidRequest
 
 log = structlog.get_logger("farebox.queue")
 
@@ -228,7 +230,7 @@ class QueueRunner:
         await self._record(item, reply)
 
     async def _record(self, item: Item, reply: Reply) -> None:
-        outcome = judge(reply, item.attempts)
+        outcome = judge(reply, item.attempts, await self._ledger.now_ms() - item.queued_ms)
         queue_metrics.RUNS.labels(outcome.kind.name.lower()).inc()
         log.info(
             "queued_request_run",
@@ -279,6 +281,11 @@ class QueueRunner:
     async def _tell_of(self, item: Item) -> None:
         address = self._desk.webhook_of(item)
         if address is None:
+            return
+        try:
+            check_address(address, self._policy().routing.queue.webhook_origins)
+        except InvalidRequest:
+            log.warning("queue_webhook_not_listed", queue_id=item.id)
             return
         content = {"queue_id": item.id, "state": item.state.value, "reason": item.reason or None}
         await self._tell(address, content)
