@@ -1,6 +1,7 @@
 """Runs queued requests when there is budget for them, in whichever worker leads.
 
-    every second:  lead ─► end what expired ─► take over from the dead ─► look what fits ─► run
+    every second, and when a run ends:
+      lead ─► end what expired ─► take over from the dead ─► look what fits ─► run
 
 Nothing announces budget: a grant, a turn of the month, a raised limit and a released hold all show
 in the counters, so the leader reads those of the budgets that are waited for. Whether a request is
@@ -46,7 +47,7 @@ log = structlog.get_logger("farebox.queue")
 ROLE = "queue"
 LEAD_MS = 10_000
 LOOK_INTERVAL_S = 1.0
-LEASE_MS = 15_000
+LEASE_MS = 10_000
 SCANNED_MAX = 1_000
 """How many waiting requests one look goes through, from the first in order."""
 BATCH_MAX = 100
@@ -94,6 +95,7 @@ class QueueRunner:
         self._owner = owner
         self._lease_ms = lease_ms
         self.running: set[str] = set()
+        self._ended_one = asyncio.Event()
 
     async def run(self) -> None:
         """Look again and again; never ends by itself."""
@@ -104,7 +106,9 @@ class QueueRunner:
                 log.debug("queue_not_looked_at", reason=str(error))
             except Exception:
                 log.exception("queue_not_looked_at")
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended_one.wait(), LOOK_INTERVAL_S)
+            self._ended_one.clear()
 
     async def look(self) -> int:
         """Start what can run now, if this worker leads; return how many were started.
@@ -204,6 +208,7 @@ class QueueRunner:
         finally:
             renewing.cancel()
             self.running.discard(item.id)
+            self._ended_one.set()  # There is a place for the next one.
 
     async def _keep(self, item: Item) -> None:
         while True:
