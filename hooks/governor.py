@@ -173,7 +173,8 @@ class Governor:
             )
         try:
             case.view = read_request(incoming.data, kind, incoming.headers)
-            queue_desk.check_asked(case.view.steering, case.policy)
+            if incoming.run is None:
+                queue_desk.check_asked(case.view.steering, case.policy)
         except InvalidRequest as error:
             await self._refuse(case, Code.INVALID_REQUEST, str(error), {}, param=error.param)
         for content in case.view.unbounded:

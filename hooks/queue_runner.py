@@ -1,6 +1,7 @@
 """Runs queued requests when there is budget for them, in whichever worker leads.
 
-    every second:  lead ─► end what expired ─► take over from the dead ─► look what fits ─► run
+    every second, and when a run ends:
+      lead ─► end what expired ─► take over from the dead ─► look what fits ─► run
 
 Nothing announces budget: a grant, a turn of the month, a raised limit and a released hold all show
 in the counters, so the leader reads those of the budgets that are waited for. Whether a request is
@@ -38,13 +39,15 @@ from hooks.arrival import Run
 from hooks.policy import Policy
 from hooks.queue_desk import QueueDesk, StoredRequest
 from hooks.queue_outcome import Kind, Reply, judge
+from hooks.queue_webhook import check_address
+from hooks.values import InvalidRequest
 
 log = structlog.get_logger("farebox.queue")
 
 ROLE = "queue"
 LEAD_MS = 10_000
 LOOK_INTERVAL_S = 1.0
-LEASE_MS = 15_000
+LEASE_MS = 10_000
 SCANNED_MAX = 1_000
 """How many waiting requests one look goes through, from the first in order."""
 BATCH_MAX = 100
@@ -92,6 +95,7 @@ class QueueRunner:
         self._owner = owner
         self._lease_ms = lease_ms
         self.running: set[str] = set()
+        self._ended_one = asyncio.Event()
 
     async def run(self) -> None:
         """Look again and again; never ends by itself."""
@@ -102,7 +106,9 @@ class QueueRunner:
                 log.debug("queue_not_looked_at", reason=str(error))
             except Exception:
                 log.exception("queue_not_looked_at")
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended_one.wait(), LOOK_INTERVAL_S)
+            self._ended_one.clear()
 
     async def look(self) -> int:
         """Start what can run now, if this worker leads; return how many were started.
@@ -202,6 +208,7 @@ class QueueRunner:
         finally:
             renewing.cancel()
             self.running.discard(item.id)
+            self._ended_one.set()  # There is a place for the next one.
 
     async def _keep(self, item: Item) -> None:
         while True:
@@ -228,7 +235,7 @@ class QueueRunner:
         await self._record(item, reply)
 
     async def _record(self, item: Item, reply: Reply) -> None:
-        outcome = judge(reply, item.attempts)
+        outcome = judge(reply, item.attempts, await self._ledger.now_ms() - item.queued_ms)
         queue_metrics.RUNS.labels(outcome.kind.name.lower()).inc()
         log.info(
             "queued_request_run",
@@ -279,6 +286,11 @@ class QueueRunner:
     async def _tell_of(self, item: Item) -> None:
         address = self._desk.webhook_of(item)
         if address is None:
+            return
+        try:
+            check_address(address, self._policy().routing.queue.webhook_origins)
+        except InvalidRequest:
+            log.warning("queue_webhook_not_listed", queue_id=item.id)
             return
         content = {"queue_id": item.id, "state": item.state.value, "reason": item.reason or None}
         await self._tell(address, content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -32,12 +32,17 @@ from hooks.arrival import Run
 from hooks.queue_desk import QueueDesk, StoredRequest
 from hooks.queue_outcome import Reply
 from hooks.queue_runner import LEAD_MS, LEASE_MS, QueueRunner
+from hooks.routing import QueueSettings
 from tests.queue.items import new_item
 from tests.support.policies import default_policy
 
 USD = 1_000_000_000
 DAY_MS = 86_400_000
 OK = Reply(200, {"x-farebox-category": "FAST"}, b'{"choices": []}')
+ROUTING = default_policy().routing.model_copy(
+    update={"queue": QueueSettings(webhook_origins=("https://hooks.example.org",))}
+)
+POLICY = replace(default_policy(), routing=ROUTING)
 REQUEST = StoredRequest("/v1/chat/completions", {}, b'{"model": "auto"}')
 
 
@@ -62,7 +67,7 @@ class House:
         return QueueRunner(
             self.ledger,
             self.desk,
-            policy=default_policy,
+            policy=lambda: POLICY,
             send=self.send,
             spawn=self.spawn,
             tell=self.tell,
@@ -265,6 +270,25 @@ async def test_a_hold_that_is_refused_after_all_is_no_attempt(house: House, code
     assert await house.look() == 0
     house.advance(5_001)
     assert await house.look() == 1
+
+
+async def test_vain_tries_become_rarer_the_longer_a_request_waits(house: House) -> None:
+    item = await house.add()
+    house.advance(400_000)
+    house.replies = [Reply(402, {"x-farebox-code": "budget_exceeded"}, b"{}")]
+    await house.look()
+    waiting = await house.now(item)
+    assert 20_000 <= waiting.not_before_ms - waiting.changed_ms < 21_000
+
+
+async def test_a_webhook_whose_origin_is_no_longer_listed_is_not_called(house: House) -> None:
+    item_id = f"q{uuid.uuid4().hex}"
+    address = house.sealing.seal(b"https://hooks.example.net/x", item_id, "webhook")
+    await house.queue.add(new_item(item_id, webhook=address, expires_in_ms=1_000), Room(100, 10**9))
+    house.advance(1_001)
+    await house.look()
+    assert (await house.queue.get(item_id)).reason == "expired"  # type: ignore[union-attr]  # kept
+    assert house.told == []
 
 
 async def test_a_failed_attempt_is_repeated_under_a_new_id_after_a_growing_pause(
