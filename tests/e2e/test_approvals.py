@@ -117,6 +117,7 @@ def test_a_breach_is_asked_for_approved_used_and_charged(
     assert asked(alice.chat()) == approval_id
     detail = first.json()["error"]["farebox"]
     assert (detail["budget"], detail["approval_state"]) == ("asking", "open")
+    assert f"Approval {approval_id} is asked for." in first.json()["error"]["message"]
     assert f"approvals approve {approval_id}" in detail["next_step"]
 
     shown = people.bob.run("approvals", "show", approval_id)["approval"]
