@@ -26,6 +26,9 @@ from budgets.ledger import LedgerUnavailable
 log = structlog.get_logger("farebox.audit")
 
 ROLE = "anchor"
+FIRST_LOOK_S = 2.0
+"""When a worker looks first: by then it has noted the policy that it starts with."""
+
 LOOK_INTERVAL_S = 60.0
 ANCHOR_INTERVAL_MS = 3_600_000
 LEASE_MS = 180_000
@@ -122,6 +125,7 @@ class Anchorer:
 
     async def run(self) -> None:
         """Look now and then; never ends by itself."""
+        await asyncio.sleep(FIRST_LOOK_S)
         while True:
             try:
                 await self.look()

@@ -14,12 +14,11 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from budgets.audit.proof import prove
+from budgets.audit import anchor
 from budgets.connection import connect
-from budgets.redis_store import RedisLedger
 from scripts.cli.main import app
 from tests.support.house import LEDGER, House
-from tests.support.proxy import MASTER_KEY
+from tests.support.proxy import MASTER_KEY, wait_until
 
 MESSAGES = [{"role": "user", "content": "Fix this typo: teh"}]
 
@@ -297,19 +296,23 @@ def test_the_trail_tells_it_all_and_tampering_shows(house: House, people: People
     assert edits[-1]["from"] != edits[-1]["to"]
     shown = json.dumps(lines)
     assert "sk-" not in shown and MASTER_KEY not in shown
-    assert people.ann.run("ledger", "verify")["audit"]["problems"] == []
+    file = anchor.file_in(house.pack.folder / ".farebox" / "audit", LEDGER)
+    wait_until(file.exists, what="the worker's first anchor")
+    proved = people.ann.run("ledger", "verify")["audit"]
+    assert proved["problems"] == [] and proved["anchors"] >= 1
 
     async def tamper() -> None:
         client: Any = connect(house.redis.url)
         key = f"farebox:{{{LEDGER}}}:trail"
-        ledger = RedisLedger(client, LEDGER)
-        assert (await prove(ledger.trail)).problems == ()
+        first = (await client.xrange(key, "1-0", "1-0"))[0][1]
         await client.xdel(key, "2-0")
+        assert first["action"] == "policy_start"
         await client.aclose()
 
     asyncio.run(tamper())
     found = people.ann.run("ledger", "verify", code=1)
-    assert [(it["kind"], it["line"]) for it in found["audit"]["problems"]] == [("missing", 2)]
+    problems = {(it["kind"], it["line"]) for it in found["audit"]["problems"]}
+    assert ("missing", 2) in problems
 
 
 def test_open_tickets_are_in_the_metrics_and_the_status(people: People, alice: Person) -> None:
