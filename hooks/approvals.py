@@ -173,6 +173,18 @@ def next_step(opened: Opened) -> str:
     )
 
 
+def asked_text(detail: Mapping[str, Any]) -> str:
+    """Return what a refusal's message says of its ticket; empty where it has none."""
+    if "approval_id" not in detail:
+        return ""
+    said = {
+        TicketState.APPROVED.value: "was approved: name it in the header " + HEADER,
+        TicketState.DENIED.value: "was denied",
+    }
+    state = said.get(str(detail.get("approval_state")), "is asked for")
+    return f" Approval {detail['approval_id']} {state}."
+
+
 _PROBLEMS = {
     "unknown": "there is no approval of this id for this key",
     "not_approved": "it is not approved",

@@ -397,6 +397,7 @@ class Governor:
         detail = words.budget_detail(refused, case.policy.budgets.time_zone)
         message = words.budget_message(refused, detail)
         message += approvals.problem_text(refused.approval_problem)
+        message += approvals.asked_text(out.detail)
         detail |= {"next_step": words.budget_next_step(refused, detail)}
         steps = case.decision.escalation if case.decision is not None else ()
         tried = {"escalation": list(escalation.reasons(steps))} if steps else {}

@@ -20,6 +20,7 @@ log = structlog.get_logger("farebox.audit")
 
 ACTOR = "files"
 MARK = "policy"
+KEY_LENGTH_MAX = 150
 KEYS_MAX = 100
 """How many changed keys a line names; it counts the others."""
 
@@ -63,7 +64,7 @@ def changed_keys(before: Policy, after: Policy) -> Iterator[str]:
     )
     for name, one, other in pairs:
         for path in _differing(one, other):
-            yield f"{name}: {path}"
+            yield f"{name}: {path}"[:KEY_LENGTH_MAX]
 
 
 def mode_switches(before: Policy, after: Policy) -> Iterator[tuple[str, str, str]]:

@@ -3,7 +3,7 @@
 An anchor says which digest the line of a number had at a time. It stands as one line of JSON in
 `anchors-<ledger>.jsonl`, in the state folder and in every folder that `budgets.yaml` names under
 `audit.anchor_folders`. Such a folder protects the better the fewer of those who may write to Redis
-may write there. One worker at a time has the role `anchor`; it looks every few minutes and writes
+may write there. One worker at a time has the role `anchor`; it looks every minute and writes
 when the head has moved and an hour has gone by.
 """
 
@@ -26,9 +26,12 @@ from budgets.ledger import LedgerUnavailable
 log = structlog.get_logger("farebox.audit")
 
 ROLE = "anchor"
-LOOK_INTERVAL_S = 300.0
+FIRST_LOOK_S = 2.0
+"""When a worker looks first: by then it has noted the policy that it starts with."""
+
+LOOK_INTERVAL_S = 60.0
 ANCHOR_INTERVAL_MS = 3_600_000
-LEASE_MS = 900_000
+LEASE_MS = 180_000
 """How long a worker that no longer looks keeps the role: three looks."""
 
 
@@ -122,6 +125,7 @@ class Anchorer:
 
     async def run(self) -> None:
         """Look now and then; never ends by itself."""
+        await asyncio.sleep(FIRST_LOOK_S)
         while True:
             try:
                 await self.look()

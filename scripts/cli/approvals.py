@@ -89,7 +89,7 @@ def list_tickets(
             text(_who(it)),
             text(it["task_type"] or it["kind"]),
             text(", ".join(one["budget"] for one in it["budgets"])),
-            cost(it["requested_nano_usd"]),
+            _wants(it),
             f"{it['requests']:,}",
             wait,
         )
@@ -208,6 +208,11 @@ def _who(it: Mapping[str, Any]) -> str:
     return " / ".join(str(name) for name in (asker["key"], asker["user"]) if name) or "unnamed"
 
 
+def _wants(it: Mapping[str, Any]) -> str:
+    wanted = int(it["requested_nano_usd"])
+    return cost(wanted) if it["kind"] == "call" else dollars(wanted)
+
+
 def _show(it: Mapping[str, Any], zone: str) -> None:
     context, state = it["context"], str(it["state"])
     rows: dict[str, Any] = {
@@ -216,9 +221,11 @@ def _show(it: Mapping[str, Any], zone: str) -> None:
         "For": it["task_type"] or it["kind"],
     }
     if it["kind"] == "call":
-        rows["Wants"] = f"{cost(it['requested_nano_usd'])} a call at the most"
+        rows["Wants"] = f"{_wants(it)} a call at the most"
     else:
-        rows["Wants"] = dollars(it["requested_nano_usd"])
+        names = " to ".join(str(one["budget"]) for one in it["budgets"])
+        until = time_text(it["valid_to_ms"], zone, TIME)
+        rows["Wants"] = f"{names}: {_wants(it)} until {until} {zone}"
         rows["Because"] = str(context.get("reason", ""))
     if context.get("estimate_nano_usd") is not None:
         rows["Likely cost"] = f"{cost(context['estimate_nano_usd'])} on {context.get('group')}"
@@ -253,7 +260,7 @@ def _terms(terms: Mapping[str, Any], zone: str) -> str:
     }
     until = time_text(terms["until_ms"], zone, TIME)
     way = ways.get(terms["by"], "")
-    return f"{uses} {way}, {dollars(terms['amount_nano_usd'])} together, until {until} {zone}"
+    return f"{uses} {way}, {cost(terms['amount_nano_usd'])} together, until {until} {zone}"
 
 
 def _as_dict(it: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,17 @@ from budgets.home import Home
 from scripts.cli.context import OpenLedger, budgets_of, home_of, open_ledger, zone_of
 from scripts.cli.errors import command
 from scripts.cli.options import AsJson, Config
-from scripts.cli.output import console, dollars, notes, table, text, time_iso, time_text, write_json
+from scripts.cli.output import (
+    console,
+    cost,
+    dollars,
+    notes,
+    table,
+    text,
+    time_iso,
+    time_text,
+    write_json,
+)
 
 DETAIL_SHOWN = 120
 
@@ -147,6 +157,13 @@ def _detail(line: TrailLine) -> str:
             return f"{names}: {amount} ({detail['reason']})"
         case "policy_edit":
             return f"{detail['to']}: {', '.join(detail['changed'])}"
+        case "approval_asked":
+            names = ", ".join(str(budget) for budget, _ in detail["budgets"])
+            return f"{detail['approval_id']}: {cost(detail['requested_nano_usd'])} of {names}"
+        case "approval_first" | "approval_approved" | "approval_denied":
+            terms = detail.get("terms")
+            allowed = f"{cost(terms['amount_nano_usd'])}, " if terms else ""
+            return f"{detail['approval_id']}: {allowed}{detail['reason']}"
     return ", ".join(f"{name} {_value(value)}" for name, value in detail.items() if value)
 
 

@@ -14,12 +14,11 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from budgets.audit.proof import prove
+from budgets.audit import anchor
 from budgets.connection import connect
-from budgets.redis_store import RedisLedger
 from scripts.cli.main import app
 from tests.support.house import LEDGER, House
-from tests.support.proxy import MASTER_KEY
+from tests.support.proxy import MASTER_KEY, wait_until
 
 MESSAGES = [{"role": "user", "content": "Fix this typo: teh"}]
 
@@ -117,6 +116,7 @@ def test_a_breach_is_asked_for_approved_used_and_charged(
     assert asked(alice.chat()) == approval_id
     detail = first.json()["error"]["farebox"]
     assert (detail["budget"], detail["approval_state"]) == ("asking", "open")
+    assert f"Approval {approval_id} is asked for." in first.json()["error"]["message"]
     assert f"approvals approve {approval_id}" in detail["next_step"]
 
     shown = people.bob.run("approvals", "show", approval_id)["approval"]
@@ -296,19 +296,22 @@ def test_the_trail_tells_it_all_and_tampering_shows(house: House, people: People
     assert edits[-1]["from"] != edits[-1]["to"]
     shown = json.dumps(lines)
     assert "sk-" not in shown and MASTER_KEY not in shown
-    assert people.ann.run("ledger", "verify")["audit"]["problems"] == []
+    file = anchor.file_in(house.pack.folder / ".farebox" / "audit", LEDGER)
+    wait_until(file.exists, what="the worker's first anchor")
+    proved = people.ann.run("ledger", "verify")["audit"]
+    # Another file's test may have wiped this Redis, which the anchors then tell.
+    assert {it["kind"] for it in proved["problems"]} <= {"anchor"} and proved["anchors"] >= 1
 
     async def tamper() -> None:
         client: Any = connect(house.redis.url)
         key = f"farebox:{{{LEDGER}}}:trail"
-        ledger = RedisLedger(client, LEDGER)
-        assert (await prove(ledger.trail)).problems == ()
         await client.xdel(key, "2-0")
         await client.aclose()
 
     asyncio.run(tamper())
     found = people.ann.run("ledger", "verify", code=1)
-    assert [(it["kind"], it["line"]) for it in found["audit"]["problems"]] == [("missing", 2)]
+    problems = {(it["kind"], it["line"]) for it in found["audit"]["problems"]}
+    assert ("missing", 2) in problems
 
 
 def test_open_tickets_are_in_the_metrics_and_the_status(people: People, alice: Person) -> None:

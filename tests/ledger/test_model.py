@@ -12,7 +12,7 @@ import json
 import re
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
@@ -28,6 +28,16 @@ from hypothesis.stateful import (
 from budgets.alerts.memory_outbox import MemoryOutbox
 from budgets.alerts.outbox import Outbox
 from budgets.alerts.redis_outbox import RedisOutbox
+from budgets.approvals.types import (
+    Answer,
+    ApprovalUse,
+    MatchBy,
+    NewTicket,
+    Terms,
+    TicketBudget,
+    TicketKind,
+    Who,
+)
 from budgets.archived import ArchivedPart, Sums
 from budgets.carry import DEBT, Carry, unused_up_to
 from budgets.connection import connect
@@ -58,6 +68,7 @@ from budgets.redis_store import RedisLedger
 
 BUDGETS = ("team", "total", "user:ann", "user:bob")
 RULES = ("team", "total", "user")
+ANN, BOB = Who("ann", "ann@x"), Who("bob")
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
 LEASE_MS = 60_000
@@ -97,6 +108,7 @@ class LedgersAgree(RuleBasedStateMachine):
         self.model = MemoryLedger(lambda: self.model_ms)
         self.numbers = itertools.count()
         self.steps = self.wrong = 0
+        self.tickets: list[str] = []
         first = self.policy([40, 60, 30], ())
         self.both(lambda ledger: ledger.publish(first))
 
@@ -331,6 +343,85 @@ class LedgersAgree(RuleBasedStateMachine):
         if period.start_ms < until_ms:
             self.both(lambda ledger: ledger.grant(new))
 
+    @rule(
+        budgets=st.lists(st.sampled_from(BUDGETS), min_size=1, max_size=2, unique=True),
+        breach=st.sampled_from(["x", "y"]),
+        amount=AMOUNTS,
+    )
+    def open_ticket(self, budgets: list[str], breach: str, amount: int) -> None:
+        period = self.period()
+        new = NewTicket(
+            approval_id=f"a{next(self.numbers)}",
+            kind=TicketKind.CALL,
+            breach=f"{breach}|{period.id}",
+            asker=ANN,
+            task_type="chat",
+            budgets=tuple(TicketBudget(it, it.partition(":")[0], period.id) for it in budgets),
+            requested_nano_usd=amount,
+            expires_in_ms=3 * HOUR_MS // 2,
+            valid_to_ms=period.end_ms,
+        )
+        opened = self.both(lambda ledger: ledger.open_ticket(new))
+        self.tickets = [*self.tickets, opened.approval_id][-3:]
+
+    @precondition(lambda self: self.tickets)
+    @rule(
+        which=st.integers(0, 2),
+        person=st.sampled_from([BOB, BOB, Who("carol"), ANN]),
+        terms=st.none()
+        | st.tuples(
+            st.integers(1, 60), st.sampled_from([None, 1, 2]), st.sampled_from(list(MatchBy))
+        ),
+        two=st.sampled_from([False, False, True]),
+    )
+    def answer_ticket(
+        self, which: int, person: Who, terms: tuple[int, int | None, MatchBy] | None, two: bool
+    ) -> None:
+        allowed = None
+        if terms is not None:
+            amount, uses, by = terms
+            until_ms = min(self.model_ms + 5 * HOUR_MS // 2, self.period().end_ms)
+            allowed = Terms(amount, until_ms, uses, by)
+        answer = Answer(self.tickets[which % len(self.tickets)], person, "r", allowed, two)
+        self.both(lambda ledger: ledger.answer_ticket(answer))
+
+    @precondition(lambda self: self.tickets)
+    @rule(
+        which=st.integers(0, 2),
+        hold_id=HOLD_IDS,
+        amount=AMOUNTS,
+        budgets=st.lists(st.sampled_from(BUDGETS), min_size=1, max_size=2, unique=True),
+        who=st.sampled_from([ANN, ANN, BOB]),
+        presented=st.booleans(),
+    )
+    def hold_by_approval(
+        self,
+        which: int,
+        hold_id: str,
+        amount: int,
+        budgets: list[str],
+        who: Who,
+        presented: bool,
+    ) -> None:
+        period = self.period()
+        names = [(it, period.id) for it in budgets]
+        self.both(lambda ledger: ledger.find_approval(who, "chat", names, amount))
+        request = HoldRequest(
+            hold_id=hold_id,
+            amount_nano_usd=amount,
+            budgets=self.shares([(it, amount, True) for it in budgets], period),
+            lease_ms=self.distinct(HOUR_MS // 2),
+            expected_end_ms_in=0,
+            facts="{}",
+            decision_id=f"d-{hold_id}",
+            decision="{}",
+            stats_period="S",
+            approval=ApprovalUse(
+                self.tickets[which % len(self.tickets)], who, "chat", presented=presented
+            ),
+        )
+        self.both(lambda ledger: ledger.hold(request))
+
     @rule(count=st.integers(1, 3))
     def archive(self, count: int) -> None:
         self.both(lambda ledger: trim_oldest(ledger, count))
@@ -430,6 +521,8 @@ class LedgersAgree(RuleBasedStateMachine):
         names = [(it, it.partition(":")[0], period_id) for it in BUDGETS for period_id in periods]
         self.both(lambda ledger: ledger.states(names))
         self.both(lambda ledger: ledger.counters("S"))
+        self.both(lambda ledger: ledger.open_tickets())
+        self.both(tickets_of)
         self.both(lambda ledger: ledger.learned())
         for decision in ("d1", "d-h0", "d-h1", "d-h2"):
             self.both(lambda ledger, decision=decision: ledger.decision(decision))  # type: ignore[misc] # A default.
@@ -471,6 +564,12 @@ async def grants_of(ledger: Ledger, period_id: str) -> list[Any]:
 async def raised(outbox: Outbox) -> list[tuple[str, str]]:
     """Return the alerts that the ledger has raised, in their order."""
     return [(it.kind, it.body) for it in await outbox.take_raised(10_000, LEASE_MS)]
+
+
+async def tickets_of(ledger: Ledger) -> list[Any]:
+    """Return all tickets without their times, in an order that milliseconds do not change."""
+    found = [replace(it, opened_ms=0, expires_ms=0, decided_ms=0) for it in await ledger.tickets()]
+    return sorted(found, key=lambda it: it.approval_id)
 
 
 async def lines(stream: Any) -> list[Any]:
