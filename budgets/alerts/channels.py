@@ -16,6 +16,7 @@ timestamps, and forgets a message whose key it has seen.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 import hmac
 import json
@@ -23,9 +24,10 @@ import logging
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +44,10 @@ Environment = Callable[[], Mapping[str, str]]
 _TYPES = {"informational": "info", "warning": "warning", "critical": "failure",
           "emergency": "failure"}  # fmt: skip
 _STATUS = re.compile(r"\berror=([45]\d\d)\b")
+
+_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="farebox-alerts")
+"""Apprise's threads. The event loop's own resolve the providers' names: a mail server that hangs
+must not keep a request waiting for one."""
 
 _sending: ContextVar[bool] = ContextVar("farebox_sends_an_alert", default=False)
 
@@ -80,7 +86,8 @@ async def send(channel: Channel, letter: Letter, environment: Environment, now_m
                 secret = _value(values, channel.secret_env)
                 await _post(address, secret, letter, now_ms // 1000)
             else:
-                await asyncio.to_thread(_notify, address, letter)
+                run = partial(contextvars.copy_context().run, _notify, address, letter)
+                await asyncio.get_running_loop().run_in_executor(_threads, run)
     except TimeoutError:
         raise ChannelError(f"no answer within {SEND_TIMEOUT_S:.0f} s") from None
     finally:

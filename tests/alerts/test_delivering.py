@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -16,6 +17,7 @@ from typing import Any, cast
 import pytest
 from aiosmtpd.controller import Controller
 
+from budgets.alerts import channels as channels_module
 from budgets.alerts.channels import ChannelError, Environment, Letter, send
 from budgets.alerts.deliverer import BACKOFF_MS_MAX, LEASE_MS, Deliverer, backoff_ms
 from budgets.alerts.facts import Facts, NewestCharges
@@ -311,6 +313,27 @@ def mailbox() -> Iterator[tuple[Mailbox, int]]:
     server.start()
     yield box, server.port
     server.stop()
+
+
+async def test_services_that_hang_keep_no_thread_of_the_event_loop_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Names are resolved in the loop's threads, and requests to providers wait for that."""
+    release = threading.Event()
+    monkeypatch.setattr(channels_module, "_notify", lambda *_: release.wait(10))
+    letter = Letter("k", "1-0", "test", "warning", 0, cast(Any, None), {})
+    channel = Channel.model_validate({"url_env": "MAIL"})
+    sending = [
+        asyncio.create_task(send(channel, letter, lambda: {"MAIL": "mailto://x"}, 0))
+        for _ in range(40)
+    ]
+    try:
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(asyncio.to_thread(lambda: None), 2)
+        assert not any(it.done() for it in sending)
+    finally:
+        release.set()
+        await asyncio.gather(*sending)
 
 
 async def test_a_threshold_arrives_as_mail(mailbox: tuple[Mailbox, int]) -> None:
