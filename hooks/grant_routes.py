@@ -26,6 +26,7 @@ from budgets.grants.types import (
     GrantPart,
     GrantRefused,
     NewGrant,
+    check_grant,
 )
 from budgets.ledger import Ledger
 from budgets.period import Period
@@ -129,6 +130,7 @@ async def _make_or_ask(
     place: Place, person: Person, new: NewGrant, amount_nano_usd: int, response: Response
 ) -> dict[str, Any]:
     settings = place.budgets.approvals
+    check_grant(new)
     if not settings.two_persons(amount_nano_usd):
         return await make(place.ledger, new)
     approval_id = f"a-{uuid.uuid4().hex}"

@@ -72,6 +72,7 @@ def as_dict(ticket: Ticket, now_ms: int) -> dict[str, Any]:
             for it in ticket.budgets
         ],
         "requested_nano_usd": ticket.requested_nano_usd,
+        "largest_nano_usd": ticket.largest_nano_usd,
         "requests": ticket.requests,
         "opened_ms": ticket.opened_ms,
         "expires_ms": ticket.expires_ms,
@@ -115,6 +116,7 @@ def ticket_from(
         task_type=fields["task_type"],
         budgets=tuple(TicketBudget(*row) for row in json.loads(fields["budgets"])),
         requested_nano_usd=int(fields["requested"]),
+        largest_nano_usd=int(fields.get("largest", fields["requested"])),
         requests=int(fields["requests"]),
         opened_ms=int(fields["opened"]),
         expires_ms=int(fields["expires"]),

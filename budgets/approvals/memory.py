@@ -66,11 +66,11 @@ class ApprovalBooks(Books):
                 or self._has_left(ticket, new.requested_nano_usd, now)
             )
             if stands:
-                largest = ticket.requested_nano_usd
+                largest = ticket.largest_nano_usd
                 if ticket.state is TicketState.OPEN:
                     largest = max(largest, new.requested_nano_usd)
                 known.ticket = replace(
-                    known.ticket, requests=ticket.requests + 1, requested_nano_usd=largest
+                    known.ticket, requests=ticket.requests + 1, largest_nano_usd=largest
                 )
                 return Opened(ticket.approval_id, ticket.state)
         waiting = [it.ticket for it in self._tickets.values()]
@@ -86,6 +86,7 @@ class ApprovalBooks(Books):
             task_type=new.task_type,
             budgets=new.budgets,
             requested_nano_usd=new.requested_nano_usd,
+            largest_nano_usd=new.requested_nano_usd,
             requests=1,
             opened_ms=now,
             expires_ms=now + new.expires_in_ms,

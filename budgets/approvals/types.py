@@ -139,9 +139,13 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A ticket as it stands. `requests` met it so far, of which the largest would have held
-    `requested_nano_usd`. `first` has approved where two must. `uses` is the number of recorded uses
-    and `used_nano_usd` their sum."""
+    """A ticket as it stands.
+
+    `requested_nano_usd` is what the request that opened it would have held: it never changes, so
+    that what an approver looked at is what they allow. `requests` met it so far, of which the
+    largest would have held `largest_nano_usd`. `first` has approved where two must. `uses` is the
+    number of recorded uses and `used_nano_usd` their sum.
+    """
 
     approval_id: str
     kind: TicketKind
@@ -156,6 +160,7 @@ class Ticket:
     valid_to_ms: int
     context: Mapping[str, Any]
     proposal: str = ""
+    largest_nano_usd: int = 0
     first: Who | None = None
     first_terms: Terms | None = None
     terms: Terms | None = None

@@ -48,7 +48,8 @@
 --   month:PERIOD            string  the month's snapshot, JSON with its digest; never changed
 --   addenda                 stream  what changed in closed periods; never trimmed
 --   approval:ID             hash    a ticket: state (open, approved, denied), breach, kind, key, user,
---                                   task_type, budgets, requested, requests, context, proposal,
+--                                   task_type, budgets, requested, largest, requests, context,
+--                                   proposal,
 --                                   opened, expires, valid_to; first_key, first_user, first_terms;
 --                                   once answered: decided_key, decided_user, decided, reason, and
 --                                   its terms: uses_max, amount_max, until, by, terms; a TTL

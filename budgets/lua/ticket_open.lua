@@ -7,7 +7,7 @@ local breach = P .. 'approval_of:' .. ARGV[3]
 local known = redis.call('GET', breach)
 if known then
   local key = P .. 'approval:' .. known
-  local fields = redis.call('HMGET', key, 'state', 'expires', 'requested', 'valid_to')
+  local fields = redis.call('HMGET', key, 'state', 'expires', 'largest', 'valid_to')
   local state = fields[1] or ''
   local stands = false
   if state == 'open' then
@@ -20,7 +20,7 @@ if known then
   if stands then
     redis.call('HINCRBY', key, 'requests', '1')
     if state == 'open' and tonumber(ARGV[5]) > tonumber(fields[3]) then
-      redis.call('HSET', key, 'requested', ARGV[5])
+      redis.call('HSET', key, 'largest', ARGV[5])
     end
     return {known, state, '0'}
   end
@@ -33,7 +33,7 @@ if redis.call('ZCARD', P .. 'approvals_open') >= tonumber(ARGV[15])
   return {'', 'full', '0'}
 end
 local key, expires = P .. 'approval:' .. ARGV[2], now + tonumber(ARGV[4])
-redis.call('HSET', key, 'state', 'open', 'breach', ARGV[3], 'requested', ARGV[5], 'requests', '1',
+redis.call('HSET', key, 'state', 'open', 'breach', ARGV[3], 'requested', ARGV[5], 'largest', ARGV[5], 'requests', '1',
   'key', ARGV[6], 'user', ARGV[7], 'kind', ARGV[8], 'budgets', ARGV[9], 'context', ARGV[10],
   'task_type', ARGV[11], 'proposal', ARGV[12], 'opened', int(now), 'expires', int(expires),
   'valid_to', ARGV[13])

@@ -235,6 +235,8 @@ def _show(it: Mapping[str, Any], zone: str) -> None:
             f"spent {dollars(one['spent_nano_usd'])} and held {dollars(one['held_nano_usd'])} of "
             f"{dollars(bears)} in {one['period_id']}, when it was asked"
         )
+    if it.get("largest_nano_usd", 0) > it["requested_nano_usd"]:
+        rows["The largest"] = f"{cost(it['largest_nano_usd'])}: say --amount to allow that too"
     rows["Requests"] = f"{it['requests']:,} since {time_text(it['opened_ms'], zone, TIME)}"
     if state == "open":
         rows["Answer by"] = f"{time_text(it['expires_ms'], zone, TIME)} {zone}"
