@@ -24,7 +24,7 @@ from tests.unit.test_cli_support import CENT, HOSTILE, REPOSITORY, Request, Worl
 @pytest.fixture(scope="session")
 def state() -> Iterator[Path]:
     """The state folder whose embedded Redis serves all tests of this file."""
-    with tempfile.TemporaryDirectory(prefix="fbcli") as folder:
+    with tempfile.TemporaryDirectory(prefix="fbcli", ignore_cleanup_errors=True) as folder:
         yield Path(folder) / "state"
 
 

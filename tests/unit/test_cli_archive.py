@@ -18,7 +18,7 @@ from tests.unit.test_cli_support import CENT, Request, World, new_world
 
 @pytest.fixture(scope="session")
 def state() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="fbcli") as folder:
+    with tempfile.TemporaryDirectory(prefix="fbcli", ignore_cleanup_errors=True) as folder:
         yield Path(folder) / "state"
 
 

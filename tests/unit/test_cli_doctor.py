@@ -19,7 +19,7 @@ STRONG = "sk-9fK2mQ7xVb4TzR1cWn8Ld"
 
 @pytest.fixture(scope="module")
 def state() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="fbcli") as folder:
+    with tempfile.TemporaryDirectory(prefix="fbcli", ignore_cleanup_errors=True) as folder:
         yield Path(folder) / "state"
 
 

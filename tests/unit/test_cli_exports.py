@@ -48,7 +48,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 @pytest.fixture(scope="module")
 def state() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="fbcli") as folder:
+    with tempfile.TemporaryDirectory(prefix="fbcli", ignore_cleanup_errors=True) as folder:
         yield Path(folder) / "state"
 
 

@@ -24,7 +24,7 @@ MASTER_KEY = "sk-test-master-3f9d27c6a1"
 
 @pytest.fixture(scope="module")
 def state() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="fbcli") as folder:
+    with tempfile.TemporaryDirectory(prefix="fbcli", ignore_cleanup_errors=True) as folder:
         yield Path(folder) / "state"
 
 

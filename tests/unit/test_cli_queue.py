@@ -34,7 +34,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def state() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="fbcli") as folder:
+    with tempfile.TemporaryDirectory(prefix="fbcli", ignore_cleanup_errors=True) as folder:
         yield Path(folder) / "state"
 
 

@@ -218,7 +218,8 @@ class Request:
 @contextmanager
 def new_world(state: Path) -> Iterator[World]:
     """Give a folder with a copy of the pack's three files, and a ledger of its own."""
-    with tempfile.TemporaryDirectory(prefix="fbcli") as name:
+    # The embedded Redis ends a moment after the last command, and may still write meanwhile.
+    with tempfile.TemporaryDirectory(prefix="fbcli", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         for part in ("litellm_config.yaml", "hooks/routing.yaml", "budgets/budgets.yaml"):
             (folder / part).parent.mkdir(exist_ok=True)

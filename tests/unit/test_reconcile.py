@@ -41,7 +41,7 @@ TODAY = datetime.now(UTC).date().isoformat()
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with (
-        tempfile.TemporaryDirectory(prefix="fbcli") as folder,
+        tempfile.TemporaryDirectory(prefix="fbcli", ignore_cleanup_errors=True) as folder,
         new_world(Path(folder) / "state") as made,
     ):
         made.fill(
