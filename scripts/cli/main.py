@@ -7,20 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.cli import (
-    alerts,
-    approvals,
-    budget,
-    check,
-    demo,
-    doctor,
-    explain,
-    keys,
-    ledger,
-    month,
-    queue,
-    status,
-)
+from scripts.cli.lazy import lazy_group
 
 HELP = """Route by need, hold to budgets, account for every nanodollar, and say why.
 
@@ -29,8 +16,25 @@ Exit codes: 0 good, 1 falls short, 2 wrong usage. Every command has --json.
 Example: farebox explain "Fix this typo: teh"
 """
 
+COMMANDS = {
+    "check": "scripts.cli.check:check",
+    "explain": "scripts.cli.explain:explain",
+    "status": "scripts.cli.status:status",
+    "budget": "scripts.cli.budget:app",
+    "ledger": "scripts.cli.ledger:app",
+    "keys": "scripts.cli.keys:app",
+    "alerts": "scripts.cli.alerts:app",
+    "approvals": "scripts.cli.approvals:app",
+    "month": "scripts.cli.month:app",
+    "queue": "scripts.cli.queue:app",
+    "demo": "scripts.cli.demo:demo",
+    "doctor": "scripts.cli.doctor:doctor",
+}
+"""Where each command is; `--help` shows them in this order."""
+
 app = typer.Typer(
     name="farebox",
+    cls=lazy_group(COMMANDS),
     help=HELP,
     no_args_is_help=True,
     add_completion=True,
@@ -65,19 +69,6 @@ def farebox(
 
 
 farebox.__doc__ = HELP
-
-app.command("check")(check.check)
-app.command("explain")(explain.explain)
-app.command("status")(status.status)
-app.add_typer(budget.app, name="budget")
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(keys.app, name="keys")
-app.add_typer(alerts.app, name="alerts")
-app.add_typer(approvals.app, name="approvals")
-app.add_typer(month.app, name="month")
-app.add_typer(queue.app, name="queue")
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
 
 
 if __name__ == "__main__":
