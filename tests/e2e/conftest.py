@@ -99,6 +99,13 @@ def money_pack(folder: Path, simulator: SimulatorProcess) -> Pack:
                     "basis": "assumed",
                 },
             }
+        # Counted exactly, whatever other tests teach about OpenAI: a lost input is charged by it.
+        routing["models"]["first"] = {
+            "title": "first",
+            "vendor": "test",
+            "tier": "execute",
+            "input": exact,
+        }
         # Figures of its own, so that what other tests teach about OpenAI does not count for it.
         routing["models"]["miscounted"] = {
             "title": "miscounted",
