@@ -18,6 +18,7 @@ from scripts.cli import (
     keys,
     ledger,
     month,
+    profile,
     queue,
     status,
 )
@@ -76,6 +77,7 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(month.app, name="month")
 app.add_typer(queue.app, name="queue")
+app.add_typer(profile.app, name="profile")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 

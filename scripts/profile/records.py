@@ -8,6 +8,7 @@ cuts off. Where a prompt and tier stand twice, the last line counts.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -31,6 +32,7 @@ LINE_BYTES_MAX = 4_000_000
 LINES_MAX = 1_000_000
 
 TierName = Literal["execute", "generate", "reason"]
+CostBasis = Literal["header", "price", "none"]
 Whole = Annotated[int, Field(ge=0)]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -150,7 +152,8 @@ class Record(_Model):
 
     `error` is a refusal's code, `upstream_<status>`, `timeout` or `connection` where there was no
     answer to judge; such a line says nothing of the tier's quality. `judged` is false where a
-    person has yet to say. `output_tokens` of an answer that was cut at its cap is a lower bound.
+    person has yet to say. `cut` marks an answer that reached its output cap: how long it would have
+    become is unknown.
     """
 
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -163,12 +166,14 @@ class Record(_Model):
     output_tokens: Whole
     latency_ms: Whole
     cost_nano_usd: Whole
-    cost_basis: Literal["header", "price", "none"] = "none"
+    cost_basis: CostBasis = "none"
     error: str | None = None
     source: Literal["profile", "shadow"] = "profile"
     id: str | None = None
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     judged: bool = True
+    cut: bool = False
+    grading_nano_usd: Whole = 0
     reasons: tuple[str, ...] = ()
     decision: str | None = None
     time: AwareDatetime | None = None
@@ -262,10 +267,19 @@ class ProfileWriter:
     """Appends to a profile, each line whole and on the disk before `write` returns."""
 
     def __init__(self, path: Path, header: Header) -> None:
-        """Create the file with its header, or go on with one that has a header already."""
+        """Create the file with its header, or go on with one that has a header already.
+
+        Raises:
+            RecordError: another process is writing to it.
+        """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._file = os.fdopen(descriptor, "r+b")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise RecordError(f"{path}: another run is writing to this profile") from None
         whole = _whole_bytes(self._file)
         self._file.truncate(whole)
         self._file.seek(whole)
