@@ -158,6 +158,7 @@ class TaskType(Strict):
     """What kind of work a request is.
 
     `expected_output_tokens` seeds the estimate, for all groups (`default`) or for one by name.
+    With `pinned` no command changes its tier and floor.
     """
 
     aliases: Names = ()
@@ -167,6 +168,7 @@ class TaskType(Strict):
     signal: str = ""
     escalation: str = ""
     why: str = ""
+    pinned: bool = False
     expected_output_tokens: Annotated[
         dict[str, Annotated[int, Field(gt=0)]], BeforeValidator(_as_expected)
     ]

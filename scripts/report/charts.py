@@ -53,19 +53,20 @@ def charts(found: Figures) -> dict[str, str]:
     """Return the charts by name: `burn`, `budgets`, `mix`; those that have something to show."""
     made = {}
     if any(total for _, total, _ in found.burn):
-        made["burn"] = _svg("Spend so far, day by day", lambda axes: _burn(axes, found))
+        made["burn"] = svg("Spend so far, day by day", lambda axes: _burn(axes, found))
     if any(line.limit for line in found.budgets):
-        made["budgets"] = _svg(
+        made["budgets"] = svg(
             "Actual against budget",
             lambda axes: _budgets(axes, found),
             height=1.0 + 0.45 * len(found.budgets),
         )
     if any(found.mix_by_day.values()):
-        made["mix"] = _svg("Requests by model, day by day", lambda axes: _mix(axes, found))
+        made["mix"] = svg("Requests by model, day by day", lambda axes: _mix(axes, found))
     return made
 
 
-def _svg(title: str, draw: Callable[[Axes], None], height: float = 3.2) -> str:
+def svg(title: str, draw: Callable[[Axes], None], height: float = 3.2) -> str:
+    """Return a chart as SVG, eight inches wide and `height` high."""
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(8, height), layout="constrained")
         axes = figure.add_subplot()

@@ -133,7 +133,7 @@ class _Exchange:
         self._body = body
         try:
             ask = self._ask = dialect.read(body, request.url.path)
-            behaviour = behaviour_from_text(ask.text)
+            behaviour = behaviour_from_text(ask.text, ask.model)
             behaviour = combine(behaviour, self._provider.script.take(ask.model))
             plan = self._plan = plan_answer(
                 ask,

@@ -1,7 +1,9 @@
 """Behaviours: how a test steers the simulator.
 
 A behaviour is a set of `key=value` pairs, given in a prompt as `[[sim: key=value key=value]]` or
-queued for a model's next calls. A queued behaviour overrides the prompt's, key by key.
+queued for a model's next calls. A queued behaviour overrides the prompt's, key by key. A key of a
+prompt may be for some models only: `key@word` holds for those with that word in their name, and
+goes before the plain key.
 """
 
 import re
@@ -9,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
+from urllib.parse import unquote
 
 QUEUED_MAX = 100_000
 _DIRECTIVE = re.compile(r"\[\[sim:([^\[\]]*)\]\]")
@@ -47,9 +50,11 @@ class Behaviour:
     """The model name to report."""
     finish: str | None = None
     """`stop`, `length` or `content_filter`."""
+    answer: str | None = None
+    """The text to answer with, percent-encoded (`%20` is a space): what a test wants judged."""
 
 
-_TEXT_KEYS = frozenset({"usage", "model", "finish"})
+_TEXT_KEYS = frozenset({"usage", "model", "finish", "answer"})
 KEYS = tuple(field.name for field in fields(Behaviour))
 
 
@@ -60,7 +65,7 @@ def behaviour_from_pairs(pairs: Mapping[str, Any]) -> Behaviour:
         if key not in KEYS:
             raise BehaviourError(f"unknown key {key!r} in a [[sim: ]] behaviour; known: {KEYS}")
         if key in _TEXT_KEYS:
-            values[key] = str(value)
+            values[key] = unquote(str(value)) if key == "answer" else str(value)
             continue
         try:
             values[key] = int(value)
@@ -77,18 +82,23 @@ def behaviour_from_pairs(pairs: Mapping[str, Any]) -> Behaviour:
     return Behaviour(**values)
 
 
-def behaviour_from_text(text: str) -> Behaviour:
-    """The behaviour of the last `[[sim: …]]` in a prompt, where it has one."""
+def behaviour_from_text(text: str, model: str = "") -> Behaviour:
+    """The behaviour of the last `[[sim: …]]` in a prompt, where it has one, for this model."""
     found = _DIRECTIVE.findall(text) if "[[sim:" in text else []
     if not found:
         return Behaviour()
     pairs: dict[str, str] = {}
+    for_model: dict[str, str] = {}
     for word in found[-1].split():
         key, equals, value = word.partition("=")
         if not equals:
             raise BehaviourError(f"{word!r} in a [[sim: ]] behaviour is not of the form key=value")
-        pairs[key] = value
-    return behaviour_from_pairs(pairs)
+        key, at, part = key.partition("@")
+        if not at:
+            pairs[key] = value
+        elif part in model:
+            for_model[key] = value
+    return behaviour_from_pairs(pairs | for_model)
 
 
 def combine(base: Behaviour, over: Behaviour | None) -> Behaviour:

@@ -171,6 +171,15 @@ def test_an_unknown_behaviour_is_refused(text: str) -> None:
         behaviour_from_text(f"[[sim: {text}]]")
 
 
+def test_an_answer_can_be_given_and_differ_by_model() -> None:
+    """What profiles are tested with: a model that is right, and one that is wrong."""
+    text = "[[sim: answer=%7B%22a%22:%201%7D answer@haiku=no]]"
+    assert behaviour_from_text(text, "claude-sonnet-5-5").answer == '{"a": 1}'
+    haiku = behaviour_from_text(text, "claude-haiku-4-5")
+    ask = Ask("claude-haiku-4-5", text, 10)
+    assert plan_answer(ask, haiku, 1, 0, False).choices[0].text == "no"
+
+
 def test_a_queued_behaviour_overrides_the_prompt_key_by_key() -> None:
     script = Script()
     script.add("*", [{"output_tokens": 5}])
