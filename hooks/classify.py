@@ -1,4 +1,4 @@
-"""The first task-type classifier: keywords from the policy, deterministic and explainable.
+"""The keywords of the policy as a classifier of task types, deterministic and explainable.
 
 The last user message decides; the system text is looked at only when nothing there speaks for a
 task type. Each keyword that is found adds its weight to its task type. The highest score wins, a
@@ -12,9 +12,10 @@ a text, and finding that out is what has to be fast.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from hooks.routing import RoutingFile
+from hooks.routing import Keyword, RoutingFile
 
 TEXT_HEAD_MAX = 6_000
 """How many characters of a text's beginning are looked at."""
@@ -119,13 +120,17 @@ def compile_phrase(phrase: str) -> Phrase:
 class Classifier:
     """The compiled keywords of one policy, indexed by their anchors."""
 
-    def __init__(self, routing: RoutingFile) -> None:
+    def __init__(
+        self, routing: RoutingFile, *, asked: Callable[[str, Keyword], bool] = lambda *_: True
+    ) -> None:
+        """Compile the keywords of a policy, or those of them that are `asked` for."""
         self._names = list(routing.task_types)
         self._tiers = [task.tier.rank for task in routing.task_types.values()]
         self._by_word: dict[str, list[_Rule]] = {}
         self._by_prefix: dict[str, list[_Rule]] = {}
         for index, task in enumerate(routing.task_types.values()):
-            for keyword in task.keywords:
+            name = self._names[index]
+            for keyword in (it for it in task.keywords if asked(name, it)):
                 compiled = compile_phrase(keyword.phrase)
                 words = [word for word in keyword.phrase.split() if word != ".."]
                 weight = keyword.weight or float(len(words))

@@ -9,7 +9,7 @@ A decision says all of that about itself. It has no prompt in it, only counts an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -21,7 +21,10 @@ from hooks.estimate import CostEstimate, cost_on, expected_output
 from hooks.groups import Group
 from hooks.policy import Policy
 from hooks.request import RequestView
-from hooks.routing import AUTO, UNCLASSIFIED, Category, Consequence, Mode, TaskRule, fold
+from hooks.routing import AUTO, UNCLASSIFIED, Category, Consequence, Mode
+from hooks.features import words as words_of
+from hooks.tasks.detect import Asker, detect, raised_floor
+from hooks.tasks.signals import signals_of
 from hooks.tokens import TokenCounts
 
 NAMES_SHOWN_MAX = 30
@@ -84,7 +87,8 @@ class Escalated:
 class Decision:
     """The record of one routing.
 
-    `task_source` is caller, rule, classifier or default, and `task_why` the words behind it.
+    `task_source` is caller, rule, classifier, keywords, signals or default, and `task_why` the words
+    behind it. `signals` are the facts about the request's form that were not zero.
     `code` is set where nothing is to be sent, with `message`; `group` is then None.
     `output_tokens_cap` is set where the caller gave no maximum and the policy caps.
     """
@@ -115,6 +119,7 @@ class Decision:
     stripped: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     escalation: tuple[Escalated, ...] = ()
+    signals: Mapping[str, Any] = field(default_factory=dict)
 
     def candidate(self, group: str) -> Candidate | None:
         """Return the candidate of that name."""
@@ -165,8 +170,13 @@ def decide(
 ) -> Decision:
     """Decide one request. Nothing is raised: a refusal is a decision too."""
     routing = policy.routing
-    task_type, source, why, warnings = _task_type(policy, view, caller)
+    words = words_of(view.last_user_text)
+    signals = signals_of(view, routing.signals, words)
+    asker = Asker(caller.key_name, caller.team, caller.user)
+    found = detect(routing, policy.detectors, view, asker, signals, words)
+    task_type, warnings = found.task_type, list(found.warnings)
     task = routing.task(task_type)
+    floor, floor_why = raised_floor(routing, task.floor, signals)
     consequence = max(
         task.consequence, view.steering.consequence or Consequence.LOW, key=lambda c: c.rank
     )
@@ -176,17 +186,17 @@ def decide(
     expected *= view.choices
     images = counts.images * routing.requests.image_tokens_usual
     by_tokens = routing.category_of(counts.input + images + expected)
-    category = routing.larger(by_tokens, task.floor)
+    category = routing.larger(by_tokens, floor)
     requested = policy.groups.aliases.get(view.model, view.model)
     if view.model == AUTO:
         requested = AUTO
     asked_category = requested if requested in routing.categories else None
     if asked_category is not None:
         # A category asked for by its name counts like a size; the task's floor still holds.
-        category = routing.larger(asked_category, task.floor)
+        category = routing.larger(asked_category, floor)
         if category != asked_category:
             warnings.append(
-                f"category_raised: {task_type} has the floor {task.floor}, not {asked_category}"
+                f"category_raised: {task_type} has the floor {floor}, not {asked_category}"
             )
     mode = routing.categories[category].mode or routing.mode
     base = Decision(
@@ -195,20 +205,22 @@ def decide(
         requested=view.model,
         call_type=view.call_type,
         task_type=task_type,
-        task_source=source,
-        task_why=why,
+        task_source=found.source,
+        task_why=found.why,
         tier=task.tier.value,
         consequence=consequence.value,
         input_tokens=counts.input,
         expected_output_tokens=expected,
         category_by_tokens=by_tokens,
-        floor=task.floor,
+        floor=floor,
         category=category,
         candidates=(),
         group=None,
         fallbacks=(),
         output_tokens_cap=None,
         warnings=tuple(warnings),
+        signals=signals.as_dict(),
+        notes=(f"floor_raised: {floor_why}",) if floor_why else (),
     )
     if requested != AUTO and requested not in policy.groups.groups:
         return _unknown_model(base, policy)
@@ -224,41 +236,6 @@ def decide(
     if mode is Mode.ENFORCE:
         return enforced
     return _in_shadow(policy, view, counts, caller, learned, base, enforced, requested)
-
-
-def _task_type(
-    policy: Policy, view: RequestView, caller: Caller
-) -> tuple[str, str, str, list[str]]:
-    """Return the task type, who said so, why, and the warnings of finding it."""
-    routing = policy.routing
-    warnings: list[str] = []
-    claimed = view.steering.task_type
-    if claimed is not None:
-        known = routing.task_names.get(fold(claimed))
-        if known is not None:
-            return known, "caller", f"the request says {known}", warnings
-        warnings.append("unknown_task_type: ignored, see the list in hooks/routing.yaml")
-    for rule in routing.task_rules:
-        if _rule_matches(rule, view, caller):
-            name = routing.task_names.get(fold(rule.task_type), rule.task_type)
-            return name, "rule", f"a task rule fixes {name}", warnings
-    found = policy.classifier.classify(view.last_user_text, view.system_text)
-    if found is not None:
-        words = ", ".join(f"“{word}”" for word in found.keywords)
-        return found.task_type, "classifier", f"{words} in the {found.source} text", warnings
-    return UNCLASSIFIED, "default", "no keyword of any task type was found", warnings
-
-
-def _rule_matches(rule: TaskRule, view: RequestView, caller: Caller) -> bool:
-    match = rule.match
-    given = (
-        (match.call_type, (view.call_type,)),
-        (match.key, (caller.key_name,)),
-        (match.team, (caller.team,)),
-        (match.user, (caller.user,)),
-        (match.tag, view.steering.tags),
-    )
-    return all(wanted is None or set(wanted) & set(has) for wanted, has in given)
 
 
 def _unknown_model(base: Decision, policy: Policy) -> Decision:

@@ -21,6 +21,10 @@ from hooks.classify import Classifier
 from hooks.groups import Groups, PriceMap, read_groups
 from hooks.queue_checks import queue_findings
 from hooks.routing import AUTO, ModelFacts, RoutingFile, load_routing
+from hooks.tasks.checks import task_findings
+from hooks.tasks.content import ContentModel
+from hooks.tasks.detect import Detectors
+from hooks.tasks.model_file import load_content, path_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,11 @@ class PolicyPaths:
 
 @dataclass(frozen=True)
 class Policy:
-    """The three files, parsed and checked. `revision` names their content together."""
+    """The three files, parsed and checked. `revision` names their content together.
+
+    `content` is the trained classifier of task types, None where the policy uses none, and
+    `content_path` its file.
+    """
 
     paths: PolicyPaths
     digests: Mapping[str, str]
@@ -44,16 +52,36 @@ class Policy:
     warnings: tuple[Finding, ...]
     restart_digest: str
     litellm: Mapping[str, Any]
+    content: ContentModel | None = None
+    content_path: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that this policy came from."""
+        named = (self.content_path,) if self.content_path is not None else ()
+        return (self.paths.litellm, self.paths.routing, self.paths.budgets, *named)
 
     @cached_property
     def revision(self) -> str:
-        """A digest over all three files."""
+        """A digest over all its files."""
         return hashlib.sha256("".join(sorted(self.digests.values())).encode()).hexdigest()[:16]
 
     @cached_property
     def classifier(self) -> Classifier:
         """The keyword classifier of this policy, compiled once."""
         return Classifier(self.routing)
+
+    @cached_property
+    def detectors(self) -> Detectors:
+        """What task types are found with, compiled once.
+
+        A task type that the trained classifier has never seen is found by any of its keywords.
+        """
+        names = self.content.names if self.content is not None else ()
+        settling = Classifier(
+            self.routing, asked=lambda name, it: it.settles or bool(names and name not in names)
+        )
+        return Detectors(settling, self.content, self.classifier)
 
     def facts(self, group: str) -> ModelFacts | None:
         """Return the facts of a group; a category has those of its base group."""
@@ -99,6 +127,9 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
         findings += error.findings
     if routing is not None:
         findings += routing_findings(*routing)
+        findings += task_findings(*routing)
+        content, content_digest, content_findings = load_content(*routing)
+        findings += content_findings
         findings += queue_findings(*routing, litellm_file.data if litellm_file else {})
     if routing is not None and litellm_file is not None and groups is not None:
         findings += chain_findings(litellm_file, groups, *routing)
@@ -108,12 +139,14 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
         raise ConfigErrors(findings)
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ConfigErrors(findings)
+    content_path = path_of(*routing)
     return Policy(
         paths=paths,
         digests={
             str(paths.litellm): litellm_file.digest,
             str(paths.routing): routing[0].digest,
             str(paths.budgets): budgets[0].digest,
+            **({str(content_path): content_digest} if content_path is not None else {}),
         },
         routing=routing[1],
         budgets=budgets[1],
@@ -121,6 +154,8 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
         warnings=tuple(findings),
         restart_digest=_restart_digest(litellm_file.data),
         litellm=litellm_file.data,
+        content=content,
+        content_path=content_path,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from hooks import shapes
 from hooks.steering import Steering, read_steering
+from hooks.tasks.trajectory import NONE, Trajectory, read_trajectory
 from hooks.values import InvalidRequest, whole
 from hooks.walk import PARTS_MAX, Walk
 
@@ -48,7 +49,8 @@ class RequestView:
     to do with each other (text completion, embeddings). `output_max` is the caller's own maximum
     for one choice. `choices` is how many answers are asked for: `n` times the number of prompts.
     `unbounded` names kinds of content whose cost has no upper bound beforehand. `caches` is true
-    where the request may ask the provider to write to its cache.
+    where the request may ask the provider to write to its cache. `structured_output` is true where
+    the answer must be JSON, by a schema or without one. `trajectory` is what was done with tools.
     """
 
     call_type: str
@@ -72,6 +74,8 @@ class RequestView:
     unbounded: tuple[str, ...]
     steering: Steering
     caches: bool = False
+    structured_output: bool = False
+    trajectory: Trajectory = NONE
 
     @property
     def embeds(self) -> bool:
@@ -188,6 +192,8 @@ def read_request(
         unbounded=tuple(dict.fromkeys(unbounded)),
         steering=read_steering(data, headers or {}, metadata),
         caches=walk.caches or any(data.get(key) for key in _CACHE_SWITCHES),
+        structured_output="json_schema" in needs or _wants_json(data),
+        trajectory=read_trajectory(data) if tools or messages > 1 else NONE,
     )
 
 
@@ -304,6 +310,13 @@ def _runs_at_client(tool: Mapping[str, Any]) -> bool:
     if not isinstance(kind, str):
         return False
     return kind in _CLIENT_TOOLS or kind.startswith(_CLIENT_TOOL_PREFIXES)
+
+
+def _wants_json(data: Mapping[str, Any]) -> bool:
+    """Whether the answer must be JSON of any shape: the older way, without a schema."""
+    text = data.get("text")
+    places = (data.get("response_format"), text.get("format") if isinstance(text, Mapping) else None)
+    return any(isinstance(it, Mapping) and it.get("type") == "json_object" for it in places)
 
 
 def _wants_schema(walk: Walk, data: Mapping[str, Any]) -> bool:

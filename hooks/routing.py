@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from budgets.config import NanoUsd, Values
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
+from hooks.tasks.settings import SessionSettings, SignalSettings, TaskDetection
 
 
 class Mode(StrEnum):
@@ -140,11 +141,13 @@ def _as_keyword(value: object) -> object:
 class Keyword(Strict):
     """A phrase that speaks for a task type: `*` ends a word openly, `..` skips up to six words.
 
-    The weight is the number of words unless it is given.
+    The weight is the number of words unless it is given. Where a phrase that `settles` stands in a
+    text, the trained classifier is not asked.
     """
 
     phrase: str = Field(min_length=2, max_length=100)
     weight: float | None = Field(default=None, gt=0)
+    settles: bool = False
 
 
 Keywords = tuple[Annotated[Keyword, BeforeValidator(_as_keyword)], ...]
@@ -181,14 +184,24 @@ class TaskType(Strict):
         return self
 
 
-class RuleMatch(Strict):
-    """What a task rule looks at: all that is given must hold."""
+Endpoint = Literal["chat", "completions", "responses", "messages", "embeddings"]
 
+
+class RuleMatch(Strict):
+    """What a task rule looks at: all that is given must hold. `*` stands for any letters."""
+
+    endpoint: tuple[Endpoint, ...] | None = None
     call_type: Values | None = None
+    model: Values | None = None
     key: Values | None = None
     team: Values | None = None
     user: Values | None = None
     tag: Values | None = None
+
+    @field_validator("endpoint", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class TaskRule(Strict):
@@ -318,6 +331,10 @@ class RoutingFile(Strict):
     task_types: dict[str, TaskType] = Field(max_length=200)
     unclassified: TaskType
     task_rules: tuple[TaskRule, ...] = ()
+    task_detection: TaskDetection = TaskDetection()
+    signals: SignalSettings = SignalSettings()
+    sessions: SessionSettings = SessionSettings()
+    no_downgrade_from: Consequence | None = Consequence.HIGH
     models: dict[str, ModelFacts] = Field(default_factory=dict)
     providers: dict[str, InputMargin] = Field(default_factory=dict)
     estimates: Estimates = Estimates()

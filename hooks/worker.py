@@ -40,7 +40,7 @@ from hooks.groups import PriceMap
 from hooks.metrics import APPROVALS_OPEN, JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
 from hooks.month_report import write_report
 from hooks.month_routes import Office
-from hooks.policy import Policy, PolicyPaths, load_policy
+from hooks.policy import Policy, load_policy
 from hooks.queue_desk import QueueDesk, open_desk
 from hooks.watch import Watch
 
@@ -99,7 +99,7 @@ class Worker:
     async def _start(self) -> None:
         self.taken(self.policy)
         self._start_digest = self.policy.restart_digest
-        self._watch = Watch(_paths(self.policy.paths))
+        self._watch = Watch(self.policy.files)
         while self.runtime is None:
             try:
                 opened = await runtime.open_runtime(self.home, self.policy.budgets.lease_ms)
@@ -198,6 +198,8 @@ class Worker:
             self._reject((f"LiteLLM does not take these groups: {type(error).__name__}",))
             return
         self.policy = policy
+        if policy.files != previous.files:
+            self._watch = Watch(policy.files)
         if self.runtime is not None:
             trail = self.runtime.ledger.trail
             self.runtime.spawn(policy_trail.note_edit(trail, previous, policy))
@@ -343,10 +345,6 @@ class Worker:
             litellm_version=_version("litellm"),
             farebox_version=_version("farebox"),
         )
-
-
-def _paths(paths: PolicyPaths) -> tuple[Path, ...]:
-    return (paths.litellm, paths.routing, paths.budgets)
 
 
 def _wall_ms() -> int:

@@ -17,7 +17,9 @@ from scripts.cli.output import clean, cost, facts, table, text
 SOURCES = {
     "caller": "named by the request",
     "rule": "fixed by a task rule",
-    "classifier": "found by keywords",
+    "classifier": "found by its content",
+    "keywords": "found by keywords",
+    "signals": "found by its signals",
     "default": "nothing speaks for one",
 }
 
