@@ -20,6 +20,8 @@ from hooks.checks import budget_findings, chain_findings, litellm_findings, rout
 from hooks.classify import Classifier
 from hooks.groups import Groups, PriceMap, read_groups
 from hooks.queue_checks import queue_findings
+from hooks.router import loading
+from hooks.router.checks import router_findings
 from hooks.routing import AUTO, ModelFacts, RoutingFile, load_routing
 
 
@@ -44,6 +46,7 @@ class Policy:
     warnings: tuple[Finding, ...]
     restart_digest: str
     litellm: Mapping[str, Any]
+    router: loading.Router = loading.OFF
 
     @cached_property
     def revision(self) -> str:
@@ -108,19 +111,25 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
         raise ConfigErrors(findings)
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ConfigErrors(findings)
+    router = loading.load(routing[1].router, paths.routing, groups)
+    findings += router_findings(routing[0], routing[1], router)
+    digests = {
+        str(paths.litellm): litellm_file.digest,
+        str(paths.routing): routing[0].digest,
+        str(paths.budgets): budgets[0].digest,
+    }
+    if router.path is not None:
+        digests[str(router.path)] = router.digest
     return Policy(
         paths=paths,
-        digests={
-            str(paths.litellm): litellm_file.digest,
-            str(paths.routing): routing[0].digest,
-            str(paths.budgets): budgets[0].digest,
-        },
+        digests=digests,
         routing=routing[1],
         budgets=budgets[1],
         groups=groups,
         warnings=tuple(findings),
         restart_digest=_restart_digest(litellm_file.data),
         litellm=litellm_file.data,
+        router=router,
     )
 
 

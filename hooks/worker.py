@@ -40,8 +40,10 @@ from hooks.groups import PriceMap
 from hooks.metrics import APPROVALS_OPEN, JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
 from hooks.month_report import write_report
 from hooks.month_routes import Office
-from hooks.policy import Policy, PolicyPaths, load_policy
+from hooks.policy import Policy, load_policy
 from hooks.queue_desk import QueueDesk, open_desk
+from hooks.router.loading import summary
+from hooks.router.notice import note_router
 from hooks.watch import Watch
 
 log = structlog.get_logger("farebox.worker")
@@ -99,7 +101,8 @@ class Worker:
     async def _start(self) -> None:
         self.taken(self.policy)
         self._start_digest = self.policy.restart_digest
-        self._watch = Watch(_paths(self.policy.paths))
+        self._watch = Watch(_paths(self.policy))
+        note_router(self.policy.router)
         while self.runtime is None:
             try:
                 opened = await runtime.open_runtime(self.home, self.policy.budgets.lease_ms)
@@ -198,6 +201,10 @@ class Worker:
             self._reject((f"LiteLLM does not take these groups: {type(error).__name__}",))
             return
         self.policy = policy
+        if self._watch is not None:
+            self._watch.follow(_paths(policy))
+        if policy.router.problems != previous.router.problems:
+            note_router(policy.router)
         if self.runtime is not None:
             trail = self.runtime.ledger.trail
             self.runtime.spawn(policy_trail.note_edit(trail, previous, policy))
@@ -342,11 +349,13 @@ class Worker:
             traces_lost=lost,
             litellm_version=_version("litellm"),
             farebox_version=_version("farebox"),
+            router=summary(self.policy.router),
         )
 
 
-def _paths(paths: PolicyPaths) -> tuple[Path, ...]:
-    return (paths.litellm, paths.routing, paths.budgets)
+def _paths(policy: Policy) -> tuple[Path, ...]:
+    paths, artefact = policy.paths, policy.router.path
+    return (paths.litellm, paths.routing, paths.budgets, *([artefact] if artefact else ()))
 
 
 def _wall_ms() -> int:
