@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -42,8 +42,9 @@ from hooks.month_report import write_report
 from hooks.month_routes import Office
 from hooks.policy import Policy, load_policy
 from hooks.queue_desk import QueueDesk, open_desk
-from hooks.router.loading import summary
+from hooks.router.loading import summary, with_drift
 from hooks.router.notice import note_router
+from hooks.router.traffic import Traffic, TrafficStore
 from hooks.watch import Watch
 
 log = structlog.get_logger("farebox.worker")
@@ -70,6 +71,7 @@ class Worker:
     queue: QueueDesk | None = None
     run_queue: Callable[[Worker], Awaitable[None]] | None = None
     learned: Learned = field(default_factory=Learned)
+    traffic: Traffic | None = None
     errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     groups_applied: bool = False
@@ -148,6 +150,22 @@ class Worker:
         )
         running.spawn(alerter.deliver(), endless=True)
         running.spawn(alerter.look(), endless=True)
+        self.traffic = Traffic(
+            TrafficStore(running.client, self.home.ledger),
+            running.ledger,
+            lambda: self.policy.router,
+            outbox.note,
+            self._note_drift,
+            self.name,
+        )
+        running.spawn(self.traffic.run(), endless=True)
+
+    def _note_drift(self, digest: str, reasons: tuple[str, ...]) -> None:
+        """Take what the newest window of live requests says about the router."""
+        router = with_drift(self.policy.router, digest, reasons)
+        if router is not self.policy.router:
+            self.policy = replace(self.policy, router=router)
+            note_router(router)
 
     def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
         """Return the rules that may be passed while the ledger is away, as the policy has them."""

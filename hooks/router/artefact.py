@@ -56,12 +56,15 @@ class Side(_Part):
 class Source(_Part):
     """The profile: its name, the digest of its file, and how many prompts of it were labelled.
 
-    `turns_max` and `chars_max` are the longest that was in it: beyond that nothing was measured.
+    `prompts` are the first four bytes of each prompt's digest, in base64: enough to tell which
+    prompts were trained on, and nothing else. `turns_max` and `chars_max` are the longest that was
+    in it: beyond that nothing was measured.
     """
 
     name: str
     sha256: str = ""
     labels: int = Field(ge=0)
+    prompts: str = Field(default="", max_length=1_000_000)
     turns_max: int = Field(default=1, ge=1)
     chars_max: int = Field(default=1_000_000, ge=1)
     cheap_pass_rate: float = Field(ge=0, le=1)
@@ -103,8 +106,8 @@ class Promise(_Part):
     """What was found for some task types together.
 
     A request of one of them whose score is at most `threshold` may go to the cheaper tier. None:
-    nothing can be promised, and the strong tier serves them. `quality_lower` is the lower bound,
-    at the stated confidence, of routed quality as a share of the strong tier's.
+    nothing can be promised, and the strong tier serves them. `quality` is what was seen in the
+    labels: routed quality as a share of the strong tier's, no bound.
     """
 
     task_types: tuple[str, ...] = Field(min_length=1)
@@ -112,7 +115,6 @@ class Promise(_Part):
     labels: int = Field(ge=0)
     cheap_share: float = Field(ge=0, le=1)
     quality: float | None = None
-    quality_lower: float | None = None
     why: str = ""
 
 
@@ -171,6 +173,9 @@ class Artefact(_Part):
     strong: Side
     source: Source
     model: Model
+    thresholds: tuple[float, ...] = ()
+    """The thresholds to try in calibration, rising; fixed in training, before calibration's labels
+    are looked at."""
     calibration: Calibration | None = None
     distribution: Distribution = Distribution()
     digest: str = ""

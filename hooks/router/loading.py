@@ -18,7 +18,7 @@ from hooks.groups import Groups
 from hooks.router import artefact as files
 from hooks.router.artefact import HINT, Artefact, ArtefactError, Side
 from hooks.router.score import Scorer
-from hooks.router.settings import RouterMode, RouterSettings
+from hooks.router.settings import Drift, RouterMode, RouterSettings
 
 
 class State(StrEnum):
@@ -35,17 +35,25 @@ class State(StrEnum):
 class Router:
     """What a policy knows of its router. `problems` say why it takes no part, `digest` the file.
 
-    `scorer` and `artefact` are None where the file could not be read.
+    `drifted` says that live requests make it stale. `scorer` and `artefact` are None where the file
+    could not be read.
     """
 
     state: State
     mode: RouterMode = RouterMode.OFF
     pinned: frozenset[str] = frozenset()
+    drift: Drift = field(default_factory=Drift)
     path: Path | None = None
     artefact: Artefact | None = None
     scorer: Scorer | None = field(default=None, repr=False)
     problems: tuple[str, ...] = ()
     digest: str = ""
+    drifted: bool = False
+
+    @property
+    def scores(self) -> bool:
+        """Whether requests are scored: a drifted router goes on, to see whether it ends."""
+        return self.state is State.READY or self.drifted
 
 
 OFF = Router(State.OFF)
@@ -56,7 +64,8 @@ def load(settings: RouterSettings, routing_file: Path, groups: Groups) -> Router
     path = settings.path(routing_file)
     if path is None:
         return OFF
-    made = Router(State.UNREADABLE, settings.mode, frozenset(settings.pinned), path)
+    pinned = frozenset(settings.pinned)
+    made = Router(State.UNREADABLE, settings.mode, pinned, settings.drift, path)
     try:
         found = files.read(path)
         scorer = Scorer(found.model)
@@ -68,6 +77,16 @@ def load(settings: RouterSettings, routing_file: Path, groups: Groups) -> Router
     if found.calibration is None:
         return replace(made, state=State.UNCALIBRATED, problems=("nothing is promised yet",))
     return replace(made, state=State.READY)
+
+
+def with_drift(router: Router, digest: str, reasons: tuple[str, ...]) -> Router:
+    """Return the router as the newest window of live requests leaves it: stale, or ready again."""
+    if router.digest != digest or not router.scores or router.drifted == bool(reasons):
+        return router
+    if reasons:
+        problems = tuple(f"live requests have changed: {reason}" for reason in reasons)
+        return replace(router, state=State.STALE, drifted=True, problems=problems)
+    return replace(router, state=State.READY, drifted=False, problems=())
 
 
 def _digest_of(path: Path) -> str:

@@ -22,7 +22,8 @@ class RouterMode(StrEnum):
 
 
 class Drift(Strict):
-    """When live traffic counts as changed, see `hooks.router.drift`.
+    """When live traffic counts as changed, see `hooks.router.drift`. The router then takes no part,
+    until a later window looks like the profile again, or another artefact is named.
 
     A window is judged once, when it has `window_requests`. `false_alarm_rate` is the share of
     windows that would be told of although nothing changed; `index_min` is how large a change of
@@ -30,7 +31,7 @@ class Drift(Strict):
     """
 
     window_requests: int = Field(default=1_000, ge=100, le=1_000_000)
-    false_alarm_rate: Fraction = 0.01
+    false_alarm_rate: Fraction = 0.001
     index_min: float = Field(default=0.1, ge=0, le=10)
 
 

@@ -73,14 +73,17 @@ def judge(
         return None
     artefact, scorer = router.artefact, router.scorer
     name = artefact.id if artefact is not None else "none"
-    if router.state is not State.READY or artefact is None or scorer is None:
-        why = f"the router is {router.state.value}: {'; '.join(router.problems)}"
-        return Verdict("aside", why, router.mode.value, name)
+    stale = f"the router is {router.state.value}: {'; '.join(router.problems)}"
+    if not router.scores or artefact is None or scorer is None:
+        return Verdict("aside", stale, router.mode.value, name)
     promise = artefact.promise_for(task_type)
     why = _aside(router, artefact, view, task_type, promise, auto=auto, high=high)
     if why or promise is None or artefact.calibration is None:
         return Verdict("aside", why, router.mode.value, name)
     score = scorer.score(view.last_user_text, task_type)
+    if router.drifted:
+        # It is scored all the same, or nobody would see that the drift has ended.
+        return Verdict("aside", stale, router.mode.value, name, score=score)
     fits = promise.threshold is not None and score <= promise.threshold
     if promise.threshold is None:
         why = f"nothing can be promised for it: {promise.why or 'too few labels'}"

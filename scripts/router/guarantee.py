@@ -8,8 +8,10 @@ the routed and the strong answer to a prompt are right, the promise at a floor `
 random variables by betting"). Whoever stakes the share λ in [0, 1/f) of a capital of 1 on each `z`
 holds `Π (1 + λ z)`. If the mean of `z` is not positive, this is a supermartingale, and so it ever
 reaches 1/α with probability at most α (Ville's inequality): once it does, the promise holds with
-confidence 1 - α. The capital is spread evenly over a grid of stakes, which needs no tuning, and the
-prompts come in an order that was drawn beforehand.
+confidence 1 - α. The capital is spread evenly over three stakes, each the best one
+(`√(2 log(1/α) / (n·variance))`, their equation 26) for one variance that `z` may have, and the
+prompts come in an order that was drawn beforehand. Of what was tried, this finds most
+(`benchmarks/router.md`).
 
 **Several thresholds** are tested in a fixed sequence, from few cheap requests to many, each at the
 full α, and the first that fails ends it: so the chance that any false promise is made stays α
@@ -27,8 +29,11 @@ import numpy as np
 
 from scripts.router.training import Floats
 
-STAKES = 40
-"""How many stakes the capital is spread over."""
+VARIANCES = (0.02, 0.05, 0.12)
+"""The variances of `z` that the stakes are made for: few, some, and many cheap requests."""
+
+STAKE_MOST = 0.97
+"""The largest stake, as a share of 1/floor: at 1/floor a single loss would take all."""
 
 GRID = tuple(round(0.025 * step, 3) for step in range(1, 41))
 """The thresholds that are tried: these quantiles of the scores, the last one sends all."""
@@ -44,10 +49,10 @@ class Found:
     tested: int
 
 
-def stakes(floor: float) -> Floats:
-    """Return the grid of stakes: closer together where they are small, all below 1/floor."""
-    steps = (np.arange(STAKES) + 0.5) / STAKES
-    return np.asarray(steps**2 * 0.999 / floor, dtype=np.float64)
+def stakes(count: int, floor: float, alpha: float) -> Floats:
+    """Return the stakes for so many prompts, fixed before any of them is looked at."""
+    best = np.sqrt(2 * np.log(1 / alpha) / (count * np.array(VARIANCES)))
+    return np.asarray(np.minimum(STAKE_MOST / floor, best), dtype=np.float64)
 
 
 def holds(routed: Floats, strong: Floats, floor: float, alpha: float) -> bool:
@@ -60,7 +65,7 @@ def holds(routed: Floats, strong: Floats, floor: float, alpha: float) -> bool:
     gains = routed - floor * strong
     # Four values are possible, so that a table has all logarithms.
     values, place = np.unique(gains, return_inverse=True)
-    growth = np.log1p(np.outer(stakes(floor), values))
+    growth = np.log1p(np.outer(stakes(len(gains), floor, alpha), values))
     capital = np.cumsum(growth[:, place], axis=1)
     top = capital.max(axis=0)
     mixed = top + np.log(np.exp(capital - top).mean(axis=0))
