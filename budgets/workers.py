@@ -23,7 +23,8 @@ class WorkerStatus:
     `policy_errors` are the problems of the newest edit that is not in force because of them.
     `journal_depth` are the lines that wait for the ledger, `journal_unwritten` those of them that
     the disk has not taken. `needs_restart` are the sections of LiteLLM's file whose edit only a
-    restart brings in.
+    restart brings in. `router` says in words whether a trained router takes part; empty: there is
+    none.
     """
 
     worker: str
@@ -45,6 +46,7 @@ class WorkerStatus:
     traces_lost: int = 0
     litellm_version: str = ""
     farebox_version: str = ""
+    router: str = ""
 
 
 def _key(ledger_name: str) -> str:

@@ -157,6 +157,7 @@ def _metadata(trace: RequestTrace) -> Iterator[tuple[str, str | int | bool]]:
     lists: dict[str, list[object]] = {
         "dropped": [{"group": group, "reason": reason} for group, reason in trace.dropped],
         "escalation": [dict(step) for step in trace.escalation],
+        "router": [dict(trace.router)] if trace.router is not None else [],
         "attempts": [
             {
                 "group": attempt.group,

@@ -74,6 +74,8 @@ class RequestTrace:
     """Candidates that were not taken, each with its reason."""
     escalation: tuple[Mapping[str, Any], ...] = ()
     """What was tried after a budget had refused, in order."""
+    router: Mapping[str, Any] | None = None
+    """What the trained router said about it."""
     estimate_nano_usd: int | None = None
     actual_nano_usd: int | None = None
     hold_nano_usd: int | None = None
@@ -165,6 +167,7 @@ def _of_facts(facts: Mapping[str, Any], *, content: tuple[Any, Any], **known: An
         "key_name": get("key_name"),
         "team": get("team"),
         "dropped": _dropped(get("dropped")),
+        "router": get("router") if isinstance(get("router"), Mapping) else None,
         "escalation": tuple(it for it in get("escalation") or () if isinstance(it, Mapping)),
         "estimate_nano_usd": get("estimate_nano_usd"),
         "hold_nano_usd": get("hold_nano_usd"),

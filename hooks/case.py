@@ -102,6 +102,8 @@ class Case:
             }
             if decision.escalation:
                 facts["escalation"] = [asdict(step) for step in decision.escalation]
+            if decision.router is not None:
+                facts["router"] = decision.router.facts()
             if decision.would is not None:
                 would = decision.would
                 facts["would"] = {

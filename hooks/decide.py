@@ -18,11 +18,13 @@ from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
 from hooks.constraints import Drop, Judged, drops, expected_latency_ms
 from hooks.estimate import CostEstimate, cost_on, expected_output
+from hooks.features import words as words_of
 from hooks.groups import Group
 from hooks.policy import Policy
 from hooks.request import RequestView
+from hooks.router import way
+from hooks.router.verdict import Verdict, judge
 from hooks.routing import AUTO, UNCLASSIFIED, Category, Consequence, Mode
-from hooks.features import words as words_of
 from hooks.tasks.detect import Asker, detect, raised_floor
 from hooks.tasks.signals import signals_of
 from hooks.tokens import TokenCounts
@@ -120,6 +122,7 @@ class Decision:
     notes: tuple[str, ...] = field(default=())
     escalation: tuple[Escalated, ...] = ()
     signals: Mapping[str, Any] = field(default_factory=dict)
+    router: Verdict | None = None
 
     def candidate(self, group: str) -> Candidate | None:
         """Return the candidate of that name."""
@@ -138,6 +141,7 @@ class Decision:
         data["candidates"] = [_candidate_as_dict(candidate) for candidate in self.candidates]
         data["would"] = asdict(self.would) if self.would is not None else None
         data["escalation"] = [asdict(step) for step in self.escalation]
+        data["router"] = self.router.as_dict() if self.router is not None else None
         return data
 
     def to_json(self) -> str:
@@ -221,7 +225,11 @@ def decide(
         warnings=tuple(warnings),
         signals=signals.as_dict(),
         notes=(f"floor_raised: {floor_why}",) if floor_why else (),
-    )
+        router=judge(
+            policy.router, view, task_type, auto=requested == AUTO,
+            high=consequence is Consequence.HIGH,
+        ),
+    )  # fmt: skip
     if requested != AUTO and requested not in policy.groups.groups:
         return _unknown_model(base, policy)
     named = requested not in routing.categories and requested != AUTO
@@ -232,7 +240,13 @@ def decide(
             code="no_feasible_model",
             message=f"The category {start} has no group of that name in litellm_config.yaml.",
         )
-    enforced = _choose(policy, view, counts, caller, learned, base, start, named, capped=True)
+
+    def walk(base: Decision, start: str, lead: tuple[str, ...]) -> Decision:
+        return _choose(
+            policy, view, counts, caller, learned, base, start, named, capped=True, lead=lead
+        )
+
+    enforced = way.choose(policy, base, start, walk)
     if mode is Mode.ENFORCE:
         return enforced
     return _in_shadow(policy, view, counts, caller, learned, base, enforced, requested)
@@ -261,21 +275,26 @@ def _choose(
     start: str,
     named: bool,
     capped: bool,
+    lead: tuple[str, ...] = (),
 ) -> Decision:
-    """Return `base` with the chain walked from `start`: candidates, winner, cap or refusal."""
+    """Return `base` with the chain walked from `start`: candidates, winner, cap or refusal.
+
+    The groups of `lead` come before the chain, and no priorities put others before them.
+    """
     category = policy.routing.categories[base.category]
     cap = category.output_tokens_max if capped and view.output_max is None else None
     if view.embeds:
         cap = None
     caps = _caps(policy, budget_facts(base, view, caller))
+    chain = policy.groups.chain(start)
     candidates = [
         _candidate(
             policy, view, counts, caller, learned, base, policy.groups.groups[name], category, cap,
-            caps(name), respect_name=named and name == start,
+            caps(name), respect_name=named and name == start, own=name in chain,
         )
-        for name in policy.groups.chain(start)
+        for name in dict.fromkeys((*lead, *chain))
     ]  # fmt: skip
-    if not named:
+    if not named and not lead:
         candidates = _by_priorities(policy, category, candidates)
     kept = [candidate for candidate in candidates if candidate.kept]
     if named and kept and kept[0].group != start:
@@ -309,7 +328,9 @@ def _candidate(
     output_cap: int | None,
     cap: Cap | None,
     respect_name: bool,
+    own: bool,
 ) -> Candidate:
+    """Judge one group. `own` is true for the chain's own, which a key for its category allows."""
     facts = policy.facts(group.name)
     prices = group.prices
     cost = None
@@ -324,7 +345,7 @@ def _candidate(
         category=category,
         cost=cost,
         cap=cap,
-        allowed_groups=_allowed(policy, base, caller),
+        allowed_groups=_allowed(policy, base, caller) if own else caller.allowed_groups,
         respect_name=respect_name,
     )
     failed = tuple(drops(judged))

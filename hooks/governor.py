@@ -51,6 +51,7 @@ from hooks.escalation import Asked, WayOut
 from hooks.metrics import ADMITTED, REFUSED
 from hooks.refusals import Code, Refusal
 from hooks.request import GOVERNED, read_request
+from hooks.router import notice
 from hooks.routing import Mode
 from hooks.terms import UNPRICED, terms_of_all
 from hooks.values import InvalidRequest
@@ -149,6 +150,9 @@ class Governor:
             case.policy, case.view, counts, case.caller, self._worker.learned, case.decision_id
         )
         case.decision = replace(decision, stripped=case.stripped)
+        notice.count(decision.router)
+        if self._worker.traffic is not None:
+            self._worker.traffic.add(case.policy.router, decision, case.view)
         if decision.code is not None:
             await self._refuse(
                 case,

@@ -20,6 +20,8 @@ from hooks.checks import budget_findings, chain_findings, litellm_findings, rout
 from hooks.classify import Classifier
 from hooks.groups import Groups, PriceMap, read_groups
 from hooks.queue_checks import queue_findings
+from hooks.router import loading
+from hooks.router.checks import router_findings
 from hooks.routing import AUTO, ModelFacts, RoutingFile, load_routing
 from hooks.tasks.checks import task_findings
 from hooks.tasks.content import ContentModel
@@ -54,11 +56,12 @@ class Policy:
     litellm: Mapping[str, Any]
     content: ContentModel | None = None
     content_path: Path | None = None
+    router: loading.Router = loading.OFF
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that this policy came from."""
-        named = (self.content_path,) if self.content_path is not None else ()
+        named = (path for path in (self.content_path, self.router.path) if path is not None)
         return (self.paths.litellm, self.paths.routing, self.paths.budgets, *named)
 
     @cached_property
@@ -139,15 +142,21 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
         raise ConfigErrors(findings)
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ConfigErrors(findings)
+    router = loading.load(routing[1].router, paths.routing, groups)
+    findings += router_findings(routing[0], routing[1], router)
+    digests = {
+        str(paths.litellm): litellm_file.digest,
+        str(paths.routing): routing[0].digest,
+        str(paths.budgets): budgets[0].digest,
+    }
     content_path = path_of(*routing)
+    if content_path is not None:
+        digests[str(content_path)] = content_digest
+    if router.path is not None:
+        digests[str(router.path)] = router.digest
     return Policy(
         paths=paths,
-        digests={
-            str(paths.litellm): litellm_file.digest,
-            str(paths.routing): routing[0].digest,
-            str(paths.budgets): budgets[0].digest,
-            **({str(content_path): content_digest} if content_path is not None else {}),
-        },
+        digests=digests,
         routing=routing[1],
         budgets=budgets[1],
         groups=groups,
@@ -156,6 +165,7 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
         litellm=litellm_file.data,
         content=content,
         content_path=content_path,
+        router=router,
     )
 
 

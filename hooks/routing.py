@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from budgets.config import NanoUsd, Values
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
+from hooks.router.settings import RouterSettings
 from hooks.tasks.settings import SessionSettings, SignalSettings, TaskDetection
 
 
@@ -338,6 +339,7 @@ class RoutingFile(Strict):
     models: dict[str, ModelFacts] = Field(default_factory=dict)
     providers: dict[str, InputMargin] = Field(default_factory=dict)
     estimates: Estimates = Estimates()
+    router: RouterSettings = RouterSettings()
     requests: Requests = Requests()
     queue: QueueSettings = QueueSettings()
     vendor_tiers: dict[str, VendorTiers] = Field(default_factory=dict)

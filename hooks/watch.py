@@ -19,6 +19,11 @@ class Watch:
         self._paths = tuple(paths)
         self._seen = {path: _facts(path) for path in self._paths}
 
+    def follow(self, paths: Iterable[Path]) -> None:
+        """Watch these files from now on; what is known of those that stay is kept."""
+        self._paths = tuple(paths)
+        self._seen = {path: self._seen.get(path, _facts(path)) for path in self._paths}
+
     def changed(self) -> tuple[Path, ...]:
         """Return the files that changed since the last call; a missing file has not changed."""
         changed = []

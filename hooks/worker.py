@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -42,6 +42,9 @@ from hooks.month_report import write_report
 from hooks.month_routes import Office
 from hooks.policy import Policy, load_policy
 from hooks.queue_desk import QueueDesk, open_desk
+from hooks.router.loading import summary, with_drift
+from hooks.router.notice import note_router
+from hooks.router.traffic import Traffic, TrafficStore
 from hooks.watch import Watch
 
 log = structlog.get_logger("farebox.worker")
@@ -68,6 +71,7 @@ class Worker:
     queue: QueueDesk | None = None
     run_queue: Callable[[Worker], Awaitable[None]] | None = None
     learned: Learned = field(default_factory=Learned)
+    traffic: Traffic | None = None
     errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     groups_applied: bool = False
@@ -100,6 +104,7 @@ class Worker:
         self.taken(self.policy)
         self._start_digest = self.policy.restart_digest
         self._watch = Watch(self.policy.files)
+        note_router(self.policy.router)
         while self.runtime is None:
             try:
                 opened = await runtime.open_runtime(self.home, self.policy.budgets.lease_ms)
@@ -145,6 +150,22 @@ class Worker:
         )
         running.spawn(alerter.deliver(), endless=True)
         running.spawn(alerter.look(), endless=True)
+        self.traffic = Traffic(
+            TrafficStore(running.client, self.home.ledger),
+            running.ledger,
+            lambda: self.policy.router,
+            outbox.note,
+            self._note_drift,
+            self.name,
+        )
+        running.spawn(self.traffic.run(), endless=True)
+
+    def _note_drift(self, digest: str, reasons: tuple[str, ...]) -> None:
+        """Take what the newest window of live requests says about the router."""
+        router = with_drift(self.policy.router, digest, reasons)
+        if router is not self.policy.router:
+            self.policy = replace(self.policy, router=router)
+            note_router(router)
 
     def _allowances(self, time_ms: int) -> Iterable[tuple[str, Period, int, bool]]:
         """Return the rules that may be passed while the ledger is away, as the policy has them."""
@@ -198,8 +219,10 @@ class Worker:
             self._reject((f"LiteLLM does not take these groups: {type(error).__name__}",))
             return
         self.policy = policy
-        if policy.files != previous.files:
-            self._watch = Watch(policy.files)
+        if self._watch is not None:
+            self._watch.follow(policy.files)
+        if policy.router.problems != previous.router.problems:
+            note_router(policy.router)
         if self.runtime is not None:
             trail = self.runtime.ledger.trail
             self.runtime.spawn(policy_trail.note_edit(trail, previous, policy))
@@ -344,6 +367,7 @@ class Worker:
             traces_lost=lost,
             litellm_version=_version("litellm"),
             farebox_version=_version("farebox"),
+            router=summary(self.policy.router),
         )
 
 

@@ -20,6 +20,7 @@ Kind = Literal[
     "approval_asked",
     "queue_dead",
     "period_closed",
+    "recalibrate",
 ]
 
 KINDS: dict[str, Level] = {
@@ -35,6 +36,7 @@ KINDS: dict[str, Level] = {
     "approval_asked": Level.WARNING,
     "queue_dead": Level.WARNING,
     "period_closed": Level.INFORMATIONAL,
+    "recalibrate": Level.WARNING,
     "test": Level.INFORMATIONAL,
 }
 """The level of each kind, unless the file says otherwise; a threshold has its own."""
@@ -49,6 +51,7 @@ GATHERED: dict[str, str] = {
     "store_away": "",
     "queue_dead": "",
     "period_closed": "",
+    "recalibrate": "",
 }
 """Events that come in crowds and are told together, with the field of the amount to add up."""
 

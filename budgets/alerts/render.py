@@ -83,7 +83,7 @@ def samples(name: str) -> list[dict[str, Any]]:
         "count": 3, "sum": 12_000_000, "since": 1_795_255_200_000,
     }  # fmt: skip
     if name in ("overage", "unreconciled", "recovered", "lost_hold", "rebuilt", "clock_stepped",
-                "store_away", "queue_dead", "period_closed"):  # fmt: skip
+                "store_away", "queue_dead", "period_closed", "recalibrate"):  # fmt: skip
         return [full, full | {"count": 1}]
     if name == "approval_asked":
         ticket = {"kind": "approval_asked", "level": "warning", "ledger": "default", "zone": "UTC",

@@ -117,7 +117,9 @@ class ContentModel:
     def guess(self, text: str, words: Sequence[str] | None = None) -> Guess:
         """Return what a text is; `words` are its words, where the caller has them already."""
         words = words_of(text) if words is None else words
-        known = [self._words[name] for name in self._words.keys() & {*words, *marks_of(text, len(words))}]
+        known = [
+            self._words[name] for name in self._words.keys() & {*words, *marks_of(text, len(words))}
+        ]
         pairs = [self._pairs[pair] for pair in self._pairs.keys() & set(pairwise(words))]
         likely = self._probabilities(known + pairs)
         best = self._cheapest(likely)
@@ -135,7 +137,7 @@ class ContentModel:
 
     def _cheapest(self, likely: Sequence[float]) -> int:
         """Return the type whose expected cost is least: 1 for a wrong one, more if too low."""
-        above = {rank: 0.0 for rank in self._ranks}
+        above = dict.fromkeys(self._ranks, 0.0)
         for rank in self._ranks:
             above[rank] = sum(p for p, tier in zip(likely, self._tiers, strict=True) if tier > rank)
         return min(

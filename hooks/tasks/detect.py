@@ -1,7 +1,7 @@
 """Finding a request's task type: who may say it, in which order, and why it is what it is. Pure.
 
-    the caller ─► a task rule ─► a keyword that settles it ─► the content ─► keywords ─► signals
-                                                                  └ the same of the system text
+the caller ─► a task rule ─► a keyword that settles it ─► the content ─► keywords ─► signals
+                                                              └ the same of the system text
 """
 
 from __future__ import annotations

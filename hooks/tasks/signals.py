@@ -146,7 +146,9 @@ def holds(match: SignalMatch, signals: Signals) -> bool:
 
 def shown(match: SignalMatch) -> str:
     """Return what a match asks for, in words for a decision."""
-    return ", ".join(f"{name} {_plain(it)}" for name, it in match.model_dump(exclude_none=True).items())
+    return ", ".join(
+        f"{name} {_plain(it)}" for name, it in match.model_dump(exclude_none=True).items()
+    )
 
 
 def _plain(value: object) -> str:

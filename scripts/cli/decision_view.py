@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from hooks.router import verdict as router_verdict
 from scripts.cli.output import clean, cost, facts, table, text
 
 SOURCES = {
@@ -103,6 +104,8 @@ def _steps(decision: Mapping[str, Any]) -> Iterator[tuple[str, Text | str]]:
                 (clean(get("category")), "bold"), f", {clean(_category_reason(decision))}"
             ),
         )
+    if isinstance(get("router"), Mapping):
+        yield "Router", router_verdict.described(decision["router"])
     winner = _candidate(decision, get("group"))
     costs = winner.get("cost") if winner else None
     if isinstance(costs, Mapping) and not get("code"):

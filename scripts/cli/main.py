@@ -28,6 +28,7 @@ COMMANDS = {
     "month": "scripts.cli.month:app",
     "queue": "scripts.cli.queue:app",
     "profile": "scripts.cli.profile:app",
+    "router": "scripts.cli.router:app",
     "demo": "scripts.cli.demo:demo",
     "doctor": "scripts.cli.doctor:doctor",
 }

@@ -1,7 +1,7 @@
 """Trains the classifier of task types, and measures one. For engineers; see docs/how-to.
 
-    python -m scripts.task_types train --labelled prompts.jsonl --out hooks/task_model.json
-    python -m scripts.task_types check --labelled prompts.jsonl
+python -m scripts.task_types train --labelled prompts.jsonl --out hooks/task_model.json
+python -m scripts.task_types check --labelled prompts.jsonl
 """
 
 from __future__ import annotations

@@ -86,7 +86,9 @@ def test_equal_weights_change_nothing_and_unequal_ones_widen() -> None:
     outcomes = [(index % 10 != 0, 1.0) for index in range(100)]
     plain = clopper_pearson(90, 100)
     assert weighted([(passed, 2.5) for passed, _ in outcomes]) == plain
-    uneven = weighted([(passed, 1.0 + index // 10 % 5) for index, (passed, _) in enumerate(outcomes)])
+    uneven = weighted(
+        [(passed, 1.0 + index // 10 % 5) for index, (passed, _) in enumerate(outcomes)]
+    )
     assert uneven.samples < 100
     assert uneven.upper - uneven.lower > plain.upper - plain.lower
 
