@@ -132,6 +132,9 @@ def _choices(ask: Ask, behaviour: Behaviour, digest: bytes, reasoning: int) -> l
         value = fitting(schema) if schema or not ask.tool else {}
         whole = tokeniser().pieces(compact_json(value))
         wanted = [len(whole)] * ask.choices
+    elif behaviour.say is not None:
+        whole = tokeniser().pieces(behaviour.say.replace("-", " "))
+        wanted = [len(whole)] * ask.choices
     else:
         usual, talk = usual_length(ask.text)
         # Three bytes of the hash spread the length evenly over ±20 %.

@@ -45,11 +45,13 @@ class Behaviour:
     """1: never send a byte."""
     model: str | None = None
     """The model name to report."""
+    say: str | None = None
+    """The answer's text: one word, dashes for spaces."""
     finish: str | None = None
     """`stop`, `length` or `content_filter`."""
 
 
-_TEXT_KEYS = frozenset({"usage", "model", "finish"})
+_TEXT_KEYS = frozenset({"usage", "model", "finish", "say"})
 KEYS = tuple(field.name for field in fields(Behaviour))
 
 
