@@ -1,0 +1,1 @@
+"""Measuring which tier is good enough, on the user's own prompts: run, report, apply."""
