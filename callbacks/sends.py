@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from budgets import runtime
+from budgets.counters import GATE_OUTCOMES, GATE_VERDICTS
 from budgets.open_requests import Attempt, OpenRequest
 from budgets.sends import Outcome, Send
 from callbacks import litellm_answers as answers
@@ -112,10 +113,20 @@ async def _close(request: OpenRequest, finish: Finish) -> None:
         answer=answer if isinstance(answer, Answer) else None,
         error=sends.error,
     )
+    _count(request)
     content = served.response if served is not None else None
     await finish(request, ending, (None, content))
     for send in sends.sends:
         send.response = None
+
+
+def _count(request: OpenRequest) -> None:
+    sends = request.sends
+    assert sends is not None and sends.outcome is not None
+    gate, task_type = sends.facts.get("gate") or {}, str(request.facts.get("task_type"))
+    GATE_VERDICTS.labels(task_type, gate.get("first", "not_judged")).inc()
+    escalated = sends.outcome is Outcome.SERVED and gate.get("escalated")
+    GATE_OUTCOMES.labels(task_type, "escalated" if escalated else sends.outcome.value).inc()
 
 
 async def _all_told(request: OpenRequest) -> None:

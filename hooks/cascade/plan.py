@@ -10,13 +10,13 @@ itself, so its cost belongs to the request like its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from budgets import money
 from budgets.ledger import Learned
 from hooks.decide import Caller, Candidate, Decision, candidate_on, cap_of
-from hooks.gates.settings import VERIFIER, Gate
+from hooks.gates.settings import VERIFIER, Cascade, Gate
 from hooks.policy import Policy
 from hooks.request import RequestView
 from hooks.routing import AUTO, Consequence, Mode, Tier
@@ -39,6 +39,11 @@ class Rung:
     gate: Gate | None
     always_up: bool = False
 
+    @property
+    def enforced(self) -> bool:
+        """Whether a failing answer has consequences here."""
+        return self.always_up or (self.gate is not None and self.gate.mode == "enforce")
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -46,7 +51,7 @@ class Plan:
 
     `rungs` is the whole, `least` what goes without it: the decided group with its gate.
     `candidates` are the groups that are no candidates of the decision; `calls` says what one
-    question of a gate costs, by the group asked. `enforced` false judges and changes nothing.
+    question of a gate costs, by the group asked. `enforced` is false in shadow mode.
     `buffered` is true where the client asked for a stream and gets it whole, at the end.
     """
 
@@ -93,112 +98,149 @@ def plan(
     """Plan a decided request."""
     if view.embeds or decision.group is None:
         return Planned(decision)
-    task = policy.routing.task(decision.task_type)
     gate = policy.routing.gate(decision.task_type, decision.consequence)
-    cascade = task.cascade
-    shadow = decision.mode is Mode.SHADOW
-    high = decision.consequence == Consequence.HIGH.value
-    streams = _streams(gate, view.steering, high) if view.stream else "whole"
-    if shadow or (gate is not None and gate.mode == "shadow"):
-        # Judged and recorded, where that costs nothing and the answer is whole.
-        gate = gate if gate is not None and not gate.asks and not view.stream else None
-        if gate is None and (shadow or cascade is None):
+    if decision.mode is Mode.SHADOW:
+        # Nothing is changed: the answer is judged where that takes no call, and recorded.
+        if gate is None or gate.asks or view.stream:
             return Planned(decision)
-        if shadow:
-            rungs = (Rung(decision.group, gate),)
-            return Planned(decision, Plan(rungs, rungs, enforced=False))
+        only = (Rung(decision.group, gate),)
+        return Planned(decision, Plan(only, only, enforced=False))
+    asked = _Asked(policy, view, counts, caller, learned, decision)
+    if gate is not None and gate.mode == "shadow" and (gate.asks or view.stream):
+        gate = None
+    cascade = policy.routing.task(decision.task_type).cascade
+    if gate is None and cascade is None:
+        return Planned(decision)
+    streams = _streams(gate, view.steering, decision) if view.stream else "whole"
     if streams == "pass":
         what = "judged" if gate is not None else "cascaded"
-        note = f"not_gated: a streamed answer is not {what}; ask for it with buffer: true"
-        return Planned(replace(decision, warnings=(*decision.warnings, note)))
-    several = view.choices > 1 and (cascade is not None or (gate is not None and gate.asks))
-    if streams == "refuse" or (several and gate is not None and gate.asks):
-        what = "several answers at once" if several else "a streamed answer"
-        message = f"The gate of {decision.task_type} cannot judge {what}."
-        hint = "Ask for one (`n: 1`)." if several else "Leave `stream` out, or ask with `buffer`."
-        return Planned(_refused(decision, "unsupported_request", f"{message} {hint}", view))
+        return _noted(decision, f"not_gated: a stream is not {what}; ask with buffer: true")
+    if streams == "refuse":
+        return _refused(
+            decision,
+            "unsupported_request",
+            f"The gate of {decision.task_type} cannot judge a stream. Leave `stream` out, or ask "
+            "with `buffer`.",
+            "stream",
+        )
     chain = _chain(decision, gate)
-    calls: dict[str, Candidate] = {}
-    caps = cap_of(policy, view, caller, decision)
-
-    def call_of(asked: Gate | None) -> Candidate | None:
-        """Return what a question of a gate costs, feasible or not."""
-        if asked is None or not asked.asks or asked.group is None:
-            return None
-        if asked.group not in calls:
-            calls[asked.group] = _call(policy, view, counts, caller, learned, decision, asked)
-        return calls[asked.group]
-
-    def cost_of(rungs: tuple[Rung, ...], extra: Mapping[str, Candidate]) -> int | None:
-        """Return the most that all of them cost; None where a gate cannot be asked."""
-        total = 0
-        for rung in rungs:
-            candidate = extra.get(rung.group) or decision.candidate(rung.group)
-            total += _hold(candidate)
-            call = call_of(rung.gate)
-            if call is not None and not call.kept:
-                return None
-            total += _hold(call)
-        return total
-
-    limit = _limit(policy, decision, caps)
-    least = chain[:1]
-    least_cost = cost_of(least, {})
-    if least_cost is None:
-        assert gate is not None and gate.group is not None
-        reason = calls[gate.group].reason
-        return Planned(
-            _refused(
-                decision,
-                "no_feasible_model",
-                f"The gate of {decision.task_type} cannot ask {gate.group}: {reason}",
-                view,
-            )
-        )
-    if gate is not None and gate.asks and limit is not None and least_cost > limit:
-        message = (
-            f"With its gate the request could cost ${money.plain(least_cost)}, "
-            f"more than the ${money.plain(limit)} that one request may."
-        )
-        return Planned(_refused(decision, "per_call_cap_exceeded", message, view))
-    buffered = streams == "buffer"
-    rungs: tuple[Rung, ...] = chain
-    extra: dict[str, Candidate] = {}
-    skipped = ""
-    if cascade is not None:
-        skipped = _no_cascade(policy, view, decision, high, several)
-        if not skipped:
-            steps: list[Rung] = []
-            for name in cascade.steps:
-                found = _step(policy, view, counts, caller, learned, decision, name)
-                if found.kept and all(found.group != known.group for known in (*steps, *chain[:1])):
-                    extra[found.group] = found
-                    steps.append(Rung(found.group, cascade.gate or gate, always_up=True))
-            judged = [s for s in steps if s.gate is not None and _askable(call_of(s.gate))]
-            skipped = "" if judged else "no step of it can serve this request"
-            rungs = (*judged, *(r for r in chain if all(r.group != s.group for s in judged)))
-    total = cost_of(rungs, extra)
-    if len(rungs) > 1 and limit is not None and (total or 0) > limit:
-        skipped = f"it could cost ${money.plain(total or 0)}, more than one request may"
-        rungs = least
+    if refused := _gate_refused(asked, chain[:1]):
+        return refused
+    rungs, extra, skipped = _with_cascade(asked, cascade, gate, chain)
+    limit = asked.limit()
+    total = asked.cost_of(rungs, extra)
+    if len(rungs) > 1 and limit is not None and total > limit:
+        skipped = f"it could cost ${money.plain(total)}, more than one request may"
+        rungs, extra = chain[:1], {}
     if skipped:
-        rungs = rungs if rungs[0].group == least[0].group else least
-    enforced = gate is None or gate.mode == "enforce"
-    if gate is None and rungs == least:
-        # Nothing is left of it but the decision; it says why.
-        note = f"cascade_skipped: {skipped}"
-        return Planned(replace(decision, warnings=(*decision.warnings, note)))
-    known = tuple(c for name, c in extra.items() if any(r.group == name for r in rungs))
-    made = Plan(rungs, least, known, calls, enforced, buffered, skipped)
-    if skipped:
-        note = f"cascade_skipped: {skipped}"
-        decision = replace(decision, warnings=(*decision.warnings, note))
+        decision = _noted(decision, f"cascade_skipped: {skipped}").decision
+        if gate is None:
+            return Planned(decision)
+    made = Plan(
+        rungs=rungs,
+        least=chain[:1],
+        candidates=tuple(extra.values()),
+        calls=asked.calls,
+        buffered=streams == "buffer",
+        skipped=skipped,
+    )
     return Planned(decision, made)
 
 
-def _streams(gate: Gate | None, steering: Steering, high: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The request with all that its candidates are judged by, and what was asked of them already.
+
+    `calls` says what one question of a gate costs, by the group asked.
+    """
+
+    policy: Policy
+    view: RequestView
+    counts: TokenCounts
+    caller: Caller
+    learned: Learned
+    decision: Decision
+    calls: dict[str, Candidate] = field(default_factory=dict)
+
+    def candidate(
+        self, group: str, view: RequestView | None = None, counts: TokenCounts | None = None
+    ) -> Candidate:
+        """Return a group as a candidate; the category's allowed providers hold for it too."""
+        found = candidate_on(
+            self.policy,
+            view or self.view,
+            counts or self.counts,
+            self.caller,
+            self.learned,
+            self.decision,
+            group,
+        )
+        constraints = self.policy.routing.categories[self.decision.category].constraints
+        allowed = constraints.providers
+        if allowed is None or self.policy.groups.groups[group].providers <= set(allowed):
+            return found
+        return replace(found, kept=False)
+
+    def call_of(self, gate: Gate | None) -> Candidate | None:
+        """Return what a gate's question costs, feasible or not; None where it asks nobody."""
+        if gate is None or not gate.asks or gate.group is None:
+            return None
+        if gate.group not in self.calls:
+            asked, counts = self.view, self.counts
+            if gate.kind == VERIFIER:
+                asked, counts = self._question(gate)
+            self.calls[gate.group] = self.candidate(gate.group, asked, counts)
+        return self.calls[gate.group]
+
+    def _question(self, gate: Gate) -> tuple[RequestView, TokenCounts]:
+        """Return what a verifier is asked: the request's text, the longest answer, the rubric."""
+        costs = [c.cost for c in self.decision.candidates if c.kept and c.cost is not None]
+        answer = max((cost.output_tokens_max for cost in costs), default=0)
+        words = self.counts.text + answer + len(gate.rubric) // 2 + VERIFIER_WORDS_TOKENS
+        view = replace(
+            self.view,
+            output_max=VERIFIER_OUTPUT_TOKENS,
+            choices=1,
+            images=0,
+            stream=False,
+            needs=frozenset(),
+            call_type="acompletion",
+            steering=replace(self.view.steering, expected_output_tokens=None),
+        )
+        return view, replace(self.counts, text=words, tools=0, images=0)
+
+    def cost_of(self, rungs: tuple[Rung, ...], extra: Mapping[str, Candidate]) -> int:
+        """Return the most that all rungs cost, with what their gates ask."""
+        answers = sum(_hold(extra.get(r.group) or self.decision.candidate(r.group)) for r in rungs)
+        return answers + sum(_hold(self.call_of(rung.gate)) for rung in rungs)
+
+    def limit(self) -> int | None:
+        """Return the most that the request may cost as a whole, on whichever groups."""
+        category = self.policy.routing.categories[self.decision.category]
+        amounts = [category.constraints.cost_nano_usd_max]
+        cap_on = cap_of(self.policy, self.view, self.caller, self.decision)
+        for candidate in self.decision.candidates:
+            cap = cap_on(candidate.group) if candidate.kept else None
+            amounts.append(cap.nano_usd if cap is not None else None)
+        return min((it for it in amounts if it is not None), default=None)
+
+    def step(self, name: str) -> Candidate:
+        """Return the candidate of a cascade's step: of a tier, the cheapest that can serve."""
+        if name in self.policy.groups.groups:
+            return self.candidate(name)
+        candidates = [
+            self.candidate(group)
+            for group, facts in self.policy.routing.models.items()
+            if facts.tier is Tier(name) and group in self.policy.groups.groups
+        ]
+        kept = [c for c in candidates if c.kept]
+        return min(kept or candidates, key=_estimate)
+
+
+def _streams(gate: Gate | None, steering: Steering, decision: Decision) -> str:
     said = gate.streams if gate is not None else None
-    said = said or ("buffer" if high and gate is not None else "pass")
+    high = gate is not None and decision.consequence == Consequence.HIGH.value
+    said = said or ("buffer" if high else "pass")
     return "buffer" if said == "pass" and steering.buffer else said
 
 
@@ -211,101 +253,64 @@ def _chain(decision: Decision, gate: Gate | None) -> tuple[Rung, ...]:
     return tuple(Rung(group, gate) for group in groups)
 
 
-def _no_cascade(
-    policy: Policy, view: RequestView, decision: Decision, high: bool, several: bool
-) -> str:
+def _gate_refused(asked: _Asked, least: tuple[Rung, ...]) -> Planned | None:
+    """Refuse a request whose gate cannot be asked, or not for what one request may cost."""
+    gate, decision = least[0].gate, asked.decision
+    call = asked.call_of(gate)
+    if gate is None or call is None:
+        return None
+    if asked.view.choices > 1:
+        message = f"The gate of {decision.task_type} judges one answer. Ask for one (`n: 1`)."
+        return _refused(decision, "unsupported_request", message, "n")
+    if not call.kept:
+        message = f"The gate of {decision.task_type} cannot ask {call.group}: {call.reason}"
+        return _refused(decision, "no_feasible_model", message)
+    limit, cost = asked.limit(), asked.cost_of(least, {})
+    if limit is not None and cost > limit:
+        message = (
+            f"With its gate the request could cost ${money.plain(cost)}, more than the "
+            f"${money.plain(limit)} that one request may."
+        )
+        return _refused(decision, "per_call_cap_exceeded", message)
+    return None
+
+
+def _with_cascade(
+    asked: _Asked, cascade: Cascade | None, gate: Gate | None, chain: tuple[Rung, ...]
+) -> tuple[tuple[Rung, ...], dict[str, Candidate], str]:
+    """Return the rungs with the cascade's steps first and those steps; or why there are none."""
+    if cascade is None:
+        return chain, {}, ""
+    if reason := _no_cascade(asked):
+        return chain, {}, reason
+    judge = cascade.gate or gate
+    call = asked.call_of(judge)
+    if judge is None or (call is not None and not call.kept):
+        return chain, {}, "its gate cannot be asked"
+    extra: dict[str, Candidate] = {}
+    for name in cascade.steps:
+        found = asked.step(name)
+        if found.kept and found.group != chain[0].group:
+            extra.setdefault(found.group, found)
+    if not extra:
+        return chain, {}, "no step of it can serve this request"
+    steps = tuple(Rung(group, judge, always_up=True) for group in extra)
+    return (*steps, *(rung for rung in chain if rung.group not in extra)), extra, ""
+
+
+def _no_cascade(asked: _Asked) -> str:
     """Return why the request is not cascaded, empty where it may be."""
-    asked = policy.groups.aliases.get(decision.requested, decision.requested)
-    if asked != AUTO and asked not in policy.routing.categories:
+    decision, policy = asked.decision, asked.policy
+    named = policy.groups.aliases.get(decision.requested, decision.requested)
+    if named != AUTO and named not in policy.routing.categories:
         return "the group was named"
-    if high:
+    if decision.consequence == Consequence.HIGH.value:
         return "the consequence is high"
-    if several:
+    if asked.view.choices > 1:
         return "several answers were asked for"
-    if view.unbounded:
+    if asked.view.unbounded:
         return "its cost has no upper bound"
     return ""
-
-
-def _step(
-    policy: Policy,
-    view: RequestView,
-    counts: TokenCounts,
-    caller: Caller,
-    learned: Learned,
-    decision: Decision,
-    name: str,
-) -> Candidate:
-    """Return the candidate of a step: of a tier, the cheapest that can serve the request."""
-    if name in policy.groups.groups:
-        found = candidate_on(policy, view, counts, caller, learned, decision, name)
-        return _allowed(policy, decision, found)
-    tier = Tier(name)
-    candidates = [
-        _allowed(
-            policy,
-            decision,
-            candidate_on(policy, view, counts, caller, learned, decision, group),
-        )
-        for group, facts in policy.routing.models.items()
-        if facts.tier is tier and group in policy.groups.groups
-    ]
-    kept = [c for c in candidates if c.kept and c.cost is not None]
-    return min(kept or candidates, key=_estimate)
-
-
-def _allowed(policy: Policy, decision: Decision, candidate: Candidate) -> Candidate:
-    """Hold a step to the category's providers: no gate stands in for those."""
-    allowed = policy.routing.categories[decision.category].constraints.providers
-    group = policy.groups.groups[candidate.group]
-    if allowed is None or group.providers <= set(allowed):
-        return candidate
-    return replace(candidate, kept=False)
-
-
-def _call(
-    policy: Policy,
-    view: RequestView,
-    counts: TokenCounts,
-    caller: Caller,
-    learned: Learned,
-    decision: Decision,
-    gate: Gate,
-) -> Candidate:
-    """Return what one question of a gate costs: the request itself, or the verifier's."""
-    assert gate.group is not None
-    if gate.kind != VERIFIER:
-        found = candidate_on(policy, view, counts, caller, learned, decision, gate.group)
-        return _allowed(policy, decision, found)
-    answer = max(
-        (c.cost.output_tokens_max for c in decision.candidates if c.kept and c.cost is not None),
-        default=0,
-    )
-    rubric = len(gate.rubric) // 2
-    asked = replace(
-        view,
-        output_max=VERIFIER_OUTPUT_TOKENS,
-        choices=1,
-        images=0,
-        stream=False,
-        needs=frozenset(),
-        call_type="acompletion",
-        steering=replace(view.steering, expected_output_tokens=None),
-    )
-    words = counts.text + answer + rubric + VERIFIER_WORDS_TOKENS
-    told = replace(counts, text=words, tools=0, images=0)
-    found = candidate_on(policy, asked, told, caller, learned, decision, gate.group)
-    return _allowed(policy, decision, found)
-
-
-def _limit(policy: Policy, decision: Decision, caps: Callable[[str], object]) -> int | None:
-    """Return the most that the request may cost as a whole, on whichever groups."""
-    amounts = [policy.routing.categories[decision.category].constraints.cost_nano_usd_max]
-    for candidate in decision.candidates:
-        if candidate.kept:
-            cap = caps(candidate.group)
-            amounts.append(getattr(cap, "nano_usd", None))
-    return min((it for it in amounts if it is not None), default=None)
 
 
 def _hold(candidate: Candidate | None) -> int:
@@ -316,12 +321,10 @@ def _estimate(candidate: Candidate) -> int:
     return candidate.cost.estimate_nano_usd if candidate.cost is not None else 0
 
 
-def _askable(call: Candidate | None) -> bool:
-    return call is None or call.kept
+def _noted(decision: Decision, note: str) -> Planned:
+    return Planned(replace(decision, warnings=(*decision.warnings, note)))
 
 
-def _refused(decision: Decision, code: str, message: str, view: RequestView) -> Decision:
-    param = None
-    if code == "unsupported_request":
-        param = "n" if view.choices > 1 else "stream"
-    return replace(decision, group=None, fallbacks=(), code=code, message=message, param=param)
+def _refused(decision: Decision, code: str, message: str, param: str | None = None) -> Planned:
+    refused = replace(decision, group=None, fallbacks=(), code=code, message=message, param=param)
+    return Planned(refused)

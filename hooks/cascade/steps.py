@@ -82,7 +82,7 @@ async def run(request: OpenRequest, response: object, asker: Asker) -> object:
             verdict = await _judge(request, underway, rung.gate, send, asker)
             send.verdict = _shown(rung.gate, verdict)
             above = _above(underway, place, rung)
-            if verdict is None or verdict.passed or not underway.plan.enforced:
+            if verdict is None or verdict.passed or not (rung.enforced and underway.plan.enforced):
                 break
             if above is None:
                 gate = rung.gate.kind if rung.gate is not None else ""
@@ -220,7 +220,7 @@ def _describe(request: OpenRequest, underway: Underway) -> None:
     answers = [send for send in sends.sends if send.role is Role.ANSWER]
     first = answers[0].verdict
     gate: dict[str, Any] = {
-        "enforced": underway.plan.enforced,
+        "enforced": underway.plan.enforced and underway.rungs[0].enforced,
         "first": (first or {}).get("verdict", "not_judged"),
         "escalated": len(answers) > 1,
     }

@@ -21,9 +21,9 @@ class Gate(Strict):
     """What an answer must pass, and what becomes of one that does not.
 
     `kind` is `complete`, `agreement`, `verifier` or that of an oracle, whose other keys stand
-    beside it. `group` is whom the last two ask; `compare` says how two answers are compared; `rubric` is
-    what the verifier judges by. `streams` says what becomes of a streamed request: None buffers it
-    where the consequence is high, and otherwise lets it pass unjudged.
+    beside it. `group` is whom the last two ask; `compare` says how two answers are compared;
+    `rubric` is what the verifier judges by. `streams` says what becomes of a streamed request: None
+    buffers it where the consequence is high, and otherwise lets it pass unjudged.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
