@@ -18,3 +18,13 @@ OVERAGE_NANO_USD = Counter(
     "What those requests cost beyond their holds, in nanodollars, by group.",
     ["group"],
 )
+GATE_VERDICTS = Counter(
+    "farebox_gate_verdicts",
+    "First answers of gated requests, by task type and verdict (passed, failed, not_judged).",
+    ["task_type", "verdict"],
+)
+GATE_OUTCOMES = Counter(
+    "farebox_gate_outcomes",
+    "Gated requests, by task type and what became of them (served, escalated, withheld, failed).",
+    ["task_type", "outcome"],
+)

@@ -15,6 +15,7 @@ from typing import Any
 
 from budgets.ledger import BudgetHold, Recovery
 from budgets.prices import Price
+from budgets.sends import Sends
 
 OPEN_REQUESTS_MAX = 100_000
 """Bound of the registry. Beyond it the oldest is forgotten here, and its lease ends its hold."""
@@ -58,7 +59,11 @@ class Terms:
 
 @dataclass(slots=True)
 class Attempt:
-    """One send to a provider. `cost_nano_usd` is known once it has ended."""
+    """One send to a provider. `cost_nano_usd` is known once it has ended.
+
+    One that was `answered` has ended but for its cost. `send` is the number of the send that it
+    belongs to and `terms` are that one's, where a request has several (`budgets.sends`).
+    """
 
     group: str
     started_ns: int
@@ -67,14 +72,23 @@ class Attempt:
     estimated: bool = False
     error: str | None = None
     latency_ms: int = 0
+    send: int = 0
+    terms: Terms | None = None
     clock_ns: Callable[[], int] = field(default=time.monotonic_ns, repr=False, compare=False)
+
+    def answered(self) -> None:
+        """Note that its answer has come, while its cost is yet to be told."""
+        if self.status == "open":
+            self.status = "answered"
+            self.latency_ms = (self.clock_ns() - self.started_ns) // 1_000_000
 
     def end(self, status: str, cost_nano_usd: int = 0, *, estimated: bool = False) -> None:
         """Close the attempt with its outcome and cost."""
+        if self.status != "answered":
+            self.latency_ms = (self.clock_ns() - self.started_ns) // 1_000_000
         self.status = status
         self.cost_nano_usd = cost_nano_usd
         self.estimated = estimated
-        self.latency_ms = (self.clock_ns() - self.started_ns) // 1_000_000
 
 
 @dataclass(slots=True)
@@ -89,6 +103,8 @@ class OpenRequest:
     the end must have come. `clock_ns` never goes back, and `started_ns` is by it.
     `partials_due` counts the streams that died and are charged by their words while LiteLLM's own
     count of them is yet to come.
+    `sends` is given where more than one answer may be asked for; `held_budgets` are then the shares
+    of its hold, which is for all of them.
     """
 
     request_id: str
@@ -119,6 +135,8 @@ class OpenRequest:
     partials_due: int = 0
     failing: asyncio.Event | None = None
     watch: asyncio.TimerHandle | None = None
+    sends: Sends | None = None
+    held_budgets: tuple[BudgetHold, ...] = ()
 
     def __post_init__(self) -> None:
         if self.started_ns < 0:
@@ -129,12 +147,32 @@ class OpenRequest:
         if self.attempts and self.attempts[-1].status == "open":
             return self.attempts[-1]
         attempt = Attempt(group, self.clock_ns(), clock_ns=self.clock_ns)
+        if self.sends is not None:
+            send = self.sends.current
+            attempt.send = send.number
+            attempt.terms = send.terms if send.group == group else None
         self.attempts.append(attempt)
         return attempt
 
     def open_attempt(self) -> Attempt | None:
         """Return the attempt that has not ended, if there is one."""
         return self.attempts[-1] if self.attempts and self.attempts[-1].status == "open" else None
+
+    @property
+    def call_type(self) -> str:
+        """LiteLLM's call type of what is under way; a verifier is always asked by chat."""
+        return self.sends.current.call_type if self.sends is not None else self.facts["call_type"]
+
+    def last_attempt_of(self, send: int) -> Attempt | None:
+        """Return the last attempt of a send: the one that answered, if any did."""
+        return next((a for a in reversed(self.attempts) if a.send == send), None)
+
+    def serving_attempt(self) -> Attempt | None:
+        """Return the attempt whose answer the client gets; the last one where there is one send."""
+        if self.sends is not None:
+            served = self.sends.served
+            return self.last_attempt_of(served if served is not None else 0)
+        return self.attempts[-1] if self.attempts else None
 
     def ended_cost_nano_usd(self) -> int:
         """Return what the attempts that have ended cost together."""
@@ -144,7 +182,7 @@ class OpenRequest:
         """Return what the store needs to charge this request's hold, should it have lost it."""
         if self.held_at_ms is None or self.offline:
             return None
-        shares: dict[str, BudgetHold] = {}
+        shares: dict[str, BudgetHold] = {it.budget: it for it in self.held_budgets}
         for group in self.held_groups:
             for hold in self.terms[group].budgets:
                 known = shares.get(hold.budget)

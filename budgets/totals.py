@@ -3,7 +3,8 @@
 They exist so that a status page needs one read and no walk over the entries. Names are
 `subject:value:measure`. Measures are `requests` and `actual_nano`, and for answers whose estimate
 can be judged (complete, sent, not from a cache) `judged` with its two sums. `overage` and
-`overage_nano` are of requests that cost more than their hold.
+`overage_nano` are of requests that cost more than their hold. Of task types with a gate: `gated`
+(answers that it judged first), `gate_failed` of them, `escalated` and `withheld` requests.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ def of_entry(
         if overage_nano_usd:
             totals[f"{subject}:overage"] = 1
             totals[f"{subject}:overage_nano"] = overage_nano_usd
+    gate = facts.get("gate")
+    if gate:
+        totals |= _of_gate(facts, gate)
     would = facts.get("would")
     if would:
         totals["shadow:requests"] = 1
@@ -46,6 +50,23 @@ def of_entry(
             if would["group"] != (facts.get("serving_group") or facts["group"]):
                 totals["shadow:rerouted"] = 1
     return totals
+
+
+def _of_gate(facts: Mapping[str, Any], gate: Mapping[str, Any]) -> dict[str, int]:
+    """Return what a judged request adds: to its task type, and to each model that was asked."""
+    subject = f"task_type:{facts['task_type']}"
+    found: dict[str, int] = {}
+    if gate.get("first") in ("passed", "failed"):
+        found[f"{subject}:gated"] = 1
+        found[f"{subject}:gate_failed"] = int(gate["first"] == "failed")
+    found[f"{subject}:escalated"] = int(gate.get("escalated") is True)
+    found[f"{subject}:withheld"] = int(facts.get("status") == "withheld")
+    costs: dict[str, int] = {f"model:{facts.get('serving_group') or facts['group']}": 0}
+    for attempt in facts.get("attempts", ()):
+        model = f"model:{attempt['group']}"
+        costs[model] = costs.get(model, 0) + attempt["cost_nano_usd"]
+    found |= {f"{model}:actual_nano": cost for model, cost in costs.items()}
+    return {name: number for name, number in found.items() if number or name.endswith("_nano")}
 
 
 def of_refusal(code: str, category: str | None) -> dict[str, int]:

@@ -13,6 +13,7 @@ from budgets import totals
 from budgets.ledger import InputSample, OutputSample, Settlement
 from budgets.open_requests import Attempt, OpenRequest, Terms
 from budgets.prices import TokenUsage
+from budgets.sends import Role
 
 NANO_TOLERANCE = 1
 
@@ -98,6 +99,8 @@ def _by_kind(usage: TokenUsage) -> dict[str, int]:
 
 def terms_of(request: OpenRequest, attempt: Attempt | None) -> Terms:
     """Return the terms of the group that an attempt went to, or of the decided group."""
+    if attempt is not None and attempt.terms is not None:
+        return attempt.terms
     if attempt is not None and attempt.group in request.terms:
         return request.terms[attempt.group]
     return request.terms[request.group]
@@ -116,7 +119,7 @@ def close(
     else is settled, a cache hit with 0.
     """
     cost = request.ended_cost_nano_usd()
-    last = request.attempts[-1] if request.attempts else None
+    last = request.serving_attempt()
     serving = last.group if last is not None and answer is not None else None
     marks = list(request.facts.get("marks", ()))
     if any(a.estimated for a in request.attempts):
@@ -129,7 +132,7 @@ def close(
     if overage:
         marks.append("overage")
     judged = status == "ok" and answer is not None and not answer.cache_hit
-    estimate = request.terms[serving or request.group].estimate_nano_usd
+    estimate = _estimate(request, serving)
     usage = answer.usage if answer is not None else None
     facts: dict[str, Any] = {
         **request.facts,
@@ -148,6 +151,7 @@ def close(
                 "estimated": a.estimated,
                 "latency_ms": a.latency_ms,
                 **({"error": a.error} if a.error else {}),
+                **_of_send(request, a),
             }
             for a in request.attempts
         ],
@@ -157,23 +161,23 @@ def close(
         "error": error,
         "marks": marks,
     }
+    if request.sends is not None:
+        facts |= request.sends.facts
+        if status == "withheld":
+            marks.append("withheld")
     counters = totals.of_entry({**facts, "estimate_nano_usd": estimate}, cost, judged, overage)
     body = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
     settlement = None
     if answer is not None or cost > 0:
         samples: tuple[OutputSample, ...] = ()
         input_samples: tuple[InputSample, ...] = ()
-        if judged and usage is not None and answer is not None and answer.usage_reported:
-            key = f"{request.facts['task_type']}|{serving}"
-            samples = (
-                OutputSample(
-                    key,
-                    round(usage.output_tokens / request.choices),
-                    request.terms[serving or request.group].output_tokens_seed,
-                    request.learning_rate,
-                ),
-            )
-            input_samples = _input_samples(request.terms[serving or request.group], usage)
+        for group, said in _teachers(request, serving or request.group, answer if judged else None):
+            assert said.usage is not None
+            seed = request.terms[group].output_tokens_seed
+            length = round(said.usage.output_tokens / request.choices)
+            key = f"{request.facts['task_type']}|{group}"
+            samples += (OutputSample(key, length, seed, request.learning_rate),)
+            input_samples += _input_samples(request.terms[group], said.usage)
         settlement = Settlement(
             hold_id=request.request_id,
             cost_nano_usd=cost,
@@ -185,6 +189,56 @@ def close(
             recovery=request.recovery(),
         )
     return Ending(body, facts, counters, settlement, cost, tuple(marks))
+
+
+def _estimate(request: OpenRequest, serving: str | None) -> int:
+    """Return what was expected of all that was sent: of one answer, or of each of several."""
+    if request.sends is None:
+        return request.terms[serving or request.group].estimate_nano_usd
+    attempts = (request.last_attempt_of(send.number) for send in request.sends.sends)
+    return sum(terms_of(request, a).estimate_nano_usd for a in attempts if a is not None)
+
+
+def _of_send(request: OpenRequest, attempt: Attempt) -> dict[str, Any]:
+    """Return what an entry says of the send that an attempt belongs to, where there are several."""
+    if request.sends is None:
+        return {}
+    send = request.sends.sends[attempt.send]
+    shown: dict[str, Any] = {"send": send.number, "role": send.role.value}
+    if attempt is not request.last_attempt_of(send.number):
+        return shown
+    if send.verdict is not None:
+        shown["verdict"] = send.verdict["verdict"]
+    if isinstance(send.answer, Answer):
+        shown["model"] = send.answer.serving_model
+        usage = send.answer.usage
+        shown["tokens"] = _by_kind(usage) if usage is not None else None
+    return shown
+
+
+def _teachers(
+    request: OpenRequest, serving: str, answer: Answer | None
+) -> list[tuple[str, Answer]]:
+    """Return the answers that lengths and margins are learned from, each with its group.
+
+    Of several sends that is every answer to the request itself; a verifier answers another one.
+    """
+    found: list[tuple[str, object]] = [(serving, answer)]
+    if request.sends is not None:
+        attempts = {s.number: request.last_attempt_of(s.number) for s in request.sends.sends}
+        found = [
+            (attempt.group, send.answer)
+            for send in request.sends.sends
+            if send.role is not Role.VERIFIER and (attempt := attempts[send.number]) is not None
+        ]
+    return [
+        (group, it)
+        for group, it in found
+        if isinstance(it, Answer)
+        and it.usage is not None
+        and it.usage_reported
+        and not it.cache_hit
+    ]
 
 
 def _input_samples(terms: Terms, usage: TokenUsage) -> tuple[InputSample, ...]:

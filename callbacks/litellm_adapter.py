@@ -30,7 +30,7 @@ from budgets import runtime
 from budgets.ledger import LedgerUnavailable
 from budgets.open_requests import Attempt, OpenRequest
 from callbacks import litellm_answers as answers
-from callbacks import tracing
+from callbacks import sends, tracing
 from callbacks.closing import Ending, answer_cost, close, lost_answer_cost, terms_of
 from callbacks.failures import Fate, fate_of
 from callbacks.usage import as_mapping
@@ -65,7 +65,7 @@ class FareboxCallback(CustomLogger):
         request = _request_of(kwargs)
         if request is None:
             return None
-        nested = _call_name(call_type) != request.facts["call_type"]
+        nested = _call_name(call_type) != request.call_type
         open_attempt = request.open_attempt()
         if open_attempt is not None and nested:
             return None
@@ -79,6 +79,7 @@ class FareboxCallback(CustomLogger):
                 request.partials_due += 1
             else:
                 _end_unopened(request, failure)
+        sends.watch(request, _finish)
         group = _metadata_of(kwargs).get("model_group")
         attempt = request.begin_attempt(group if isinstance(group, str) else request.group)
         used = request.ended_cost_nano_usd()
@@ -99,7 +100,7 @@ class FareboxCallback(CustomLogger):
         attempt = request.open_attempt() if request is not None else None
         if request is None or attempt is None:
             return
-        if _call_name(call_type) != request.facts["call_type"]:
+        if _call_name(call_type) != request.call_type:
             return
         attempt.error = type(exception).__name__
         match fate_of(exception):
@@ -120,6 +121,10 @@ class FareboxCallback(CustomLogger):
         if request is None or request.finished:
             return
         payload = as_mapping(kwargs.get("standard_logging_object"))
+        if request.sends is not None:
+            metadata = _metadata_of(as_mapping(kwargs.get("litellm_params")))
+            sends.told(request, metadata, kwargs, response_obj, payload)
+            return
         answer = answers.read_answer(request, kwargs, response_obj, payload)
         attempt = request.open_attempt() or request.begin_attempt(
             str(payload.get("model_group") or request.group)
@@ -167,7 +172,7 @@ class FareboxCallback(CustomLogger):
         It does so for answers of /v1/messages without usage.
         """
         request = _request_of(data)
-        if request is not None and not request.finished:
+        if request is not None and not request.finished and request.sends is None:
             _watch(request, lambda: _close_unlogged(request, response))
 
     async def async_post_call_failure_hook(
@@ -182,6 +187,8 @@ class FareboxCallback(CustomLogger):
         request = _request_of(request_data)
         if request is None or request.closing or request.finished:
             return
+        if request.sends is not None and request.sends.outcome is not None:
+            return  # Withheld, or failed on its way up: `sends` closes it.
         request.closing = True
         worker = runtime.current()
         if worker is not None:
@@ -325,6 +332,8 @@ async def _finish(request: OpenRequest, ending: Ending, trace: tuple[Any, Any]) 
         return
     request.finished = True
     request.stream_object = None
+    if request.sends is not None:
+        request.sends.decided.set()
     if request.watch is not None:
         request.watch.cancel()
         request.watch = None

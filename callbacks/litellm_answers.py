@@ -14,7 +14,7 @@ from typing import Any
 import litellm
 
 from budgets import money
-from budgets.open_requests import OpenRequest, Terms
+from budgets.open_requests import Attempt, OpenRequest, Terms
 from budgets.prices import TokenUsage
 from callbacks.closing import Answer, terms_of
 from callbacks.usage import as_mapping, read_usage, response_text
@@ -28,9 +28,13 @@ def nano(cost: object) -> int | None:
 
 
 def read_answer(
-    request: OpenRequest, kwargs: Mapping[str, Any], response: Any, payload: Mapping[str, Any]
+    request: OpenRequest,
+    kwargs: Mapping[str, Any],
+    response: Any,
+    payload: Mapping[str, Any],
+    attempt: Attempt | None = None,
 ) -> Answer:
-    """Return what LiteLLM's success event says of an answer."""
+    """Return what LiteLLM's success event says of an answer, of the open attempt or another."""
     cache_hit = kwargs.get("cache_hit") is True or "api_call_start_time" not in kwargs
     given = as_mapping(payload.get("metadata")).get("usage_object")
     usage = read_usage(given)
@@ -39,7 +43,8 @@ def read_answer(
         usage = read_usage(given)
     reported = usage is not None and not _counted_by_litellm(request, as_mapping(given))
     if not cache_hit:
-        usage, whole = completed(usage, terms_of(request, request.open_attempt()), response)
+        terms = terms_of(request, attempt or request.open_attempt())
+        usage, whole = completed(usage, terms, response)
         reported = reported and whole
     return Answer(
         cost_nano_usd=nano(kwargs.get("response_cost")),
@@ -51,13 +56,14 @@ def read_answer(
     )
 
 
-def answer_of_response(request: OpenRequest, response: Any) -> Answer:
+def answer_of_response(
+    request: OpenRequest, response: Any, attempt: Attempt | None = None
+) -> Answer:
     """Return what an answer itself says, for one that LiteLLM sent on and could not log."""
     fields = as_mapping(response)
     hidden = as_mapping(getattr(response, "_hidden_params", None))
-    usage, whole = completed(
-        read_usage(fields.get("usage")), terms_of(request, request.open_attempt()), response
-    )
+    terms = terms_of(request, attempt or request.open_attempt())
+    usage, whole = completed(read_usage(fields.get("usage")), terms, response)
     return Answer(
         cost_nano_usd=None,
         usage=usage,

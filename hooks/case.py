@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hooks.arrival import Arrival, Run
+from hooks.cascade.plan import Plan
 from hooks.decide import Caller, Decision
 from hooks.policy import Policy
 from hooks.request import RequestView
@@ -62,6 +63,7 @@ class Case:
     view: RequestView | None = None
     decision: Decision | None = None
     stripped: tuple[str, ...] = ()
+    plan: Plan | None = None
 
     @property
     def mode(self) -> Mode:

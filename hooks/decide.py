@@ -359,6 +359,36 @@ def _candidate(
     )
 
 
+def candidate_on(
+    policy: Policy,
+    view: RequestView,
+    counts: TokenCounts,
+    caller: Caller,
+    learned: Learned,
+    decision: Decision,
+    group: str,
+) -> Candidate:
+    """Return what a group outside the decided chain would make of the request.
+
+    Whoever names it takes the category's quality floor and latency objective upon himself; what
+    would make the call impossible, forbidden or too dear still drops it.
+    """
+    category = policy.routing.categories[decision.category]
+    cap = category.output_tokens_max if view.output_max is None else None
+    return _candidate(
+        policy, view, counts, caller, learned, decision, policy.groups.groups[group], category,
+        None if view.embeds else cap, cap_of(policy, view, caller, decision)(group),
+        respect_name=True,
+    )  # fmt: skip
+
+
+def cap_of(
+    policy: Policy, view: RequestView, caller: Caller, decision: Decision
+) -> Callable[[str], Cap | None]:
+    """Return what gives the most that this request may cost on a group."""
+    return _caps(policy, budget_facts(decision, view, caller))
+
+
 def _caps(policy: Policy, facts: BudgetFacts) -> Callable[[str], Cap | None]:
     """Return what gives a group's cap for one request."""
     budgets_of = matcher(policy.budgets, facts)

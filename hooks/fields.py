@@ -72,7 +72,7 @@ _CONTROLS = frozenset(
 STEERING = frozenset(
     {
         "task_type", "consequence", "session_id", "expected_output_tokens", "queue",
-        "queue_priority", "queue_webhook", "tags",
+        "queue_priority", "queue_webhook", "buffer", "tags",
     }
 )  # fmt: skip
 """Names in `metadata` that callers steer Farebox with."""

@@ -45,6 +45,8 @@ from hooks import (
     unbounded,
     words,
 )
+from hooks.cascade import opening
+from hooks.cascade.plan import plan, wanted
 from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import Caller, Candidate, Decision, decide
 from hooks.escalation import Asked, WayOut
@@ -70,6 +72,10 @@ class Admission:
     fallbacks: tuple[str, ...]
     output_tokens_cap: int | None
     headers: dict[str, str]
+    gated: bool = False
+    """Whether more than one answer may be asked for; see `hooks.cascade`."""
+    buffered: bool = False
+    """Whether a stream was asked for that is sent whole, once it is judged."""
 
 
 class Refused(Exception):
@@ -149,10 +155,16 @@ class Governor:
         decision = decide(
             case.policy, case.view, counts, case.caller, self._worker.learned, case.decision_id
         )
-        case.decision = replace(decision, stripped=case.stripped)
+        case.decision = decision = replace(decision, stripped=case.stripped)
         notice.count(decision.router)
         if self._worker.traffic is not None:
             self._worker.traffic.add(case.policy.router, decision, case.view)
+        if wanted(case.policy, decision):
+            planned = plan(
+                case.policy, case.view, counts, case.caller, self._worker.learned, decision
+            )
+            case.decision, case.plan = planned.decision, planned.plan
+            decision = planned.decision
         if decision.code is not None:
             await self._refuse(
                 case,
@@ -225,7 +237,10 @@ class Governor:
             facts["would"] = {"group": None, "code": held.would_refuse, "estimate_nano_usd": 0}
         if asked.offline:
             facts["marks"].append(MARK)
-        return self._admitted(case, runtime, held, asked.terms, facts, asked.offline)
+        admission = self._admitted(case, runtime, held, asked, facts)
+        if case.plan is not None:
+            admission = await opening.open_plan(case, case.plan, runtime, admission, asked)
+        return admission
 
     async def _escalate(
         self, case: Case, runtime: Runtime, asked: Asked, refused: LedgerRefused
@@ -266,10 +281,13 @@ class Governor:
         run = case.incoming.run
         for last_try in (False, True):
             first, facts = terms[decision.group], self._facts(case, terms)
+            amount_nano_usd, budgets = first.hold_nano_usd, first.budgets
+            if case.plan is not None:
+                amount_nano_usd, budgets = opening.least_hold(case, case.plan, first)
             request = HoldRequest(
                 hold_id=case.request_id,
-                amount_nano_usd=first.hold_nano_usd,
-                budgets=first.budgets,
+                amount_nano_usd=amount_nano_usd,
+                budgets=budgets,
                 lease_ms=case.policy.budgets.lease_ms,
                 expected_end_ms_in=latency_ms,
                 facts=compact_json(facts),
@@ -321,11 +339,10 @@ class Governor:
         case: Case,
         runtime: Runtime,
         held: Held,
-        terms: dict[str, Terms],
+        asked: Asked,
         facts: dict[str, Any],
-        offline: bool,
     ) -> Admission:
-        decision = case.decision
+        decision, terms, offline = case.decision, asked.terms, asked.offline
         assert decision is not None and decision.group is not None
         first = terms[decision.group]
         warnings = [*decision.warnings, *_passed(held)]
@@ -352,7 +369,7 @@ class Governor:
             facts=facts,
             terms=terms,
             group=decision.group,
-            held_nano_usd=first.hold_nano_usd,
+            held_nano_usd=asked.request.amount_nano_usd,
             held_groups=[decision.group],
             headers=response_headers,
             stream=case.view is not None and case.view.stream,

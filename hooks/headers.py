@@ -32,6 +32,12 @@ def clean(value: str) -> str:
     return shown[:VALUE_LENGTH_MAX]
 
 
+def warn(headers: dict[str, str], note: str) -> None:
+    """Add a warning to an answer's headers."""
+    earlier = headers.get(WARNING)
+    headers[WARNING] = clean(f"{earlier}; {note}" if earlier else note)
+
+
 def build(
     *,
     mode: str,

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +34,8 @@ from hooks import (
     litellm_auth,
     litellm_mends,
     litellm_router,
+    litellm_sends,
+    litellm_streams,
     log_guard,
     metrics_route,
     month_routes,
@@ -44,6 +47,7 @@ from hooks import (
     underway,
 )
 from hooks.arrival import Run, arrived
+from hooks.cascade import steps
 from hooks.case import Incoming
 from hooks.governor import Admission, Governor, Refused
 from hooks.litellm_router import Simulation
@@ -107,6 +111,19 @@ class FareboxRefusal(ProxyException):
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Gated:
+    """What is kept of a gated request until its answer is there. `model` is the client's word."""
+
+    body: litellm_sends.Body
+    model: str
+    usage_wanted: bool
+
+
+GATED_MAX = 10_000
+"""How many gated requests of this worker may be under way; the oldest beyond it goes unjudged."""
+
+
 class FareboxHook(CustomLogger):
     """Decides on every request before it is sent. LiteLLM makes one a worker process."""
 
@@ -116,6 +133,7 @@ class FareboxHook(CustomLogger):
         log_guard.install()
         litellm_mends.apply()
         self._simulation = Simulation.from_environment(os.environ)
+        self._gated: dict[str, _Gated] = {}
         home = homes.resolve(config=_config_path())
         policy = _load_or_exit(PolicyPaths(home.config, home.routing, home.budgets))
         self.worker = Worker(
@@ -177,7 +195,46 @@ class FareboxHook(CustomLogger):
             }
             raise FareboxRefusal(refused.refusal) from None
         self._put(admission, data, metadata, call_type, incoming)
+        if admission.gated:
+            self._gate(admission, data, incoming)
         return data
+
+    def _gate(self, admission: Admission, data: dict[str, Any], incoming: Incoming) -> None:
+        """Keep what is needed to ask again, and send a stream that is to be judged as a whole."""
+        body = litellm_sends.keep(data, incoming.call_type)
+        wanted = data.get("stream_options")
+        usage_wanted = isinstance(wanted, Mapping) and wanted.get("include_usage") is True
+        self._gated[admission.request_id] = _Gated(body, incoming.requested_model, usage_wanted)
+        while len(self._gated) > GATED_MAX:
+            self._gated.pop(next(iter(self._gated)))
+        if admission.buffered:
+            data["stream"] = False
+            data.pop("stream_options", None)
+
+    async def async_post_call_success_hook(
+        self, data: dict[str, Any], user_api_key_dict: Any, response: Any
+    ) -> Any:
+        """Judge an answer that must pass a gate; return what the client gets in its place."""
+        mark = _mark(data) if self._gated else None
+        gated = self._gated.pop(str(mark.get("id")), None) if mark is not None else None
+        runtime = self.worker.runtime
+        if mark is None or gated is None or runtime is None:
+            return None
+        request = runtime.requests.get(mark.get("id"))
+        if request is None or request.sends is None:
+            return None
+        asker = litellm_sends.RouterAsker(request, gated.body)
+        try:
+            answer = await steps.run(request, response, asker)
+        except steps.Withheld as withheld:
+            told = underway.gated_headers(request, self.worker.simulated, dict(request.headers))
+            raise FareboxRefusal(underway.withheld(request, withheld, told)) from None
+        if not request.sends.buffered:
+            return answer
+        told = underway.gated_headers(request, self.worker.simulated, dict(request.headers))
+        return litellm_streams.streamed(
+            answer, gated.body.call_type, told, gated.model, gated.usage_wanted
+        )
 
     def _put(
         self,

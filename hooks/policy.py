@@ -16,6 +16,7 @@ from typing import Any
 
 from budgets.config import BudgetsFile, load_budgets
 from budgets.yamlfile import ConfigErrors, Finding, Severity, YamlFile, read_yaml
+from hooks.cascade.checks import gate_findings
 from hooks.checks import budget_findings, chain_findings, litellm_findings, routing_findings
 from hooks.classify import Classifier
 from hooks.groups import Groups, PriceMap, read_groups
@@ -136,6 +137,7 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
         findings += queue_findings(*routing, litellm_file.data if litellm_file else {})
     if routing is not None and litellm_file is not None and groups is not None:
         findings += chain_findings(litellm_file, groups, *routing)
+        findings += gate_findings(*routing, groups)
     if routing is not None and budgets is not None and groups is not None:
         findings += budget_findings(*budgets, routing[1], groups)
     if routing is None or budgets is None or litellm_file is None or groups is None:

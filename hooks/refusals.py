@@ -1,7 +1,8 @@
 """The refusals of the contract: one code, one status, one body, whether retrying can help.
 
 Pure: the LiteLLM side turns a `Refusal` into an exception. A refusal is a request that was not
-sent; its body carries the arithmetic that a person needs to see why, and what to do next.
+sent, or a withheld answer, which was sent and charged; its body carries what a person needs to see
+why, and what to do next.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Code(StrEnum):
     INVALID_REQUEST = "invalid_request"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     QUEUED = "queued"
+    QUALITY_GATE_FAILED = "quality_gate_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ _RULES: Mapping[Code, _Rule] = {
     Code.LEDGER_UNAVAILABLE: _Rule(503, "service_unavailable", True),
     # Not sent now, and kept: no error, and no SDK repeats it.
     Code.QUEUED: _Rule(202, "queued", False),
+    # Sent and charged, and its answer kept back.
+    Code.QUALITY_GATE_FAILED: _Rule(422, "quality_gate_error", False),
 }
 
 

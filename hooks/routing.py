@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from budgets.config import NanoUsd, Values
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
+from hooks.gates.settings import Cascade, Gate, Gates, ShadowCompare
 from hooks.router.settings import RouterSettings
 from hooks.tasks.settings import SessionSettings, SignalSettings, TaskDetection
 
@@ -177,6 +178,9 @@ class TaskType(Strict):
         dict[str, Annotated[int, Field(gt=0)]], BeforeValidator(_as_expected)
     ]
     keywords: Keywords = ()
+    gate: Gate | None = None
+    cascade: Cascade | None = None
+    shadow_compare: ShadowCompare | None = None
 
     @model_validator(mode="after")
     def _has_default(self) -> TaskType:
@@ -336,6 +340,7 @@ class RoutingFile(Strict):
     signals: SignalSettings = SignalSettings()
     sessions: SessionSettings = SessionSettings()
     no_downgrade_from: Consequence | None = Consequence.HIGH
+    gates: Gates = Gates()
     models: dict[str, ModelFacts] = Field(default_factory=dict)
     providers: dict[str, InputMargin] = Field(default_factory=dict)
     estimates: Estimates = Estimates()
@@ -377,6 +382,13 @@ class RoutingFile(Strict):
     def task(self, name: str) -> TaskType:
         """Return a task type by its own name; `unclassified` is one too."""
         return self.unclassified if name == UNCLASSIFIED else self.task_types[name]
+
+    def gate(self, task_type: str, consequence: str) -> Gate | None:
+        """Return what answers of this kind must pass: the task type's gate, or the common one."""
+        gate = self.task(task_type).gate
+        if gate is None and consequence == Consequence.HIGH:
+            return self.gates.high_consequence
+        return gate
 
     def category_of(self, tokens: int) -> str:
         """Return the smallest category that a request of so many tokens fits into."""

@@ -27,6 +27,7 @@ NAMES = (
     "queue_priority",
     "queue_webhook",
     "approval",
+    "buffer",
     "tags",
 )
 """Their names in `metadata`; as headers with dashes."""
@@ -44,6 +45,7 @@ class Steering:
     queue_priority: int | None = None
     queue_webhook: str | None = None
     approval: str | None = None
+    buffer: bool = False
     tags: tuple[str, ...] = ()
     user: str | None = None
 
@@ -73,10 +75,11 @@ def read_steering(
         consequence=_consequence(values["consequence"]),
         session_id=_word(values["session_id"], "session_id"),
         expected_output_tokens=_expected(values["expected_output_tokens"]),
-        queue=_flag(values["queue"]),
+        queue=_flag(values["queue"], "queue"),
         queue_priority=_priority(values["queue_priority"]),
         queue_webhook=_address(values["queue_webhook"]),
         approval=_word(values["approval"], "approval"),
+        buffer=_flag(values["buffer"], "buffer"),
         tags=_tags(values["tags"]),
         user=clean(user) if isinstance(user, str) else None,
     )
@@ -123,12 +126,12 @@ def _expected(value: object) -> int | None:
         raise InvalidRequest(str(error), param) from None
 
 
-def _flag(value: object) -> bool:
+def _flag(value: object, name: str) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
     if isinstance(value, str):
         return value.strip().lower() in ("true", "1", "yes")
-    raise InvalidRequest("`queue` must be true or false.", "metadata.queue")
+    raise InvalidRequest(f"`{name}` must be true or false.", f"metadata.{name}")
 
 
 def _priority(value: object) -> int | None:

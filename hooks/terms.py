@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from budgets.matching import MatchedBudget, holds, matcher
@@ -36,6 +36,14 @@ def terms_of_all(case: Case, simulated: Collection[str] = ()) -> dict[str, Terms
         if name in terms:
             terms[name] = replace(terms[name], input=_unlearned(terms[name].input))
     return terms
+
+
+def terms_of_more(case: Case, candidates: Iterable[Candidate]) -> dict[str, Terms]:
+    """Return the terms of candidates that are none of the decision's."""
+    decision, view = case.decision, case.view
+    assert decision is not None and view is not None
+    budgets_of = matcher(case.policy.budgets, budget_facts(decision, view, case.caller))
+    return {c.group: _terms_of(case, c.group, c, budgets_of) for c in candidates}
 
 
 def _terms_of(

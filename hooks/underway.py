@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from budgets.ledger import BudgetHold, ClockSkew
 from budgets.ledger import Refused as LedgerRefused
+from budgets.open_requests import OpenRequest
 from budgets.runtime import Runtime
+from budgets.sends import Role
 from hooks import headers
+from hooks.cascade.steps import Withheld
+from hooks.refusals import Code, Refusal
 from hooks.routing import Mode
 
 
@@ -68,7 +72,9 @@ def answer_headers(
         request.answer_started = True
         if request.stream:
             request.stream_object = response
-    if request.attempts:
+    if request.sends is not None:
+        gated_headers(request, simulated, known)
+    elif request.attempts:
         serving = request.attempts[-1].group
         known[headers.MODEL] = headers.clean(serving)
         if serving in simulated:
@@ -76,6 +82,49 @@ def answer_headers(
     if at_length and request.output_tokens_cap is not None:
         request.capped = True
         note = f"output_capped: at {request.output_tokens_cap} tokens; set max_tokens for more"
-        earlier = known.get(headers.WARNING)
-        known[headers.WARNING] = headers.clean(f"{earlier}; {note}" if earlier else note)
+        headers.warn(known, note)
     return known
+
+
+def gated_headers(
+    request: OpenRequest, simulated: frozenset[str], known: dict[str, str]
+) -> dict[str, str]:
+    """Return the headers of a judged answer: who served it, and how it came to that."""
+    sends = request.sends
+    assert sends is not None
+    attempt = request.serving_attempt()
+    if attempt is not None:
+        known[headers.MODEL] = headers.clean(attempt.group)
+        if attempt.group in simulated:
+            known[headers.SIMULATED] = "true"
+    answers = [send for send in sends.sends if send.role is Role.ANSWER]
+    if len(answers) > 1:
+        way = " -> ".join(send.group for send in answers)
+        headers.warn(known, f"escalated: {way}")
+    last = answers[-1].verdict or {}
+    if last.get("verdict") == "not_judged":
+        headers.warn(known, "not_gated: the answer calls a tool")
+    return known
+
+
+def withheld(request: OpenRequest, found: Withheld, told: dict[str, str]) -> Refusal:
+    """Return what the client is told in place of an answer that did not pass."""
+    reasons = "; ".join(found.reasons)
+    message = (
+        f"The answer was withheld: it did not pass the quality gate ({found.gate}) of "
+        f"{request.facts.get('task_type')}. {reasons}."
+    )
+    return Refusal(
+        code=Code.QUALITY_GATE_FAILED,
+        message=message,
+        detail={
+            "decision_id": request.decision_id,
+            "gate": found.gate,
+            "reasons": list(found.reasons),
+            "groups": list(found.groups),
+            "charged": True,
+            "next_step": "The answer was paid for and is not kept. Change the request, or ask a "
+            "stronger model by its name; the same request may fail again.",
+        },
+        headers=told,
+    )

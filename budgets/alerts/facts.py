@@ -68,6 +68,8 @@ class Facts:
         elif kind == "approval_asked":
             facts |= _of_ticket(body)
             rules = tuple(budget.partition(":")[0] for budget in facts["budgets"])
+        elif kind == "escalation_shift":
+            facts |= body
         elif rules:
             facts |= await self._of_budget(body, budgets, raised.time_ms)
         alert = Alert(raised.id, kind, level, raised.time_ms, json.dumps(facts))

@@ -18,6 +18,7 @@ Kind = Literal[
     "clock_stepped",
     "store_away",
     "approval_asked",
+    "escalation_shift",
     "queue_dead",
     "period_closed",
     "recalibrate",
@@ -34,6 +35,7 @@ KINDS: dict[str, Level] = {
     "clock_stepped": Level.CRITICAL,
     "store_away": Level.CRITICAL,
     "approval_asked": Level.WARNING,
+    "escalation_shift": Level.WARNING,
     "queue_dead": Level.WARNING,
     "period_closed": Level.INFORMATIONAL,
     "recalibrate": Level.WARNING,
@@ -55,7 +57,9 @@ GATHERED: dict[str, str] = {
 }
 """Events that come in crowds and are told together, with the field of the amount to add up."""
 
-SHOWN = ("threshold", "forecast", "rate", "approval_asked", "gathered", "test")
+SHOWN = (
+    "threshold", "forecast", "rate", "approval_asked", "escalation_shift", "gathered", "test",
+)  # fmt: skip
 """The events of the ledger's stream that are alerts."""
 
 TEMPLATES = frozenset({level.value for level in Level} | set(KINDS))

@@ -90,6 +90,11 @@ def samples(name: str) -> list[dict[str, Any]]:
                   "approval_id": "a-3f9d27c6a1", "ticket": "call", "requested": 120_000_000,
                   "asker": "ann", "budgets": ["FAST", "total"]}  # fmt: skip
         return [ticket, ticket | {"ticket": "transfer", "asker": ""}]
+    if name == "escalation_shift":
+        gate = {"kind": name, "level": "warning", "ledger": "default", "zone": "UTC",
+                "task_type": "rag_answer", "judged": 412, "failed": 88,
+                "reference_judged": 300, "reference_failed": 24}  # fmt: skip
+        return [gate, gate | {"failed": 0}]
     unknown: dict[str, Any] = {
         "burn": None, "forecast": None, "passes_at": None, "held": 0, "mode": "shadow",
         "budget": "user:ann", "rule": "user", "left": 0, "top_task_types": [], "top_models": [],

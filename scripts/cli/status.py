@@ -25,6 +25,7 @@ from budgets.queue.redis_queue import RedisQueue
 from budgets.queue.view import totals_dict
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
+from scripts.cli import gates_view
 from scripts.cli.context import budgets_of, home_of, open_ledger, stats_period
 from scripts.cli.errors import ExitCode, Problem, command
 from scripts.cli.money_view import BudgetView, budget_views, claimed_text
@@ -199,6 +200,7 @@ def _as_dict(found: Status) -> dict[str, Any]:
             "by_model": _by(found.counters, "model"),
             "refused_by_code": _refusals(found.counters),
         },
+        "gates": gates_view.as_dict(gates_view.read(found.counters)),
         "queue": totals_dict(found.queue) if found.queue else None,
         "shadow": ShadowTotals.read(found.counters).as_dict(),
         "learned_output_tokens": [
@@ -273,6 +275,8 @@ def _show(found: Status) -> None:
     else:
         out.print(_budget_table(found, with_bars=out.width >= BARS_WIDTH_MIN))
     out.print(_request_table(found))
+    if gates := gates_view.read(found.counters):
+        out.print(gates_view.gate_table(gates))
     refused = _refusals(found.counters)
     if refused:
         codes = table("Refused", "Requests", right=["Requests"])

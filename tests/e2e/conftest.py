@@ -6,7 +6,7 @@ same with three proxies. `caching_stack` has LiteLLM's answer cache on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,29 @@ ROUND_PRICES = {"input_cost_per_token": 1e-05, "output_cost_per_token": 1e-05}
 """Prices of `round-model`: 100 tokens in and 1,000 out are exactly $0.011."""
 
 UPSTREAM_KEY = "sk-upstream"
+
+_EXECUTE = {"tier": "execute", "floor": "FAST", "expected_output_tokens": 100}
+_SAYS_GOOD = {"kind": "contains", "all": ["good"]}
+
+GATED_TASKS: Mapping[str, Mapping[str, Any]] = {
+    "withholding": {**_EXECUTE, "gate": _SAYS_GOOD},
+    "escalating": {**_EXECUTE, "gate": {**_SAYS_GOOD, "on_fail": "escalate"}},
+    "verified": {**_EXECUTE, "gate": {"kind": "verifier", "group": "gpt-4o-mini"}},
+    "cascading": {
+        **_EXECUTE,
+        "floor": "COMPLEX",
+        "cascade": {"steps": ["gpt-4o-mini", "claude-haiku"], "gate": _SAYS_GOOD},
+    },
+    "agreeing": {
+        **_EXECUTE,
+        "floor": "COMPLEX",
+        "cascade": {
+            "steps": ["gpt-4o-mini"],
+            "gate": {"kind": "agreement", "group": "claude-haiku"},
+        },
+    },
+}
+"""Task types with gates and cascades. What a model says is told to the upstream, by model."""
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +129,7 @@ def money_pack(folder: Path, simulator: SimulatorProcess) -> Pack:
             "tier": "execute",
             "input": exact,
         }
+        routing["task_types"] |= {name: dict(task) for name, task in GATED_TASKS.items()}
         # Figures of its own, so that what other tests teach about OpenAI does not count for it.
         routing["models"]["miscounted"] = {
             "title": "miscounted",
