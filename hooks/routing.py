@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from budgets.config import NanoUsd, Values
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
+from hooks.choosing import Choosing
 from hooks.gates.settings import Cascade, Gate, Gates, ShadowCompare
 from hooks.router.settings import RouterSettings
 from hooks.tasks.settings import SessionSettings, SignalSettings, TaskDetection
@@ -233,6 +234,7 @@ class Speed(Strict):
     output_tokens_per_second: float = Field(gt=0)
     basis: Literal["assumed", "published", "measured"]
     source: str = ""
+    date: str = ""
 
 
 class InputMargin(Strict):
@@ -348,6 +350,8 @@ class RoutingFile(Strict):
     requests: Requests = Requests()
     queue: QueueSettings = QueueSettings()
     vendor_tiers: dict[str, VendorTiers] = Field(default_factory=dict)
+    market: dict[str, ModelFacts] = Field(default_factory=dict)
+    choosing: Choosing = Choosing()
 
     @field_validator("categories")
     @classmethod

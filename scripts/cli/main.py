@@ -29,6 +29,11 @@ COMMANDS = {
     "queue": "scripts.cli.queue:app",
     "profile": "scripts.cli.profile:app",
     "router": "scripts.cli.router:app",
+    "pareto": "scripts.cli.pareto:pareto",
+    "pick": "scripts.cli.pick:pick",
+    "forecast": "scripts.cli.forecast:show",
+    "audit": "scripts.cli.audit:app",
+    "checklist": "scripts.cli.checklist:show",
     "demo": "scripts.cli.demo:demo",
     "doctor": "scripts.cli.doctor:doctor",
 }
