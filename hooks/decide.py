@@ -16,6 +16,7 @@ from typing import Any
 from budgets.ledger import Learned
 from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
+from hooks import advice
 from hooks.constraints import Drop, Judged, drops, expected_latency_ms
 from hooks.estimate import CostEstimate, cost_on, expected_output
 from hooks.groups import Group
@@ -436,15 +437,8 @@ def _score(policy: Policy, group: str, benchmark: str | None) -> float:
 
 def _mismatch(policy: Policy, base: Decision, group: str) -> list[str]:
     """Return the warning that a named group and the task type do not go together."""
-    facts = policy.facts(group)
-    if facts is None or base.task_type == UNCLASSIFIED:
-        return []
-    task = policy.routing.task(base.task_type)
-    if facts.tier.rank == task.tier.rank:
-        return []
-    side = "below" if facts.tier.rank < task.tier.rank else "above"
-    needs = f"{base.task_type} needs the tier {task.tier.value}"
-    return [f"model_{side}_task: {needs}, {group} is {facts.tier.value}"]
+    found = advice.mismatch(policy, base.task_type, group)
+    return [found.warning] if found is not None else []
 
 
 def _refused(decision: Decision, start: str) -> Decision:
