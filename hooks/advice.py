@@ -6,11 +6,12 @@ here, so that they cannot disagree. Nothing is changed by it: a named model is r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hooks.policy import Policy
-from hooks.routing import UNCLASSIFIED, Tier
+from hooks.routing import AUTO, UNCLASSIFIED, Tier
 
 BELOW, ABOVE = "below", "above"
 
@@ -153,3 +154,28 @@ def preferred(policy: Policy, task_type: str) -> str:
         if floor is None or (known is not None and known.score >= floor.min):
             return group
     return chain[0]
+
+
+def told(policy: Policy, requested: str, task_type: str) -> dict[str, Any]:
+    """Return what an answer says where its request asked for advice.
+
+    `requested` is the model that was asked for. Who asks for `auto` or a category is given the
+    model that the task needs, so nothing can mismatch: `mismatch` is None then.
+    """
+    name = AUTO if requested == AUTO else policy.groups.aliases.get(requested, requested)
+    chosen_here = name == AUTO or name in policy.routing.categories
+    found = None if chosen_here else advise(policy, task_type, name)
+    if found is not None:
+        return found.as_dict()
+    tier = policy.routing.task(task_type).tier.value
+    return {"mismatch": None, "task_type": task_type, "needs_tier": tier, "model": name}
+
+
+def header_of(said: Mapping[str, Any]) -> str:
+    """Return what `told` returned as one line, for the header: streams have no other place."""
+    parts = [f"mismatch={said['mismatch'] or 'none'}"]
+    names = ("task_type", "needs_tier", "model", "model_tier", "recommended_model")
+    parts += [f"{name}={said[name]}" for name in names if name in said]
+    if options := said.get("recommended_option"):
+        parts += [f"option_{name}={number}" for name, number in options.items()]
+    return "; ".join(parts)

@@ -36,6 +36,7 @@ from budgets.period import period_at
 from budgets.prices import TokenUsage
 from budgets.runtime import Runtime, announce
 from hooks import (
+    advice,
     approvals,
     escalation,
     fields,
@@ -61,7 +62,10 @@ log = structlog.get_logger("farebox.governor")
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What to send: the group, the fallbacks after it, the cap to set (None: leave it alone)."""
+    """What to send: the group, the fallbacks after it, the cap to set (None: leave it alone).
+
+    `advice` is what the answer is to say of model and task type, where the request asked for it.
+    """
 
     request_id: str
     mode: Mode
@@ -69,6 +73,7 @@ class Admission:
     fallbacks: tuple[str, ...]
     output_tokens_cap: int | None
     headers: dict[str, str]
+    advice: Mapping[str, Any] | None = None
 
 
 class Refused(Exception):
@@ -342,6 +347,10 @@ class Governor:
             warnings=warnings,
             output_tokens_cap=decision.output_tokens_cap,
         )
+        told = None
+        if case.view is not None and case.view.steering.advice:
+            told = advice.told(case.policy, decision.requested, decision.task_type)
+            response_headers[headers.ADVICE] = headers.clean(advice.header_of(told))
         opened = OpenRequest(
             request_id=case.request_id,
             decision_id=case.decision_id,
@@ -373,6 +382,7 @@ class Governor:
             fallbacks=decision.fallbacks,
             output_tokens_cap=decision.output_tokens_cap,
             headers=response_headers,
+            advice=told,
         )
 
     def _terms(self, case: Case, decision: Decision) -> dict[str, Terms]:

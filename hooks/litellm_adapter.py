@@ -19,6 +19,7 @@ import structlog
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy import proxy_server
 from litellm.proxy._types import ProxyException
+from pydantic import BaseModel
 
 from budgets import home as homes
 from budgets.config import BudgetsFile
@@ -59,8 +60,8 @@ from hooks.worker import Worker
 log = structlog.get_logger("farebox.hook")
 
 _LITELLM_METADATA_CALLS = frozenset({"aresponses", "anthropic_messages", "acreate_batch"})
-_OWN_FIELDS = frozenset({"client_side_timeout"})
-"""Fields that LiteLLM adds to its copy of the client's body."""
+_OWN_FIELDS = frozenset({"client_side_timeout", "litellm_session_id", "litellm_trace_id"})
+"""Fields that LiteLLM adds to its copy of the client's body, the last two from its headers."""
 
 _OUTPUT_FIELDS = {
     "acompletion": "max_tokens",
@@ -188,9 +189,16 @@ class FareboxHook(CustomLogger):
         incoming: Incoming,
     ) -> None:
         metadata["farebox"] = {"id": admission.request_id}
-        _answering.set({"id": admission.request_id, "headers": admission.headers})
+        shadowed = admission.mode is Mode.SHADOW
+        _answering.set(
+            {
+                "id": admission.request_id,
+                "headers": admission.headers,
+                "advice": None if shadowed else admission.advice,
+            }
+        )
         data.pop("no-log", None)
-        if admission.mode is Mode.SHADOW:
+        if shadowed:
             if admission.group != incoming.requested_model:
                 data["model"] = admission.group
             return
@@ -238,6 +246,15 @@ class FareboxHook(CustomLogger):
     ) -> None:
         """Keep a provider's error, which the client is shown, from repeating a provider's key."""
         litellm_router.mask_keys(original_exception)
+
+    async def async_post_call_success_hook(
+        self, data: dict[str, Any], user_api_key_dict: Any, response: Any
+    ) -> Any:
+        """Put the advice into an answer whose request asked for it; streams have the header."""
+        answering = _answering.get()
+        if answering is None or answering["advice"] is None:
+            return None
+        return _with_field(response, {"advice": answering["advice"]})
 
     async def async_post_call_response_headers_hook(
         self,
@@ -418,6 +435,16 @@ def _stopped_at_length(response: Any) -> bool:
         return True
     reason = _field(_field(response, "incomplete_details"), "reason")
     return isinstance(reason, str) and reason == "max_output_tokens"
+
+
+def _with_field(response: Any, content: dict[str, Any]) -> Any:
+    """Return an answer with a field `farebox` at its top, where every SDK keeps what it finds."""
+    if isinstance(response, dict):
+        return {**response, "farebox": content}
+    if isinstance(response, BaseModel) and response.model_config.get("extra") == "allow":
+        response.farebox = content  # type: ignore[attr-defined]  # an extra field of the model
+        return response
+    return None
 
 
 def _field(value: Any, name: str) -> Any:

@@ -31,6 +31,9 @@ NAMES = (
 )
 """Their names in `metadata`; as headers with dashes."""
 
+ADVICE = "farebox_advice"
+"""Asks for the announcement in the answer (`hooks.advice`); as a header `x-farebox-advice`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Steering:
@@ -46,6 +49,7 @@ class Steering:
     approval: str | None = None
     tags: tuple[str, ...] = ()
     user: str | None = None
+    advice: bool = False
 
 
 def read_steering(
@@ -65,6 +69,8 @@ def read_steering(
         found = [header] if header else []
         found += [place[name] for place in places if place.get(name) not in (None, "")]
         values[name] = found[0] if found else None
+    # In a body the name says whose it is: nobody else's `advice` shall be taken for ours.
+    advice = [headers.get("x-farebox-advice"), *(place.get(ADVICE) for place in places)]
     user = data.get("user")
     if user is None:
         user = next((p["user_id"] for p in places if isinstance(p.get("user_id"), str)), None)
@@ -73,12 +79,13 @@ def read_steering(
         consequence=_consequence(values["consequence"]),
         session_id=_word(values["session_id"], "session_id"),
         expected_output_tokens=_expected(values["expected_output_tokens"]),
-        queue=_flag(values["queue"]),
+        queue=_flag(values["queue"], "queue"),
         queue_priority=_priority(values["queue_priority"]),
         queue_webhook=_address(values["queue_webhook"]),
         approval=_word(values["approval"], "approval"),
         tags=_tags(values["tags"]),
         user=clean(user) if isinstance(user, str) else None,
+        advice=_flag(next((it for it in advice if it not in (None, "")), None), ADVICE),
     )
 
 
@@ -123,12 +130,12 @@ def _expected(value: object) -> int | None:
         raise InvalidRequest(str(error), param) from None
 
 
-def _flag(value: object) -> bool:
+def _flag(value: object, name: str) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
     if isinstance(value, str):
         return value.strip().lower() in ("true", "1", "yes")
-    raise InvalidRequest("`queue` must be true or false.", "metadata.queue")
+    raise InvalidRequest(f"`{name}` must be true or false.", f"metadata.{name}")
 
 
 def _priority(value: object) -> int | None:

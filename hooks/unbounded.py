@@ -20,7 +20,8 @@ REASONS = {
     "stored_context": "the provider adds a history whose size can't be known beforehand",
     "background": "it runs on after the answer, so its cost can't be settled with the request",
     "several_models": "one request can't be sent to several models",
-    "server_tools": "the provider runs tools itself, at a cost that can't be bounded",
+    "server_tools": "the provider runs tools itself, at a cost that can't be bounded; take them "
+    'out (in Codex: `web_search = "disabled"`), or have the policy allow `server_tools`',
 }
 """Why each kind of content is refused unless the policy allows it."""
 
