@@ -16,13 +16,13 @@ from typing import Any
 from budgets.ledger import Learned
 from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
-from hooks import advice
+from hooks import advice, data_policy
 from hooks.constraints import Drop, Judged, drops, expected_latency_ms
 from hooks.estimate import CostEstimate, cost_on, expected_output
 from hooks.groups import Group
 from hooks.policy import Policy
 from hooks.request import RequestView
-from hooks.routing import AUTO, UNCLASSIFIED, Category, Consequence, Mode, TaskRule, fold
+from hooks.routing import AUTO, UNCLASSIFIED, Category, Consequence, Mode, fold
 from hooks.tokens import TokenCounts
 
 NAMES_SHOWN_MAX = 30
@@ -240,7 +240,7 @@ def _task_type(
             return known, "caller", f"the request says {known}", warnings
         warnings.append("unknown_task_type: ignored, see the list in hooks/routing.yaml")
     for rule in routing.task_rules:
-        if _rule_matches(rule, view, caller):
+        if data_policy.matches(rule.match, asker(view, caller)):
             name = routing.task_names.get(fold(rule.task_type), rule.task_type)
             return name, "rule", f"a task rule fixes {name}", warnings
     found = policy.classifier.classify(view.last_user_text, view.system_text)
@@ -250,16 +250,11 @@ def _task_type(
     return UNCLASSIFIED, "default", "no keyword of any task type was found", warnings
 
 
-def _rule_matches(rule: TaskRule, view: RequestView, caller: Caller) -> bool:
-    match = rule.match
-    given = (
-        (match.call_type, (view.call_type,)),
-        (match.key, (caller.key_name,)),
-        (match.team, (caller.team,)),
-        (match.user, (caller.user,)),
-        (match.tag, view.steering.tags),
+def asker(view: RequestView, caller: Caller) -> data_policy.Asker:
+    """Return who asks, as rules look at it."""
+    return data_policy.Asker(
+        view.call_type, caller.key_name, caller.team, caller.user, view.steering.tags
     )
-    return all(wanted is None or set(wanted) & set(has) for wanted, has in given)
 
 
 def _unknown_model(base: Decision, policy: Policy) -> Decision:
@@ -350,6 +345,7 @@ def _candidate(
         cap=cap,
         allowed_groups=_allowed(policy, base, caller),
         respect_name=respect_name,
+        demands=data_policy.demands(policy.routing.data_policy, asker(view, caller)),
     )
     failed = tuple(drops(judged))
     return Candidate(

@@ -142,6 +142,13 @@ class Governor:
         kind = unbounded.KIND_OF_CALL.get(incoming.call_type)
         if kind is not None and case.policy.routing.requests.allow_unbounded.get(kind):
             case.decision = unbounded.decision_of(case, kind)
+            if demands := unbounded.demands_of(case):
+                await self._refuse(
+                    case,
+                    Code.NO_FEASIBLE_MODEL,
+                    f"Needs {demands[0].needed}; where {kind} are processed is not known.",
+                    {"kind": kind},
+                )
             return await self._hold(case)
         await self._read(case)
         assert case.view is not None

@@ -11,8 +11,11 @@ from __future__ import annotations
 from budgets.matching import BudgetFacts, holds, matched
 from budgets.open_requests import Terms
 from hooks.case import Case
+from hooks.data_policy import Asker, Demand, demands
 from hooks.decide import Decision
+from hooks.steering import read_steering
 from hooks.terms import UNPRICED
+from hooks.values import InvalidRequest
 
 REASONS = {
     "files": "files are read by the provider, at a cost that can't be known beforehand",
@@ -65,6 +68,20 @@ def decision_of(case: Case, kind: str) -> Decision:
         output_tokens_cap=None,
         warnings=(f"unbounded: {kind} is charged from LiteLLM's cost",),
     )
+
+
+def demands_of(case: Case) -> tuple[Demand, ...]:
+    """Return what the data policy's rules require of a call whose group nobody has chosen.
+
+    Tags are read where they can be; what a caller claims in another shape cannot excuse him.
+    """
+    try:
+        tags = read_steering(case.incoming.data, case.incoming.headers, None).tags
+    except InvalidRequest:
+        tags = ()
+    caller = case.caller
+    asker = Asker(case.incoming.call_type, caller.key_name, caller.team, caller.user, tags)
+    return demands(case.policy.routing.data_policy, asker)
 
 
 def terms_of(case: Case, decision: Decision) -> dict[str, Terms]:
