@@ -13,6 +13,7 @@ from budgets.config import BudgetsFile
 from budgets.prices import UnknownPrice
 from budgets.yamlfile import Finding, KeyPath, Severity, YamlFile, did_you_mean
 from hooks.classify import PhraseError, compile_phrase
+from hooks.data_policy import Demand
 from hooks.groups import Groups
 from hooks.routing import AUTO, UNCLASSIFIED, RoutingFile, fold
 
@@ -287,6 +288,7 @@ def chain_findings(
                 did_you_mean(name, names),
                 Severity.WARNING,
             )
+    yield from _data_findings(groups, file, routing)
     for name, task in routing.task_types.items():
         for member in task.expected_output_tokens:
             if member != "default" and member not in groups.groups:
@@ -295,6 +297,31 @@ def chain_findings(
                     f"no group is called `{member}`",
                     did_you_mean(member, names),
                 )
+
+
+def _data_findings(groups: Groups, file: YamlFile, routing: RoutingFile) -> Iterator[Finding]:
+    """Whether any model can meet a data policy's rule: else all that it matches is refused."""
+    places = {
+        place: None
+        for name in groups.groups
+        if (facts := routing.models.get(name)) is not None
+        for place in facts.residency
+    }
+    for name, rule in routing.data_policy.items():
+        able = [
+            group
+            for group in groups.groups
+            if (facts := routing.models.get(group)) is not None
+            and Demand(rule.residency).met_by(facts.residency)
+        ]
+        if not able:
+            yield file.finding(
+                ("data_policy", name, "residency"),
+                f"no model is processed in {', '.join(rule.residency)} alone: every request that "
+                "the rule matches would be refused",
+                did_you_mean(rule.residency[0], list(places)),
+                Severity.WARNING,
+            )
 
 
 def budget_findings(

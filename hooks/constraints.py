@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from budgets import money
 from budgets.matching import Cap
 from budgets.prices import UnknownPrice
+from hooks.data_policy import Demand
 from hooks.estimate import CostEstimate
 from hooks.groups import Group
 from hooks.request import RequestView
@@ -43,6 +44,7 @@ class Judged:
     cap: Cap | None
     allowed_groups: tuple[str, ...]
     respect_name: bool
+    demands: tuple[Demand, ...] = ()
 
 
 def drops(case: Judged) -> Iterator[Drop]:
@@ -90,13 +92,10 @@ def _capabilities(case: Judged) -> Iterator[Drop]:
 
 def _data_policy(case: Judged) -> Iterator[Drop]:
     allowed = case.category.constraints.data_policy.residency
-    if not allowed:
-        return
     has = case.facts.residency if case.facts is not None else ()
-    if not has or not set(has) <= set(allowed):
-        yield Drop(
-            "data_policy", f"processing in {', '.join(allowed)}", ", ".join(has) or "unknown"
-        )
+    for demand in (Demand(allowed), *case.demands) if allowed else case.demands:
+        if not demand.met_by(has):
+            yield Drop("data_policy", demand.needed, ", ".join(has) or "unknown")
 
 
 def _quality(case: Judged) -> Iterator[Drop]:

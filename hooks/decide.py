@@ -16,6 +16,8 @@ from typing import Any
 from budgets.ledger import Learned
 from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
+from hooks import advice, data_policy
+from hooks.asker import Asker
 from hooks.constraints import Drop, Judged, drops, expected_latency_ms
 from hooks.estimate import CostEstimate, cost_on, expected_output
 from hooks.features import words as words_of
@@ -24,8 +26,8 @@ from hooks.policy import Policy
 from hooks.request import RequestView
 from hooks.router import way
 from hooks.router.verdict import Verdict, judge
-from hooks.routing import AUTO, UNCLASSIFIED, Category, Consequence, Mode
-from hooks.tasks.detect import Asker, detect, raised_floor
+from hooks.routing import AUTO, Category, Consequence, Mode
+from hooks.tasks.detect import detect, raised_floor
 from hooks.tasks.signals import signals_of
 from hooks.tokens import TokenCounts
 
@@ -89,8 +91,8 @@ class Escalated:
 class Decision:
     """The record of one routing.
 
-    `task_source` is caller, rule, classifier, keywords, signals or default, and `task_why` the words
-    behind it. `signals` are the facts about the request's form that were not zero.
+    `task_source` is caller, rule, classifier, keywords, signals or default, and `task_why` the
+    words behind it. `signals` are the facts about the request's form that were not zero.
     `code` is set where nothing is to be sent, with `message`; `group` is then None.
     `output_tokens_cap` is set where the caller gave no maximum and the policy caps.
     """
@@ -176,7 +178,7 @@ def decide(
     routing = policy.routing
     words = words_of(view.last_user_text)
     signals = signals_of(view, routing.signals, words)
-    asker = Asker(caller.key_name, caller.team, caller.user)
+    asker = asker_of(view, caller)
     found = detect(routing, policy.detectors, view, asker, signals, words)
     task_type, warnings = found.task_type, list(found.warnings)
     task = routing.task(task_type)
@@ -250,6 +252,13 @@ def decide(
     if mode is Mode.ENFORCE:
         return enforced
     return _in_shadow(policy, view, counts, caller, learned, base, enforced, requested)
+
+
+def asker_of(view: RequestView, caller: Caller) -> Asker:
+    """Return who asks, as rules look at it."""
+    return Asker(
+        view.call_type, view.model, caller.key_name, caller.team, caller.user, view.steering.tags
+    )
 
 
 def _unknown_model(base: Decision, policy: Policy) -> Decision:
@@ -347,6 +356,7 @@ def _candidate(
         cap=cap,
         allowed_groups=_allowed(policy, base, caller) if own else caller.allowed_groups,
         respect_name=respect_name,
+        demands=data_policy.demands(policy.routing.data_policy, asker_of(view, caller)),
     )
     failed = tuple(drops(judged))
     return Candidate(
@@ -378,7 +388,7 @@ def candidate_on(
     return _candidate(
         policy, view, counts, caller, learned, decision, policy.groups.groups[group], category,
         None if view.embeds else cap, cap_of(policy, view, caller, decision)(group),
-        respect_name=True,
+        respect_name=True, own=True,
     )  # fmt: skip
 
 
@@ -464,15 +474,8 @@ def _score(policy: Policy, group: str, benchmark: str | None) -> float:
 
 def _mismatch(policy: Policy, base: Decision, group: str) -> list[str]:
     """Return the warning that a named group and the task type do not go together."""
-    facts = policy.facts(group)
-    if facts is None or base.task_type == UNCLASSIFIED:
-        return []
-    task = policy.routing.task(base.task_type)
-    if facts.tier.rank == task.tier.rank:
-        return []
-    side = "below" if facts.tier.rank < task.tier.rank else "above"
-    needs = f"{base.task_type} needs the tier {task.tier.value}"
-    return [f"model_{side}_task: {needs}, {group} is {facts.tier.value}"]
+    found = advice.mismatch(policy, base.task_type, group)
+    return [found.warning] if found is not None else []
 
 
 def _refused(decision: Decision, start: str) -> Decision:

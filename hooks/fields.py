@@ -64,7 +64,8 @@ _CONTROLS = frozenset(
         "caching", "ttl", "custom_llm_provider", "input_cost_per_token", "output_cost_per_token",
         "input_cost_per_second", "output_cost_per_second", "litellm_call_id_override",
         "extra_headers", "extra_body", "service_tier", "drop_params", "tags", "guardrails",
-        "policies", "litellm_trace_id", "specific_deployment", "preset_cache_key",
+        "policies", "litellm_trace_id", "litellm_session_id", "specific_deployment",
+        "preset_cache_key",
     }
 )  # fmt: skip
 """Fields that LiteLLM may also set from request headers: taken out wherever they came from."""
@@ -72,7 +73,7 @@ _CONTROLS = frozenset(
 STEERING = frozenset(
     {
         "task_type", "consequence", "session_id", "expected_output_tokens", "queue",
-        "queue_priority", "queue_webhook", "buffer", "tags",
+        "queue_priority", "queue_webhook", "buffer", "tags", "farebox_advice",
     }
 )  # fmt: skip
 """Names in `metadata` that callers steer Farebox with."""

@@ -36,6 +36,7 @@ from budgets.period import period_at
 from budgets.prices import TokenUsage
 from budgets.runtime import Runtime, announce
 from hooks import (
+    advice,
     approvals,
     escalation,
     fields,
@@ -64,7 +65,10 @@ log = structlog.get_logger("farebox.governor")
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What to send: the group, the fallbacks after it, the cap to set (None: leave it alone)."""
+    """What to send: the group, the fallbacks after it, the cap to set (None: leave it alone).
+
+    `advice` is what the answer is to say of model and task type, where the request asked for it.
+    """
 
     request_id: str
     mode: Mode
@@ -76,6 +80,7 @@ class Admission:
     """Whether more than one answer may be asked for; see `hooks.cascade`."""
     buffered: bool = False
     """Whether a stream was asked for that is sent whole, once it is judged."""
+    advice: Mapping[str, Any] | None = None
 
 
 class Refused(Exception):
@@ -144,6 +149,13 @@ class Governor:
         kind = unbounded.KIND_OF_CALL.get(incoming.call_type)
         if kind is not None and case.policy.routing.requests.allow_unbounded.get(kind):
             case.decision = unbounded.decision_of(case, kind)
+            if demands := unbounded.demands_of(case):
+                await self._refuse(
+                    case,
+                    Code.NO_FEASIBLE_MODEL,
+                    f"Needs {demands[0].needed}; where {kind} are processed is not known.",
+                    {"kind": kind},
+                )
             return await self._hold(case)
         await self._read(case)
         assert case.view is not None
@@ -363,6 +375,10 @@ class Governor:
             warnings=warnings,
             output_tokens_cap=decision.output_tokens_cap,
         )
+        told = None
+        if case.view is not None and case.view.steering.advice:
+            told = advice.told(case.policy, decision.requested, decision.task_type)
+            response_headers[headers.ADVICE] = headers.clean(advice.header_of(told))
         opened = OpenRequest(
             request_id=case.request_id,
             decision_id=case.decision_id,
@@ -394,6 +410,7 @@ class Governor:
             fallbacks=decision.fallbacks,
             output_tokens_cap=decision.output_tokens_cap,
             headers=response_headers,
+            advice=told,
         )
 
     def _terms(self, case: Case, decision: Decision) -> dict[str, Terms]:

@@ -22,6 +22,7 @@ WARNING = "x-farebox-warning"
 CODE = "x-farebox-code"
 OUTPUT_CAP = "x-farebox-output-cap"
 QUEUE_ID = "x-farebox-queue-id"
+ADVICE = "x-farebox-advice"
 
 VALUE_LENGTH_MAX = 512
 

@@ -20,6 +20,7 @@ import structlog
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy import proxy_server
 from litellm.proxy._types import ProxyException
+from pydantic import BaseModel
 
 from budgets import home as homes
 from budgets.config import BudgetsFile
@@ -63,8 +64,8 @@ from hooks.worker import Worker
 log = structlog.get_logger("farebox.hook")
 
 _LITELLM_METADATA_CALLS = frozenset({"aresponses", "anthropic_messages", "acreate_batch"})
-_OWN_FIELDS = frozenset({"client_side_timeout"})
-"""Fields that LiteLLM adds to its copy of the client's body."""
+_OWN_FIELDS = frozenset({"client_side_timeout", "litellm_session_id", "litellm_trace_id"})
+"""Fields that LiteLLM adds to its copy of the client's body, the last two from its headers."""
 
 _OUTPUT_FIELDS = {
     "acompletion": "max_tokens",
@@ -214,7 +215,18 @@ class FareboxHook(CustomLogger):
     async def async_post_call_success_hook(
         self, data: dict[str, Any], user_api_key_dict: Any, response: Any
     ) -> Any:
-        """Judge an answer that must pass a gate; return what the client gets in its place."""
+        """Judge an answer that must pass a gate, and put in the advice that was asked for.
+
+        Return what the client gets in its place, if anything. A stream has the advice's header only.
+        """
+        judged = await self._judged(data, response)
+        answering = _answering.get()
+        if answering is None or answering["advice"] is None:
+            return judged
+        told = response if judged is None else judged
+        return _with_field(told, {"advice": answering["advice"]}) or judged
+
+    async def _judged(self, data: dict[str, Any], response: Any) -> Any:
         mark = _mark(data) if self._gated else None
         gated = self._gated.pop(str(mark.get("id")), None) if mark is not None else None
         runtime = self.worker.runtime
@@ -245,9 +257,16 @@ class FareboxHook(CustomLogger):
         incoming: Incoming,
     ) -> None:
         metadata["farebox"] = {"id": admission.request_id}
-        _answering.set({"id": admission.request_id, "headers": admission.headers})
+        shadowed = admission.mode is Mode.SHADOW
+        _answering.set(
+            {
+                "id": admission.request_id,
+                "headers": admission.headers,
+                "advice": None if shadowed else admission.advice,
+            }
+        )
         data.pop("no-log", None)
-        if admission.mode is Mode.SHADOW:
+        if shadowed:
             if admission.group != incoming.requested_model:
                 data["model"] = admission.group
             return
@@ -475,6 +494,16 @@ def _stopped_at_length(response: Any) -> bool:
         return True
     reason = _field(_field(response, "incomplete_details"), "reason")
     return isinstance(reason, str) and reason == "max_output_tokens"
+
+
+def _with_field(response: Any, content: dict[str, Any]) -> Any:
+    """Return an answer with a field `farebox` at its top, where every SDK keeps what it finds."""
+    if isinstance(response, dict):
+        return {**response, "farebox": content}
+    if isinstance(response, BaseModel) and response.model_config.get("extra") == "allow":
+        response.farebox = content  # type: ignore[attr-defined]  # an extra field of the model
+        return response
+    return None
 
 
 def _field(value: Any, name: str) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hooks import shapes
+from hooks.spoken import spoken
 from hooks.steering import Steering, read_steering
 from hooks.tasks.trajectory import NONE, Trajectory, read_trajectory
 from hooks.values import InvalidRequest, whole
@@ -236,18 +237,12 @@ def _messages(walk: Walk, listed: list[Any], param: str, system: list[str], user
         texts = walk.texts[before:]
         if role in ("system", "developer"):
             system.extend(texts)
-        elif role == "user" and not _only_tool_results(item):
-            turns += 1
-            user[:] = texts
+        elif role == "user":
+            said = spoken(item)
+            if said or said is None:
+                turns += 1
+                user[:] = texts if said is None else said
     return turns
-
-
-def _only_tool_results(message: Mapping[str, Any]) -> bool:
-    """Whether a user's message only hands back what tools returned, as in Anthropic's dialect."""
-    content = message.get("content")
-    if not isinstance(content, list) or not content:
-        return False
-    return all(isinstance(p, Mapping) and p.get("type") == "tool_result" for p in content)
 
 
 def _prompts(walk: Walk, value: object, param: str) -> tuple[int, int]:
@@ -304,6 +299,13 @@ def _runs_at_client(tool: Mapping[str, Any]) -> bool:
     place = tool.get("environment")
     if kind == "shell" and isinstance(place, Mapping) and place.get("type") != "local":
         return False  # A container of the provider's, which costs by itself.
+    if kind == "namespace":
+        # Codex's word for a group of its own tools.
+        inner = tool.get("tools")
+        return isinstance(inner, list) and all(
+            isinstance(one, Mapping) and one.get("type") != kind and _runs_at_client(one)
+            for one in inner
+        )
     if kind is None:
         # Anthropic's own shape has a name and no type; Gemini's server tools have neither.
         return isinstance(tool.get("name"), str) or "function" in tool

@@ -217,6 +217,17 @@ class TaskRule(Strict):
     task_type: str
 
 
+class DataRule(Strict):
+    """Requires where matching requests are processed, on top of what their category requires.
+
+    What a caller claims (tags) can only add a requirement: rules never take one away.
+    """
+
+    match: RuleMatch
+    residency: Annotated[Names, Field(min_length=1)]
+    why: str = ""
+
+
 class Benchmark(Strict):
     """A published score. `of` names the model that was measured where it is not this one."""
 
@@ -343,6 +354,7 @@ class RoutingFile(Strict):
     sessions: SessionSettings = SessionSettings()
     no_downgrade_from: Consequence | None = Consequence.HIGH
     gates: Gates = Gates()
+    data_policy: dict[str, DataRule] = Field(default_factory=dict)
     models: dict[str, ModelFacts] = Field(default_factory=dict)
     providers: dict[str, InputMargin] = Field(default_factory=dict)
     estimates: Estimates = Estimates()

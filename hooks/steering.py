@@ -32,6 +32,9 @@ NAMES = (
 )
 """Their names in `metadata`; as headers with dashes."""
 
+ADVICE = "farebox_advice"
+"""Asks for the announcement in the answer (`hooks.advice`); as a header `x-farebox-advice`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Steering:
@@ -48,6 +51,7 @@ class Steering:
     buffer: bool = False
     tags: tuple[str, ...] = ()
     user: str | None = None
+    advice: bool = False
 
 
 def read_steering(
@@ -67,6 +71,8 @@ def read_steering(
         found = [header] if header else []
         found += [place[name] for place in places if place.get(name) not in (None, "")]
         values[name] = found[0] if found else None
+    # In a body the name says whose it is: nobody else's `advice` shall be taken for ours.
+    advice = [headers.get("x-farebox-advice"), *(place.get(ADVICE) for place in places)]
     user = data.get("user")
     if user is None:
         user = next((p["user_id"] for p in places if isinstance(p.get("user_id"), str)), None)
@@ -82,6 +88,7 @@ def read_steering(
         buffer=_flag(values["buffer"], "buffer"),
         tags=_tags(values["tags"]),
         user=clean(user) if isinstance(user, str) else None,
+        advice=_flag(next((it for it in advice if it not in (None, "")), None), ADVICE),
     )
 
 

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from budgets.matching import BudgetFacts, holds, matched
 from budgets.open_requests import Terms
+from hooks.asker import Asker
 from hooks.case import Case
+from hooks.data_policy import Demand, demands
 from hooks.decide import Decision
+from hooks.steering import read_steering
 from hooks.terms import UNPRICED
+from hooks.values import InvalidRequest
 
 REASONS = {
     "files": "files are read by the provider, at a cost that can't be known beforehand",
@@ -20,7 +24,8 @@ REASONS = {
     "stored_context": "the provider adds a history whose size can't be known beforehand",
     "background": "it runs on after the answer, so its cost can't be settled with the request",
     "several_models": "one request can't be sent to several models",
-    "server_tools": "the provider runs tools itself, at a cost that can't be bounded",
+    "server_tools": "the provider runs tools itself, at a cost that can't be bounded; take them "
+    'out (in Codex: `web_search = "disabled"`), or have the policy allow `server_tools`',
 }
 """Why each kind of content is refused unless the policy allows it."""
 
@@ -64,6 +69,28 @@ def decision_of(case: Case, kind: str) -> Decision:
         output_tokens_cap=None,
         warnings=(f"unbounded: {kind} is charged from LiteLLM's cost",),
     )
+
+
+def demands_of(case: Case) -> tuple[Demand, ...]:
+    """Return what the data policy's rules require of a call whose group nobody has chosen.
+
+    Tags are read where they can be; what a caller claims in another shape cannot excuse him.
+    """
+    try:
+        tags = read_steering(case.incoming.data, case.incoming.headers, None).tags
+    except InvalidRequest:
+        tags = ()
+    caller = case.caller
+    model = case.incoming.data.get("model")
+    asker = Asker(
+        case.incoming.call_type,
+        model if isinstance(model, str) else None,
+        caller.key_name,
+        caller.team,
+        caller.user,
+        tags,
+    )
+    return demands(case.policy.routing.data_policy, asker)
 
 
 def terms_of(case: Case, decision: Decision) -> dict[str, Terms]:

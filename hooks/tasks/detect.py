@@ -8,33 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
+from hooks.asker import Asker, matches
 from hooks.classify import Classified, Classifier
 from hooks.features import words as words_of
 from hooks.request import RequestView
-from hooks.routing import UNCLASSIFIED, RoutingFile, RuleMatch, TaskRule, fold
+from hooks.routing import UNCLASSIFIED, RoutingFile, RuleMatch, fold
 from hooks.tasks.content import ContentModel, plain_term
 from hooks.tasks.settings import SignalFloor
 from hooks.tasks.signals import Signals, holds, shown
-
-ENDPOINTS = {
-    "acompletion": "chat",
-    "atext_completion": "completions",
-    "aresponses": "responses",
-    "anthropic_messages": "messages",
-    "aembedding": "embeddings",
-}
-"""What people call the endpoint of each call type."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks, as far as a task rule looks at it."""
-
-    key: str | None
-    team: str | None
-    user: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +56,7 @@ def detect(
             return Found(known, "caller", f"the request says {known}")
         warnings = ("unknown_task_type: ignored, see the list in hooks/routing.yaml",)
     for number, rule in enumerate(routing.task_rules, start=1):
-        if rule_matches(rule, view, asker):
+        if matches(rule.match, asker):
             name = routing.task_names.get(fold(rule.task_type), rule.task_type)
             why = f"task rule {number} ({_asked(rule.match)}) fixes {name}"
             return Found(name, "rule", why, warnings)
@@ -134,38 +116,6 @@ def raised_floor(routing: RoutingFile, floor: str, signals: Signals) -> tuple[st
 
 def _floors(floors: Iterable[SignalFloor], signals: Signals) -> Iterator[SignalFloor]:
     return (it for it in floors if holds(it.when, signals))
-
-
-# ── path rules ───────────────────────────────────────────────────────────────────────────────────
-
-
-def rule_matches(rule: TaskRule, view: RequestView, asker: Asker) -> bool:
-    """Say whether all that a rule looks at holds for a request."""
-    match = rule.match
-    given: tuple[tuple[tuple[str, ...] | None, tuple[str | None, ...]], ...] = (
-        (match.endpoint, (ENDPOINTS.get(view.call_type),)),
-        (match.call_type, (view.call_type,)),
-        (match.model, (view.model,)),
-        (match.key, (asker.key,)),
-        (match.team, (asker.team,)),
-        (match.user, (asker.user,)),
-        (match.tag, view.steering.tags),
-    )
-    return all(wanted is None or _any(wanted, has) for wanted, has in given)
-
-
-def _any(wanted: tuple[str, ...], has: tuple[str | None, ...]) -> bool:
-    """Whether one of the names fits one that is wanted; `*` stands for any letters."""
-    return any(
-        name is not None and (name == one or ("*" in one and fnmatchcase(name, _literal(one))))
-        for one in wanted
-        for name in has
-    )
-
-
-def _literal(pattern: str) -> str:
-    """Return a pattern in which `*` alone means something."""
-    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def _asked(match: RuleMatch) -> str:

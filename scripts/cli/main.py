@@ -34,6 +34,7 @@ COMMANDS = {
     "forecast": "scripts.cli.forecast:show",
     "audit": "scripts.cli.audit:app",
     "checklist": "scripts.cli.checklist:show",
+    "agents": "scripts.cli.agents:app",
     "demo": "scripts.cli.demo:demo",
     "doctor": "scripts.cli.doctor:doctor",
 }

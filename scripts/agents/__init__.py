@@ -1,0 +1,1 @@
+"""What coding agents are told of the policy: texts, announcements, plans, reviews."""
