@@ -217,7 +217,8 @@ class FareboxHook(CustomLogger):
     ) -> Any:
         """Judge an answer that must pass a gate, and put in the advice that was asked for.
 
-        Return what the client gets in its place, if anything. A stream has the advice's header only.
+        Return what the client gets in its place, if anything. Streams have the advice's header
+        only.
         """
         judged = await self._judged(data, response)
         answering = _answering.get()
