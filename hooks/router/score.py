@@ -25,7 +25,7 @@ def shape(text: str) -> tuple[float, ...]:
     """Return figures of a text that its words do not have; of its beginning and end, if long."""
     length = math.log1p(len(text))
     if len(text) > HEAD_MAX + TAIL_MAX:
-        text = f"{text[:HEAD_MAX]}\n{text[-TAIL_MAX:]}"
+        text = text[:HEAD_MAX] + text[-TAIL_MAX:]
     return (
         length,
         math.log1p(text.count("\n")),

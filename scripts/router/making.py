@@ -218,6 +218,7 @@ def take(labels: Labels, rows: Ints) -> Labels:
     """Return those labels; the task types keep their numbers."""
     return replace(
         labels,
+        source=labels.source.model_copy(update={"labels": len(rows)}),
         tasks=labels.tasks[rows],
         texts=labels.texts.take(rows),
         prompts=tuple(labels.prompts[i] for i in rows),
