@@ -155,7 +155,7 @@ class Governor:
             case.policy, case.view, counts, case.caller, self._worker.learned, case.decision_id
         )
         case.decision = decision = replace(decision, stripped=case.stripped)
-        if wanted(case.policy, decision):
+        if not incoming.aside and wanted(case.policy, decision):
             planned = plan(
                 case.policy, case.view, counts, case.caller, self._worker.learned, decision
             )
@@ -243,6 +243,8 @@ class Governor:
     ) -> Asked:
         """Return the hold that the policy's steps led to, or refuse."""
         announce(refused.events)
+        if case.incoming.aside:
+            await self._refuse_budget(case, refused, WayOut(Code(refused.code)))
         found = await escalation.escalate(
             case,
             runtime,
