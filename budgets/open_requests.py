@@ -104,7 +104,7 @@ class OpenRequest:
     `partials_due` counts the streams that died and are charged by their words while LiteLLM's own
     count of them is yet to come.
     `sends` is given where more than one answer may be asked for; `held_budgets` are then the shares
-    of its hold, which is for all of them.
+    of its hold, which is for all of them. `ended` is set once its costs are known, for who waits.
     """
 
     request_id: str
@@ -137,10 +137,17 @@ class OpenRequest:
     watch: asyncio.TimerHandle | None = None
     sends: Sends | None = None
     held_budgets: tuple[BudgetHold, ...] = ()
+    ended: asyncio.Event | None = None
 
     def __post_init__(self) -> None:
         if self.started_ns < 0:
             self.started_ns = self.clock_ns()
+
+    async def end(self, timeout_s: float) -> None:
+        """Wait until its costs are known; raises `TimeoutError`."""
+        if not self.finished:
+            self.ended = self.ended or asyncio.Event()
+            await asyncio.wait_for(self.ended.wait(), timeout_s)
 
     def begin_attempt(self, group: str) -> Attempt:
         """Note that a send to `group` begins. One that is still open is returned instead."""

@@ -334,6 +334,8 @@ async def _finish(request: OpenRequest, ending: Ending, trace: tuple[Any, Any]) 
     request.stream_object = None
     if request.sends is not None:
         request.sends.decided.set()
+    if request.ended is not None:
+        request.ended.set()
     if request.watch is not None:
         request.watch.cancel()
         request.watch = None

@@ -21,7 +21,8 @@ class Incoming:
 
     `sent` are the field names of the client's body, `removed` those that were taken out of it when
     it was read. `key_owner` is the id of the key that asks, None where it has none of Farebox's.
-    `arrival` is the request as it came in, for one that may have to be kept.
+    `arrival` is the request as it came in, for one that may have to be kept. `aside` is true for a
+    send of Farebox's own beside a live request: it has no gate, and is refused without more ado.
     """
 
     data: dict[str, Any]
@@ -36,6 +37,7 @@ class Incoming:
     removed: tuple[str, ...] = ()
     key_owner: str | None = None
     arrival: Arrival | None = None
+    aside: bool = False
 
     @property
     def run(self) -> Run | None:

@@ -171,7 +171,7 @@ class Governor:
         notice.count(decision.router)
         if self._worker.traffic is not None:
             self._worker.traffic.add(case.policy.router, decision, case.view)
-        if wanted(case.policy, decision):
+        if not incoming.aside and wanted(case.policy, decision):
             planned = plan(
                 case.policy, case.view, counts, case.caller, self._worker.learned, decision
             )
@@ -259,6 +259,8 @@ class Governor:
     ) -> Asked:
         """Return the hold that the policy's steps led to, or refuse."""
         announce(refused.events)
+        if case.incoming.aside:
+            await self._refuse_budget(case, refused, WayOut(Code(refused.code)))
         found = await escalation.escalate(
             case,
             runtime,

@@ -30,12 +30,14 @@ from hooks import (
     approval_routes,
     fields,
     grant_routes,
+    headers,
     key_routes,
     key_runtime,
     litellm_auth,
     litellm_mends,
     litellm_router,
     litellm_sends,
+    litellm_shadow,
     litellm_streams,
     log_guard,
     metrics_route,
@@ -59,6 +61,7 @@ from hooks.queue_runner import QueueRunner
 from hooks.refusals import Refusal
 from hooks.request import GOVERNED
 from hooks.routing import Mode
+from hooks.shadow_compare.comparer import Sampled
 from hooks.worker import Worker
 
 log = structlog.get_logger("farebox.hook")
@@ -147,6 +150,7 @@ class FareboxHook(CustomLogger):
             run_queue=_run_queue,
         )
         self.governor = Governor(self.worker, lambda: time.time_ns() // 1_000_000)
+        self.comparer = litellm_shadow.comparer(self.worker, self.governor)
         litellm_mends.strip_with(self._strip)
         litellm_mends.stand_before(lambda: self.worker.policy.routing.requests.body_bytes_max)
         tokens.warm_up()
@@ -196,9 +200,42 @@ class FareboxHook(CustomLogger):
             }
             raise FareboxRefusal(refused.refusal) from None
         self._put(admission, data, metadata, call_type, incoming)
+        if self.worker.policy.routing.compares:
+            self._draw(admission, data, incoming)
         if admission.gated:
             self._gate(admission, data, incoming)
         return data
+
+    def _draw(self, admission: Admission, data: dict[str, Any], incoming: Incoming) -> None:
+        """Keep a request that is to be compared in shadow, if the lot falls on it."""
+        plain = incoming.call_type in litellm_sends.ROUTER_CALLS and not data.get("tools")
+        task_type = admission.headers.get(headers.TASK_TYPE, "")
+        known = task_type in self.worker.policy.routing.task_types
+        if not (plain and known) or admission.mode is Mode.SHADOW:
+            return
+        settings = self.comparer.draws(task_type)
+        if settings is not None:
+            sampled = Sampled(
+                request_id=admission.request_id,
+                decision_id=admission.headers[headers.DECISION],
+                task_type=task_type,
+                settings=settings,
+                body=litellm_sends.keep(data, incoming.call_type),
+                allowed_groups=incoming.allowed_groups,
+                gated=admission.gated,
+            )
+            self.comparer.take(sampled)
+
+    async def async_log_success_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """Hand an answer that is out to its shadow comparison, if it was drawn for one."""
+        if self.worker.policy.routing.compares:
+            params = kwargs.get("litellm_params")
+            mark = _mark(params) if isinstance(params, Mapping) else None
+            request_id = str(mark.get("id")) if mark is not None else ""
+            if self.comparer.waits_for(request_id, gated=False):
+                self.comparer.answered(request_id, response_obj)
 
     def _gate(self, admission: Admission, data: dict[str, Any], incoming: Incoming) -> None:
         """Keep what is needed to ask again, and send a stream that is to be judged as a whole."""
@@ -240,8 +277,11 @@ class FareboxHook(CustomLogger):
         try:
             answer = await steps.run(request, response, asker)
         except steps.Withheld as withheld:
+            self.comparer.forget(request.request_id)
             told = underway.gated_headers(request, self.worker.simulated, dict(request.headers))
             raise FareboxRefusal(underway.withheld(request, withheld, told)) from None
+        if self.comparer.waits_for(request.request_id, gated=True):
+            self.comparer.answered(request.request_id, answer)
         if not request.sends.buffered:
             return answer
         told = underway.gated_headers(request, self.worker.simulated, dict(request.headers))
@@ -315,6 +355,9 @@ class FareboxHook(CustomLogger):
     ) -> None:
         """Keep a provider's error, which the client is shown, from repeating a provider's key."""
         litellm_router.mask_keys(original_exception)
+        mark = _mark(request_data)
+        if mark is not None:
+            self.comparer.forget(str(mark.get("id")))
 
     async def async_post_call_response_headers_hook(
         self,

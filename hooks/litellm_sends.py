@@ -17,7 +17,7 @@ from litellm.proxy import proxy_server
 from budgets.open_requests import OpenRequest
 from budgets.sends import Send
 
-_ROUTER_CALLS = {
+ROUTER_CALLS = {
     "acompletion": "acompletion",
     "atext_completion": "atext_completion",
     "aresponses": "aresponses",
@@ -73,12 +73,12 @@ class RouterAsker:
         """Ask a group the request itself."""
         fields = copy.deepcopy(self.body.fields)
         fields[self.body.metadata_name] = self._metadata(send)
-        call = getattr(_router(), _ROUTER_CALLS[self.body.call_type])
+        call = getattr(router(), ROUTER_CALLS[self.body.call_type])
         return await call(model=send.group, fallbacks=list(fallbacks), **fields)
 
     async def verdict(self, send: Send, messages: list[dict[str, Any]], tokens_max: int) -> object:
         """Ask a group a question of our own, by chat."""
-        return await _router().acompletion(
+        return await router().acompletion(
             model=send.group,
             messages=messages,
             max_tokens=tokens_max,
@@ -91,7 +91,7 @@ class RouterAsker:
         return {**self.body.metadata, "farebox": mark}
 
 
-def _router() -> Any:
+def router() -> Any:
     router = proxy_server.llm_router
     if router is None:
         raise RuntimeError("LiteLLM has no router")

@@ -35,6 +35,11 @@ APPROVALS_OPEN = Gauge(
     "Tickets that wait for an approver's answer.",
     multiprocess_mode="livemax",
 )
+COMPARISONS = Counter(
+    "farebox_shadow_comparisons",
+    "Live requests that were drawn for a shadow comparison, by what became of it.",
+    ["result"],
+)
 
 for _result in ("taken", "rejected"):
     POLICY_RELOADS.labels(_result)

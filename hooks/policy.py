@@ -23,7 +23,8 @@ from hooks.groups import Groups, PriceMap, read_groups
 from hooks.queue_checks import queue_findings
 from hooks.router import loading
 from hooks.router.checks import router_findings
-from hooks.routing import AUTO, ModelFacts, RoutingFile, load_routing
+from hooks.routing import AUTO, ModelFacts, RoutingFile, Tier, load_routing
+from hooks.shadow_compare.caps import with_caps
 from hooks.tasks.checks import task_findings
 from hooks.tasks.content import ContentModel
 from hooks.tasks.detect import Detectors
@@ -93,6 +94,13 @@ class Policy:
         name = found.primary if found is not None and found.primary else group
         return self.routing.models.get(name)
 
+    def group_of(self, name: str) -> str | None:
+        """Return a group by its name, or the first one of a tier among the model facts."""
+        if name in self.groups.groups:
+            return name
+        known = self.routing.models.items() if name in list(Tier) else ()
+        return next((g for g, it in known if it.tier == name and g in self.groups.groups), None)
+
     def requestable(self) -> tuple[str, ...]:
         """Return every name that a request may ask for."""
         return (AUTO, *self.routing.categories, *(
@@ -160,7 +168,7 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
         paths=paths,
         digests=digests,
         routing=routing[1],
-        budgets=budgets[1],
+        budgets=with_caps(budgets[1], routing[1]),
         groups=groups,
         warnings=tuple(findings),
         restart_digest=_restart_digest(litellm_file.data),

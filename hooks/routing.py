@@ -399,6 +399,11 @@ class RoutingFile(Strict):
         """Return a task type by its own name; `unclassified` is one too."""
         return self.unclassified if name == UNCLASSIFIED else self.task_types[name]
 
+    @cached_property
+    def compares(self) -> bool:
+        """Whether any task type is compared in shadow."""
+        return any(task.shadow_compare is not None for task in self.task_types.values())
+
     def gate(self, task_type: str, consequence: str) -> Gate | None:
         """Return what answers of this kind must pass: the task type's gate, or the common one."""
         gate = self.task(task_type).gate

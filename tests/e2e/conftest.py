@@ -45,6 +45,26 @@ GATED_TASKS: Mapping[str, Mapping[str, Any]] = {
             "gate": {"kind": "agreement", "group": "claude-haiku"},
         },
     },
+    "compared": {
+        **_EXECUTE,
+        "gate": {**_SAYS_GOOD, "mode": "shadow"},
+        "shadow_compare": {"sample": 1, "group": "claude-haiku", "cap_usd": 0.5},
+    },
+    "graded": {
+        **_EXECUTE,
+        "shadow_compare": {
+            "sample": 1,
+            "group": "claude-haiku",
+            "cap_usd": 0.5,
+            "judge": {"group": "gpt-4o-mini"},
+        },
+    },
+    # Its cap has room for nothing.
+    "capped": {
+        **_EXECUTE,
+        "gate": {**_SAYS_GOOD, "mode": "shadow"},
+        "shadow_compare": {"sample": 1, "group": "claude-haiku", "cap_usd": 0.000001},
+    },
 }
 """Task types with gates and cascades. What a model says is told to the upstream, by model."""
 
