@@ -1,0 +1,58 @@
+"""Edits of YAML files keep what they do not touch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.yaml_edit import EditConflict, edited
+from tests.support.policies import PATHS
+
+
+@pytest.mark.parametrize("path", [PATHS.litellm, PATHS.routing, PATHS.budgets])
+def test_an_edit_of_the_packs_files_changes_its_own_line_and_no_other(path: Path) -> None:
+    def change(data: Any) -> None:
+        data["added"] = {"by": "a test"}
+
+    edit = edited(path, change)
+    assert edit.after.startswith(edit.before.rstrip("\n"))
+    added = [
+        it for it in edit.diff().splitlines() if it[:1] in "+-" and it[:3] not in ("+++", "---")
+    ]
+    assert [it for it in added if it != "+"] == ["+added:", "+  by: a test"]
+
+
+def test_an_edit_that_changes_nothing_has_no_diff() -> None:
+    edit = edited(PATHS.budgets, lambda _: None)
+    assert not edit.changes
+    assert edit.diff() == ""
+
+
+def test_comments_and_nulls_beside_an_edit_stay(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("# why\na: null  # nothing yet\nb:\n  - c\n", encoding="utf-8")
+    os.chmod(path, 0o640)
+
+    def change(data: Any) -> None:
+        data["b"].append("d")
+
+    edited(path, change).write()
+    assert path.read_text(encoding="utf-8") == "# why\na: null  # nothing yet\nb:\n  - c\n  - d\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1\n", encoding="utf-8")
+
+    def change(data: Any) -> None:
+        data["a"] = 2
+
+    edit = edited(path, change)
+    path.write_text("a: 3\n", encoding="utf-8")
+    with pytest.raises(EditConflict):
+        edit.write()
+    assert path.read_text(encoding="utf-8") == "a: 3\n"
