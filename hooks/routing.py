@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from budgets.config import NanoUsd, Values
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
+from hooks.choosing import Choosing
 
 
 class Mode(StrEnum):
@@ -213,6 +214,7 @@ class Speed(Strict):
     output_tokens_per_second: float = Field(gt=0)
     basis: Literal["assumed", "published", "measured"]
     source: str = ""
+    date: str = ""
 
 
 class InputMargin(Strict):
@@ -322,6 +324,8 @@ class RoutingFile(Strict):
     requests: Requests = Requests()
     queue: QueueSettings = QueueSettings()
     vendor_tiers: dict[str, VendorTiers] = Field(default_factory=dict)
+    market: dict[str, ModelFacts] = Field(default_factory=dict)
+    choosing: Choosing = Choosing()
 
     @field_validator("categories")
     @classmethod

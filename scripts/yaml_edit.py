@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ruamel.yaml import YAML
+
+from budgets.yamlfile import KeyPath
 
 WIDTH = 4096
 """Longer than any line: a round trip must not fold what a person left on one line."""
@@ -84,15 +87,42 @@ def edited(path: Path, change: Change, text: str | None = None) -> Edit:
     return Edit(path, before, _onto(before, plain, changed))
 
 
+def span(text: str, path: KeyPath) -> tuple[int, int]:
+    """Return the lines of an entry, from 0 and half open, its key or its dash included.
+
+    Comments and blank lines behind it belong to what follows, and are left out.
+
+    Raises:
+        KeyError: there is no such entry.
+    """
+    node: Any = yaml.compose(text)
+    start = 0
+    for part in path:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            start = node.start_mark.line
+            continue
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        found = next((pair for pair in pairs if pair[0].value == str(part)), None)
+        if found is None:
+            raise KeyError(path)
+        start, node = found[0].start_mark.line, found[1]
+    lines = text.splitlines()
+    end = min(node.end_mark.line + (node.end_mark.column > 0), len(lines))
+    while end > start + 1 and (not lines[end - 1].strip() or lines[end - 1].lstrip()[0] == "#"):
+        end -= 1
+    return start, end
+
+
 def _dumped(text: str, change: Change) -> str:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = WIDTH
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    data = yaml.load(text)
+    roundtrip = YAML()
+    roundtrip.preserve_quotes = True
+    roundtrip.width = WIDTH
+    roundtrip.indent(mapping=2, sequence=4, offset=2)
+    data = roundtrip.load(text)
     change(data)
     out = io.StringIO()
-    yaml.dump(data, out)
+    roundtrip.dump(data, out)
     return out.getvalue()
 
 

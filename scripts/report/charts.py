@@ -7,10 +7,12 @@ imported with this module: import it late.
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -66,20 +68,33 @@ def charts(found: Figures) -> dict[str, str]:
 
 
 def _svg(title: str, draw: Callable[[Axes], None], height: float = 3.2) -> str:
-    with mpl.rc_context(_SETTINGS):
+    with styled():
         figure = Figure(figsize=(8, height), layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(title, loc="left", fontsize=11)
         draw(axes)
-        out = io.StringIO()
-        # Without a date, so that the same month always gives the same bytes.
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        return svg_of(figure, title)
+
+
+@contextmanager
+def styled(ink: str = INK) -> Iterator[None]:
+    """Draw in the house style within this context; `ink` is the colour of text and axes."""
+    settings = {name: ink if value == INK else value for name, value in _SETTINGS.items()}
+    with mpl.rc_context(settings):
+        yield
+
+
+def svg_of(figure: Figure, title: str) -> str:
+    """Return a figure that was drawn in the house style as SVG for a page."""
+    out = io.StringIO()
+    # Without a date, so that the same figures always give the same bytes.
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     # On a page of several charts a rule for everything would be one for the page.
     text = text.replace("*{stroke", ".farebox-chart *{stroke")
-    label = f'<svg class="farebox-chart" role="img" aria-label="{title}"'
+    label = f'<svg class="farebox-chart" role="img" aria-label="{html.escape(title)}"'
     head, rest = text.split(">", 1)
     return head.replace("<svg", label, 1) + ">" + STYLE + rest
 

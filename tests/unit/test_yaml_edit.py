@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts.yaml_edit import EditConflict, edited
+from scripts.yaml_edit import EditConflict, edited, span
 from tests.support.policies import PATHS
 
 
@@ -56,3 +56,12 @@ def test_a_file_that_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(EditConflict):
         edit.write()
     assert path.read_text(encoding="utf-8") == "a: 3\n"
+
+
+def test_the_lines_of_an_entry_end_before_the_next_ones_comment() -> None:
+    text = "a:\n  # of b\n  b: {c: 1}\n\n  # of d\n  d:\n    - e: 1\n      f: 2\n    - g\n# end\n"
+    assert span(text, ("a", "b")) == (2, 3)
+    assert span(text, ("a", "d")) == (5, 9)
+    assert span(text, ("a", "d", 0)) == (6, 8)
+    with pytest.raises(KeyError):
+        span(text, ("a", "z"))
