@@ -108,7 +108,9 @@ def span(text: str, path: KeyPath) -> tuple[int, int]:
             raise KeyError(path)
         start, node = found[0].start_mark.line, found[1]
     lines = text.splitlines()
-    end = min(node.end_mark.line + (node.end_mark.column > 0), len(lines))
+    # A collection in block style ends where the next token begins, all else right behind itself.
+    in_block = isinstance(node, yaml.CollectionNode) and not node.flow_style
+    end = min(node.end_mark.line + (not in_block), len(lines))
     while end > start + 1 and (not lines[end - 1].strip() or lines[end - 1].lstrip()[0] == "#"):
         end -= 1
     return start, end
