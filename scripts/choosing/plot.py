@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from hooks.choosing import Choosing, SpeedTiers
 from scripts.choosing.field import Field, Offer
 from scripts.choosing.frontier import dominators, frontier_of, recommended
+from scripts.choosing.tables import Table
 from scripts.cli.output import clean
 from scripts.report.charts import COLOURS, INK, styled, svg_of
 
@@ -65,6 +66,17 @@ def page(field: Field, choosing: Choosing, tables: Sequence[str]) -> str:
         "td,th{padding:.2rem .7rem;text-align:left;border-bottom:1px solid #8884}</style>"
         f"<h1>{title}</h1>{svg(field, choosing)}{''.join(tables)}</html>\n"
     )
+
+
+def html_table(table: Table) -> str:
+    """Return a table for the page."""
+    head = "".join(f"<th>{html.escape(it.heading)}</th>" for it in table.columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(clean(cell))}</td>" for cell in cells) + "</tr>"
+        for cells in table.cells()
+    )
+    about = f"<h2>{html.escape(table.title)}</h2><p>{html.escape(table.about)}</p>"
+    return f"{about}<table><tr>{head}</tr>{rows}</table>"
 
 
 def _title(field: Field) -> str:

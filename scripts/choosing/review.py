@@ -1,7 +1,7 @@
 """The quarterly review: what moved since a date, and which chains should change, as YAML diffs.
 
-Two fields are compared: today's, and the one of the snapshot, in which a score counts only if it
-was published by then. A model of a chain is to be replaced where another one dominates it, meets the
+Two fields are compared: today's, and that of the snapshot, in which a score counts only if it was
+published by then. A model of a chain is to be replaced where another one dominates it, meets the
 category's quality floor, and is processed nowhere else. What the edit would make of the files is
 loaded like any policy before it is shown.
 """

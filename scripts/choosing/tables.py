@@ -245,6 +245,7 @@ def frontier(field: Field, choosing: Choosing) -> Table:
             "standing": "frontier" if it in best else "dominated",
             "recommended": it in picked,
             "by": [other.name for other in above.get(it.name, ())],
+            "by_title": next((other.title for other in above.get(it.name, ())), None),
             **row_of(it),
         }
         for it in sorted(known, key=lambda it: (it not in best, it.cost_nano_usd or 0, it.name))
@@ -262,7 +263,7 @@ def frontier(field: Field, choosing: Choosing) -> Table:
             Column("Score", "score", shown_score, right=True),
             Column("A request", "cost_nano_usd", shown_cost, right=True),
             Column("Recommended", "recommended", lambda it: "yes" if it else "–"),
-            Column("Dominated by", "by", lambda it: it[0] if it else "–"),
+            Column("Dominated by", "by_title", _plain),
             Column("Processed in", "residency", _names),
             Column("In chains", "chains", _names),
         ),

@@ -27,6 +27,7 @@ COMMANDS = {
     "approvals": "scripts.cli.approvals:app",
     "month": "scripts.cli.month:app",
     "queue": "scripts.cli.queue:app",
+    "pareto": "scripts.cli.pareto:pareto",
     "demo": "scripts.cli.demo:demo",
     "doctor": "scripts.cli.doctor:doctor",
 }
