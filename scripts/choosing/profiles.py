@@ -103,7 +103,8 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     number = 0
     try:
         with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
+            for line in file:
+                number += 1
                 if not line.strip():
                     continue
                 row = json.loads(line)

@@ -28,6 +28,8 @@ COMMANDS = {
     "month": "scripts.cli.month:app",
     "queue": "scripts.cli.queue:app",
     "pareto": "scripts.cli.pareto:pareto",
+    "pick": "scripts.cli.pick:pick",
+    "forecast": "scripts.cli.forecast:show",
     "demo": "scripts.cli.demo:demo",
     "doctor": "scripts.cli.doctor:doctor",
 }
