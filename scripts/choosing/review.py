@@ -8,19 +8,17 @@ loaded like any policy before it is shown.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from budgets.yamlfile import ConfigErrors
 from hooks.groups import PriceMap
-from hooks.policy import Policy, PolicyPaths, load_policy
+from hooks.policy import Policy, PolicyPaths
 from scripts.choosing.field import Field, Offer, bare, usage_of
 from scripts.choosing.frontier import dominates, frontier_of
 from scripts.choosing.history import Then
+from scripts.choosing.trial import load_edited
 from scripts.yaml_edit import Edit, edited, span
 
 
@@ -206,22 +204,11 @@ def _edits(
         Edit(paths.routing, before[1], files.routing),
     )
     try:
-        after = _loaded(edits, paths, price_map)
+        after = load_edited(paths, edits, price_map)
     except ConfigErrors as errors:
         return list(proposals), edits, str(errors.findings[0])
     told = [replace(it, loses=_lost(policy, after, it)) for it in proposals]
     return told, edits, ""
-
-
-def _loaded(edits: Sequence[Edit], paths: PolicyPaths, price_map: PriceMap) -> Policy:
-    with tempfile.TemporaryDirectory(prefix="farebox-review-") as name:
-        folder = Path(name)
-        for number, edit in enumerate(edits):
-            (folder / f"{number}.yaml").write_text(edit.after, encoding="utf-8")
-        shutil.copy(paths.budgets, folder / "budgets.yaml")
-        return load_policy(
-            PolicyPaths(folder / "0.yaml", folder / "1.yaml", folder / "budgets.yaml"), price_map
-        )
 
 
 def _lost(before: Policy, after: Policy, proposal: Proposal) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from budgets.config import json_schema as budgets_schema
@@ -75,7 +76,7 @@ def check(
                 "warnings": len(ordered) - wrong,
                 "files": files,
                 "revision": policy.revision if policy else None,
-                "findings": [_as_dict(finding) for finding in ordered],
+                "findings": [as_dict(finding) for finding in ordered],
             }
         )
     else:
@@ -107,7 +108,8 @@ def archive_findings(budgets_file: Path) -> Iterator[Finding]:
     )
 
 
-def _as_dict(finding: Finding) -> dict[str, Any]:
+def as_dict(finding: Finding) -> dict[str, Any]:
+    """Return a finding as data for JSON."""
     return {
         "severity": finding.severity.value,
         "file": finding.file,
@@ -122,20 +124,7 @@ def _show(
     findings: Sequence[Finding], wrong: int, files: dict[str, str], policy: Policy | None
 ) -> None:
     out = console()
-    for finding in findings:
-        is_error = finding.severity is Severity.ERROR
-        line = Text()
-        line.append(f"{finding.severity.value}: ", style="bold red" if is_error else "bold yellow")
-        place = f"{_short(finding.file)}:{finding.line}" if finding.line else _short(finding.file)
-        line.append(clean(place), style="bold")
-        if finding.key:
-            line.append(f" {clean(finding.key)}", style="cyan")
-        out.print(line, soft_wrap=True)
-        out.print(text(f"    {finding.message}"), soft_wrap=True)
-        if finding.hint:
-            out.print(text(f"    → {finding.hint}", "green"), soft_wrap=True)
-    if findings:
-        out.print()
+    show_findings(out, findings)
     doubts = len(findings) - wrong
     if wrong:
         out.print(
@@ -159,6 +148,24 @@ def _show(
             f"revision {policy.revision}"
         )
     )
+
+
+def show_findings(out: Console, findings: Sequence[Finding]) -> None:
+    """Print findings, each with its place and its remedy, and a blank line at the end."""
+    for finding in findings:
+        is_error = finding.severity is Severity.ERROR
+        line = Text()
+        line.append(f"{finding.severity.value}: ", style="bold red" if is_error else "bold yellow")
+        place = f"{_short(finding.file)}:{finding.line}" if finding.line else _short(finding.file)
+        line.append(clean(place), style="bold")
+        if finding.key:
+            line.append(f" {clean(finding.key)}", style="cyan")
+        out.print(line, soft_wrap=True)
+        out.print(text(f"    {finding.message}"), soft_wrap=True)
+        if finding.hint:
+            out.print(text(f"    → {finding.hint}", "green"), soft_wrap=True)
+    if findings:
+        out.print()
 
 
 def _short(path: str) -> str:

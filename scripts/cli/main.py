@@ -30,6 +30,7 @@ COMMANDS = {
     "pareto": "scripts.cli.pareto:pareto",
     "pick": "scripts.cli.pick:pick",
     "forecast": "scripts.cli.forecast:show",
+    "audit": "scripts.cli.audit:app",
     "demo": "scripts.cli.demo:demo",
     "doctor": "scripts.cli.doctor:doctor",
 }
