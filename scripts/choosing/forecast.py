@@ -301,7 +301,8 @@ def _factors(workload: Workload, costs: Costs, forecasts: Forecasts) -> tuple[Ra
     low, high = forecasts.tokens_factor
     why = "only the tokens were told" if not workload.days else "fewer than three days are measured"
     return Range(low, 1.0, high), (
-        f"tokens, and so costs, from {low:g} to {high:g} times as many ({why}), and each strategy's accuracy"
+        f"tokens, and so costs, from {low:g} to {high:g} times as many ({why}), and each "
+        "strategy's accuracy"
     )
 
 

@@ -8,6 +8,7 @@ loaded like any policy before it is shown.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -53,7 +54,7 @@ class Review:
 
     `elsewhere` are models of chains that only models processed elsewhere dominate, with which.
     `edits` has the files as the proposals would make them; `problem` is set where they would not be
-    valid.
+    valid. `folder` is what their paths are shown from.
     """
 
     asked: str
@@ -67,6 +68,7 @@ class Review:
     elsewhere: tuple[tuple[Offer, Offer], ...]
     edits: tuple[Edit, ...] = ()
     problem: str = ""
+    folder: str = ""
 
 
 @dataclass(slots=True)
@@ -114,6 +116,7 @@ def review(
         elsewhere=tuple(elsewhere),
         edits=edits,
         problem=problem,
+        folder=str(policy.paths.litellm.parent),
     )
 
 
@@ -295,4 +298,4 @@ def diffs(found: Review) -> Iterator[str]:
     """Yield the diff of each file that the proposals change."""
     for edit in found.edits:
         if edit.changes:
-            yield edit.diff(edit.path.name)
+            yield edit.diff(os.path.relpath(edit.path, found.folder))

@@ -1,4 +1,4 @@
-"""`farebox audit`: which work is done by models, who answers for it, and whether it is routed so."""
+"""`farebox audit`: which work models do, who answers for it, and whether it is routed so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from scripts.choosing.traffic import Traffic
 from scripts.choosing.trial import load_edited
 from scripts.cli.check import as_dict as finding_as_dict
 from scripts.cli.check import show_findings
-from scripts.cli.choosing import Since, print_diff, traffic_of, write_edit, write_file
+from scripts.cli.choosing import (
+    Since,
+    print_diff,
+    shown_path,
+    traffic_of,
+    write_edit,
+    write_file,
+)
 from scripts.cli.context import home_of, paths_of, policy_of, price_map
 from scripts.cli.errors import ExitCode, Problem, command, wrong_usage
 from scripts.cli.options import AsJson, Config
@@ -223,7 +230,7 @@ def apply(
         write_json(
             {
                 "changes": done,
-                "diff": edit.diff(),
+                "diff": edit.diff(shown_path(home, edit.path)),
                 "problem": problem or None,
                 "written": write and edit.changes,
             }
@@ -232,7 +239,7 @@ def apply(
     for line in _told(found, done, problem, write, edit.changes):
         console().print(text(line), soft_wrap=True)
     if edit.changes and not write:
-        print_diff(console(), edit.diff())
+        print_diff(console(), edit.diff(shown_path(home, edit.path)))
         console().print(text("Nothing is written yet: farebox audit apply --write"))
 
 

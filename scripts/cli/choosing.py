@@ -82,6 +82,11 @@ def print_table(out: Console, shown: Table, *, rows_max: int | None = None) -> N
     out.print()
 
 
+def shown_path(home: Home, path: Path) -> str:
+    """Return a file's path as seen from litellm_config.yaml, so that `git apply` finds it."""
+    return Path(os.path.relpath(path, home.config.parent)).as_posix()
+
+
 def print_diff(out: Console, diff: str) -> None:
     """Print a unified diff in its colours."""
     for line in diff.splitlines():

@@ -31,6 +31,7 @@ COMMANDS = {
     "pick": "scripts.cli.pick:pick",
     "forecast": "scripts.cli.forecast:show",
     "audit": "scripts.cli.audit:app",
+    "checklist": "scripts.cli.checklist:show",
     "demo": "scripts.cli.demo:demo",
     "doctor": "scripts.cli.doctor:doctor",
 }
