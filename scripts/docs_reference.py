@@ -1,4 +1,5 @@
-"""Writes the generated parts of `docs/reference`: tables of fields, codes, headers, commands.
+"""Writes the generated parts of the documentation: fields, codes, headers, commands, the tables
+for choosing models.
 
     python -m scripts.docs_reference            writes them
     python -m scripts.docs_reference --check    says which pages are not current; exit code 1 then
@@ -36,11 +37,13 @@ from budgets.ledger import LedgerEntry
 from hooks import headers
 from hooks.refusals import Code, Refusal
 from hooks.routing import RoutingFile
+from scripts.choosing import pages as choosing
 from scripts.cli import entry_view
 from scripts.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "reference"
+EXPLANATIONS = ROOT / "docs" / "explanation"
 SENTENCES = PAGES / "fields.yaml"
 HELP_WIDTH = 90
 SOURCES = ("budgets", "hooks", "callbacks", "scripts")
@@ -176,7 +179,7 @@ def _default(field: FieldInfo) -> str:
         return "empty"
     if _annotation(field) is NanoUsd:
         return f"`{money.plain(value)}`"
-    shown = ", ".join(value) if isinstance(value, tuple) else value
+    shown = ", ".join(str(it) for it in value) if isinstance(value, tuple) else value
     return f"`{json.dumps(shown) if isinstance(shown, bool) else shown}`"
 
 
@@ -252,7 +255,7 @@ PARTS: Mapping[str, Callable[[Sentences], str]] = {
     "entry": entry_fields,
     "environment": environment,
     "commands": commands,
-}
+} | {name: (lambda _, part=part: part()) for name, part in choosing.PARTS.items()}
 
 
 def pages() -> dict[Path, str]:
@@ -269,14 +272,14 @@ def pages() -> dict[Path, str]:
         return f"{match[1]}\n{PARTS[match[2]](sentences)}\n{match[3]}"
 
     found = {}
-    for path in sorted(PAGES.glob("*.md")):
+    for path in sorted([*PAGES.glob("*.md"), *EXPLANATIONS.glob("*.md")]):
         text = path.read_text(encoding="utf-8")
         if _PART.search(text):
             found[path] = _PART.sub(part, text)
     if left := set(PARTS) - done:
-        raise MissingSentence(f"no page in docs/reference has the parts {sorted(left)}")
+        raise MissingSentence(f"no page of the documentation has the parts {sorted(left)}")
     sentences.check_all_used()
-    return found
+    return found | {choosing.PLOT: choosing.plot()}
 
 
 def main() -> int:
@@ -284,7 +287,7 @@ def main() -> int:
     check = "--check" in sys.argv[1:]
     stale = 0
     for path, text in pages().items():
-        if path.read_text(encoding="utf-8") == text:
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         stale += 1
         print(f"{path.relative_to(ROOT)}: {'not current' if check else 'written'}")

@@ -179,14 +179,14 @@ def _against_ledger(
         if known == UNCLASSIFIED:
             yield file.finding(
                 ("operations",),
-                f"{count:,} requests of the ledger have no task type, and belong to no operation",
+                f"{_requests(count)} of the ledger without a task type, which no operation covers",
                 "send `metadata.task_type`, or audit them under the task type unclassified",
                 Severity.WARNING,
             )
             continue
         yield file.finding(
             ("operations",),
-            f"the ledger has {count:,} requests of `{known}`, and no operation has that task type",
+            f"the ledger has {_requests(count)} of `{known}`, and no operation has that task type",
             "add it, with an owner",
         )
     loads = traffic.by_task_type()
@@ -212,6 +212,10 @@ def _against_ledger(
                 "output costs three to five times input, and grows in silence: look why",
                 Severity.WARNING,
             )
+
+
+def _requests(count: int) -> str:
+    return f"{count:,} request{'' if count == 1 else 's'}"
 
 
 def _far_off(one: float, other: float) -> bool:

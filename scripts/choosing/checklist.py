@@ -207,7 +207,7 @@ def _recorded(known: Known) -> Item:
         )  # fmt: skip
     if not settings.get("global_disable_no_log_param"):
         return Item(
-            name, title, False, "`global_disable_no_log_param` is off: callers could hide requests.",
+            name, title, False, "`global_disable_no_log_param` is off: requests could be hidden.",
             "farebox check",
         )  # fmt: skip
     if known.seen is None:

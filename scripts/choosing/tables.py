@@ -181,7 +181,12 @@ def speed(field: Field, choosing: Choosing) -> Table:
         "Speed tiers",
         f"Time to the whole answer of {field.blend.output_tokens:,} tokens: "
         + ", ".join(f"{name} up to {most / 1000:g} s" for name, most in bounds)
-        + f", slower is batch. Of {missing} models no speed is known.",
+        + f", slower is batch. Of {missing} models no speed is known."
+        + (
+            " Measured times are of each group's own requests, which differ in size."
+            if any(it.latency and it.latency.basis == "measured" for it in known)
+            else ""
+        ),
         (
             Column("Tier", "tier_name"),
             *MODEL,

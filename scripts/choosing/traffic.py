@@ -162,7 +162,9 @@ class Traffic:
         parts = [f"{used:,} answered requests of {self.entries:,} entries"]
         if self.simulated:
             how = "counted too" if self.include_simulated else "left out"
-            parts.append(f"{self.simulated:,} simulated ones {how}")
+            parts.append(f"{self.simulated:,} simulated {how}")
+        if self.unreadable:
+            parts.append(f"{self.unreadable:,} entries could not be read")
         if self.missing:
             parts.append(f"{self.missing:,} archived ones could not be read")
         return ", ".join(parts)

@@ -124,12 +124,10 @@ def pareto(
     Example: farebox pareto --input-tokens 8000 --output-tokens 500 --cached 0.6 --out pareto.html
     """
     home = home_of(config)
+    if out is not None:
+        _check_out(out)
     policy = policy_of(home)
     choosing = policy.routing.choosing
-    if out is not None and out.suffix not in FORMATS:
-        raise wrong_usage(
-            f"--out: {out.name} does not say its form.", f"End it in {', '.join(FORMATS)}."
-        )
     traffic: Traffic | None = None
     profiles: tuple[Profile, ...] = ()
     blend = _blend(choosing.blend, input_tokens, output_tokens, cached)
@@ -154,6 +152,15 @@ def pareto(
     if keep:
         kept = history.keep(home.folder, history.of_field(field, today))
         notes().print(text(f"Kept the prices of {today} in {kept}."), soft_wrap=True)
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix not in FORMATS:
+        raise wrong_usage(
+            f"--out: {out.name} does not say its form.", f"End it in {', '.join(FORMATS)}."
+        )
+    if not out.parent.is_dir():
+        raise wrong_usage(f"--out: there is no folder {out.parent}.", "Name a folder that exists.")
 
 
 def _blend(

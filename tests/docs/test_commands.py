@@ -177,6 +177,10 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
         "Warning: FAST has spent 80 %", "budget_exceeded", "farebox budget show FAST"
     ),
     "alert-sent": _has("ops: delivered", "A test message from Farebox"),
+    "picked": _has("Claude Opus 5.5 (claude-opus), as HIGH_COMPLEX", "security_review"),
+    "forecast-file": _has("165,000 requests a month", "all frontier", "The range: "),
+    "audit-check": _has("has no task type `invoice_fields` yet", "operations.invoice_fields"),
+    "checklist": _has("80% context guard on", "are not met."),
     "doctor-litellm": _has('"state": "ok"', '"detail": "1.106.2"'),
 }
 
