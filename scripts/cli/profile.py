@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from scripts.cli import profile_apply, profile_report, profile_run
+from scripts.cli import profile_apply, profile_grade, profile_report, profile_run
 
 HELP = """Measure which tier is good enough, on your own prompts.
 
@@ -16,5 +16,7 @@ Example: farebox profile run prompts.jsonl --oracle oracle.yaml
 
 app = typer.Typer(help=HELP, no_args_is_help=True)
 app.command("run")(profile_run.run)
+app.command("grade")(profile_grade.grade)
 app.command("report")(profile_report.report)
 app.command("apply")(profile_apply.apply)
+app.command("add-samples")(profile_grade.add_samples)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hooks.policy import Policy
-from scripts.cli.output import clean, cost, percent
+from scripts.cli.output import clean, cost, dollars, percent
 from scripts.profile.records import Profile
 from scripts.profile.traffic import DAYS, Spend
 from scripts.profile.verdicts import (
@@ -162,7 +162,7 @@ def _rates(profile: Profile, found: Sequence[TypeResult]) -> Section:
                     percent(one.interval.rate) if has_rate else DASH,
                     f"{_lower(one)} to {percent(one.interval.upper)}" if has_rate else DASH,
                     one.verdict.value,
-                    _more(one.more_to_route),
+                    _more(one),
                     f"{one.latency_ms_p50:,} / {one.latency_ms_p90:,}",
                 )
             )
@@ -180,10 +180,12 @@ def _rates(profile: Profile, found: Sequence[TypeResult]) -> Section:
     return Section("Pass rates", chart="passes", tables=(table,), notes=tuple(notes))
 
 
-def _more(count: int | None) -> str:
-    if count is None:
-        return "out of reach"
-    return f"{count:,}" if count else DASH
+def _more(one: TierResult) -> str:
+    if one.more_to_route == 0:
+        return DASH
+    if one.more_to_route is None or (one.interval.samples and one.interval.rate < ROUTE_MARK):
+        return "not at this rate"
+    return f"{one.more_to_route:,}"
 
 
 def _lower(one: TierResult) -> str:
@@ -214,10 +216,10 @@ def _traffic(costs: Sequence[Spend]) -> tuple[Section, ...]:
         (
             f"{it.requests_a_day:,}",
             it.way,
-            cost(round(it.month)),
-            f"{cost(round(it.month_low))} to {cost(round(it.month_high))}",
-            cost(round(it.day)),
-            cost(round(it.dear_day)),
+            _dollars(it.month),
+            f"{_dollars(it.month_low)} to {_dollars(it.month_high)}",
+            _dollars(it.day),
+            _dollars(it.dear_day),
         )
         for it in costs
     ]
@@ -231,6 +233,12 @@ def _traffic(costs: Sequence[Spend]) -> tuple[Section, ...]:
             notes=(COST_NOTE, WAYS_NOTE),
         ),
     )
+
+
+def _dollars(nano_usd: float) -> str:
+    """Return an estimate without the digits that it does not know."""
+    whole = round(nano_usd)
+    return dollars(round(whole, -7)) if whole >= 10**9 else cost(whole)
 
 
 def as_dict(

@@ -214,8 +214,8 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def read_prompts(path: Path) -> list[PromptLine]:
-    """Read a prompts file; the same prompt twice is refused.
+def read_prompts(path: Path, *, repeated: bool = False) -> list[PromptLine]:
+    """Read a prompts file; the same prompt twice is refused, unless `repeated` allows it.
 
     Raises:
         RecordError: with the first line that is wrong.
@@ -225,7 +225,7 @@ def read_prompts(path: Path) -> list[PromptLine]:
     for number, value in _lines(path):
         prompt = _as(PromptLine, path, number, value)
         first = seen.setdefault(prompt.digest, number)
-        if first != number:
+        if first != number and not repeated:
             raise RecordError(
                 f"{path}:{number}: the same prompt stands on line {first}; keep one, with a "
                 "larger `weight`"

@@ -94,7 +94,7 @@ def spends(
             drawn = rng.integers(0, len(costs), size=(RESAMPLES, len(costs)))
             sums = (costs[drawn] * weights[drawn]).sum(axis=1)
             cells[it.task_type, tier.tier] = (mean, square, sums / weights[drawn].sum(axis=1))
-    made = []
+    made: list[Spend] = []
     for way in chosen:
         parts = [(it.share, cells.get((it.task_type, way.tiers[it.task_type]))) for it in found]
         known = [(share, cell) for share, cell in parts if cell is not None]
@@ -116,4 +116,4 @@ def spends(
                     dear_day=mean * requests + DEAR_DAY * (variance * requests) ** 0.5,
                 )
             )
-    return tuple(made)
+    return tuple(sorted(made, key=lambda it: it.requests_a_day))
