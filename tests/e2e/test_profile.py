@@ -22,7 +22,7 @@ def test_a_profile_costs_what_the_upstream_bills(
     names = {
         "FAREBOX_HOME": str(stack.home),
         "FAREBOX_LEDGER": stack.ledger,
-        "FAREBOX_CONFIG": str(stack.pack.config),
+        "FAREBOX_CONFIG": str(stack.pack.path("litellm_config.yaml")),
         "FAREBOX_PROXY": stack.proxy.base_url,
         "FAREBOX_KEY": MASTER_KEY,
     }
@@ -31,7 +31,7 @@ def test_a_profile_costs_what_the_upstream_bills(
     prompts = tmp_path / "prompts.jsonl"
     lines = [
         {
-            "prompt": f"Which intent has message {number}? [[sim: answer=spam answer@gemini={text}]]",
+            "prompt": f"Intent of message {number}? [[sim: answer=spam answer@gemini={text}]]",
             "task_type": "classification_intent",
             "expected": "spam",
         }
