@@ -146,7 +146,7 @@ def run(
 def _check_plan(policy: Policy, made: Plan, loaded: LoadedOracle, prompts: Path) -> None:
     """Find what would go wrong for certain, before anything is paid."""
     from scripts.profile.judged import OracleError
-    from scripts.profile.plan import PlanError
+    from scripts.profile.plan import PlanError, snapshot
 
     if made.unknown_types:
         shown = ", ".join(made.unknown_types[:5])
@@ -160,6 +160,7 @@ def _check_plan(policy: Policy, made: Plan, loaded: LoadedOracle, prompts: Path)
     for rubric in loaded.rubrics:
         if rubric.model not in policy.groups.groups:
             raise OracleError(f"the rubric's model {rubric.model!r} is no group")
+        snapshot(policy, rubric.model)
 
 
 def _header(name: str, loaded: LoadedOracle, made: Plan, prompts: Path) -> Header:

@@ -121,7 +121,7 @@ class Sender:
 
     def _read(self, answer: httpx.Response, header: TierHeader, began: float) -> Answer:
         document = _json(answer)
-        if answer.is_success:
+        if answer.status_code == 200:
             return _answered(answer.headers, document, header, began)
         error = document.get("error")
         error = error if isinstance(error, dict) else {}
@@ -161,11 +161,13 @@ def _answered(
         # A fallback answered: that says nothing about this tier.
         return _failed("other_model", began, headers)
     choices = document.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else {}
+    choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
-    text = message.get("content") if isinstance(message, dict) else None
-    if not isinstance(text, str):
-        text = ""
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        return _failed("no_answer", began, headers)
+    # Nothing said, such as where a tool is called instead, is an answer too, and an empty one.
+    content = message.get("content")
+    text = content if isinstance(content, str) else ""
     usage = document.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     tokens_in, tokens_out = (
@@ -182,7 +184,7 @@ def _answered(
         latency_ms=_since_ms(began),
         cost_nano_usd=cost,
         cost_basis=basis,
-        cut=isinstance(choice, dict) and choice.get("finish_reason") == "length",
+        cut=choice.get("finish_reason") == "length",
         decision=headers.get(names.DECISION),
     )
 

@@ -105,9 +105,10 @@ def _tier(profile: Profile, tier: TierName, records: Sequence[Record]) -> TierRe
     priced = counted_for_cost(records)
     weight = sum(it.weight for it in priced)
     answered = [it for it in records if it.error is None]
+    header = profile.header.tiers.get(tier)
     return TierResult(
         tier=tier,
-        group=profile.header.tiers[tier].group,
+        group=header.group if header is not None else records[-1].group,
         prompts=len(counted),
         passed=len(counted) - failed,
         errors=sum(it.error is not None for it in records),
