@@ -61,6 +61,7 @@ from hooks.queue_runner import QueueRunner
 from hooks.refusals import Refusal
 from hooks.request import GOVERNED
 from hooks.routing import Mode
+from hooks.samples.sampler import Sampler
 from hooks.shadow_compare.comparer import Sampled
 from hooks.worker import Worker
 
@@ -151,6 +152,7 @@ class FareboxHook(CustomLogger):
         )
         self.governor = Governor(self.worker, lambda: time.time_ns() // 1_000_000)
         self.comparer = litellm_shadow.comparer(self.worker, self.governor)
+        self.sampler = Sampler(home.folder / "samples")
         litellm_mends.strip_with(self._strip)
         litellm_mends.stand_before(lambda: self.worker.policy.routing.requests.body_bytes_max)
         tokens.warm_up()
@@ -202,6 +204,10 @@ class FareboxHook(CustomLogger):
         self._put(admission, data, metadata, call_type, incoming)
         if self.worker.policy.routing.compares:
             self._draw(admission, data, incoming)
+        if (samples := self.worker.policy.routing.samples) is not None:
+            task_type = admission.headers.get(headers.TASK_TYPE, "")
+            tags = incoming.headers.get("x-farebox-tags", "").split(",")
+            self.sampler.offer(samples, data, call_type, task_type, tuple(tags))
         if admission.gated:
             self._gate(admission, data, incoming)
         return data

@@ -24,6 +24,7 @@ from hooks.queue_checks import queue_findings
 from hooks.router import loading
 from hooks.router.checks import router_findings
 from hooks.routing import AUTO, ModelFacts, RoutingFile, Tier, load_routing
+from hooks.samples.checks import sample_findings
 from hooks.shadow_compare.caps import with_caps
 from hooks.tasks.checks import task_findings
 from hooks.tasks.content import ContentModel
@@ -140,6 +141,7 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
     if routing is not None:
         findings += routing_findings(*routing)
         findings += task_findings(*routing)
+        findings += sample_findings(*routing)
         content, content_digest, content_findings = load_content(*routing)
         findings += content_findings
         findings += queue_findings(*routing, litellm_file.data if litellm_file else {})

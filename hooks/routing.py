@@ -22,6 +22,7 @@ from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
 from hooks.choosing import Choosing
 from hooks.gates.settings import Cascade, Gate, Gates, ShadowCompare
 from hooks.router.settings import RouterSettings
+from hooks.samples.settings import SampleSettings
 from hooks.tasks.settings import SessionSettings, SignalSettings, TaskDetection
 
 
@@ -361,6 +362,7 @@ class RoutingFile(Strict):
     router: RouterSettings = RouterSettings()
     requests: Requests = Requests()
     queue: QueueSettings = QueueSettings()
+    samples: SampleSettings | None = None
     vendor_tiers: dict[str, VendorTiers] = Field(default_factory=dict)
     market: dict[str, ModelFacts] = Field(default_factory=dict)
     choosing: Choosing = Choosing()

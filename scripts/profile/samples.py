@@ -1,9 +1,9 @@
 """Prompts from production for a profile: sampled files in, redacted prompt lines out.
 
-Whoever samples writes `.farebox/samples/*.jsonl` in the form of the prompts file, readable for its
-owner only. Nothing is sampled unless it was asked for. Before a sample becomes a prompt of a
-profile it goes through a person's own function `redact(text)`, which returns the text without what
-must not be kept, or None to leave the sample out.
+The proxy writes `.farebox/samples/*.jsonl` in the form of the prompts file, readable for its owner
+only, if `samples` in `routing.yaml` asks for it (`hooks.samples`). Before a sample becomes a prompt
+of a profile it goes through a person's own function `redact(text)`, which returns the text without
+what must not be kept, or None to leave the sample out.
 """
 
 from __future__ import annotations

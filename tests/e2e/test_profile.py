@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from scripts.cli.main import app
 from scripts.profile.records import read_profile
-from tests.support.proxy import MASTER_KEY
+from scripts.profile.samples import read_samples
+from tests.support.proxy import MASTER_KEY, wait_until
 from tests.support.stack import Stack
 
 
@@ -61,6 +62,23 @@ def test_a_profile_costs_what_the_upstream_bills(
     assert passed["generate"] == [True, True, True]
     assert all("farebox-profile" in line.body["tags"] for line in found.lines)
 
+    # Of what was sent here nothing was drawn: neither its task type nor a profile's own requests.
+    assert not (stack.home / "samples").exists()
     with stack.accounting(entries=0) as account:
         assert CliRunner().invoke(app, command).exit_code == 0
         assert account().calls == []
+
+
+def test_a_drawn_request_becomes_a_sample(stack: Stack) -> None:
+    """Only of the task types that the policy samples, on this machine, for its owner."""
+    for task_type in ("adr_writing", "lookup_retrieval"):
+        stack.openai().chat.completions.create(
+            model="gpt-4o-mini",
+            messages=[{"role": "user", "content": f"A sample of {task_type}"}],
+            max_tokens=5,
+            extra_headers={"x-farebox-task-type": task_type},
+        )
+    folder = stack.home / "samples"
+    wait_until(lambda: bool(list(folder.glob("*.jsonl"))), what="a sample")
+    (sample,) = read_samples(folder.glob("*.jsonl"))
+    assert (sample.prompt, sample.task_type) == ("A sample of adr_writing", "adr_writing")
