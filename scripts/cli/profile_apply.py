@@ -182,7 +182,7 @@ def _pairs(costs: Sequence[Spend]) -> dict[int, Mapping[str, Spend | None]]:
             when: next(
                 (it for it in costs if it.requests_a_day == requests and it.way == way), None
             )
-            for when, way in (("before", "as routed now"), ("after", "after"))
+            for when, way in (("before", "now"), ("after", "after"))
         }
         for requests in traffic
     }

@@ -114,7 +114,7 @@ def _traffic(axes: Axes, costs: Sequence[Spend]) -> None:
     traffic = sorted({it.requests_a_day for it in costs})
     middle = traffic[len(traffic) // 2]
     rows = [it for it in costs if it.requests_a_day == middle]
-    colours = [COLOURS[2] if it.way == "as proposed" else COLOURS[0] for it in rows]
+    colours = [COLOURS[2] if it.way == "proposed" else COLOURS[0] for it in rows]
     places = range(len(rows))
     values = [it.month / NANO for it in rows]
     ends = [

@@ -28,16 +28,25 @@ WEIGHTS_NOTE = (
     "The prompts have weights, so rates are weighted, and the intervals use the effective number "
     "of samples (Korn and Graubard's way with Kish's number): an approximation, not exact."
 )
+SHORT = {
+    Verdict.ROUTE: "route",
+    Verdict.MONITOR: "monitor",
+    Verdict.NEXT: "next tier",
+    Verdict.TOO_FEW: "too few",
+}
+"""How a verdict stands in a table."""
+
 MARKS_SENTENCE = (
     f"The lowest tier whose pass rate is at least {percent(ROUTE_MARK, 0)}, or "
     f"{percent(MONITOR_MARK, 0)} with monitoring, even at the lower end of its interval."
 )
 COST_NOTE = (
-    "The interval is what this many answers can tell of the mean cost (bootstrap, 95 %); the last "
-    "column is chance alone, with every request on its own."
+    "“A day” is requests. The interval is what this many answers can tell of the mean cost "
+    "(bootstrap, 95 %). 19 of 20 days stay below the dear one: chance alone, with every request on "
+    "its own."
 )
 WAYS_NOTE = (
-    "“As routed now” goes by the tier of each task type in `hooks/routing.yaml`; size alone can "
+    "“Now” goes by the tier of each task type in `hooks/routing.yaml`; size alone can "
     "lift single requests above it. Quality gates, cascades, caches and failed attempts are not in "
     "it."
 )
@@ -156,35 +165,37 @@ def _rates(profile: Profile, found: Sequence[TypeResult]) -> Section:
             has_rate = one.interval.samples > 0
             rows.append(
                 (
-                    clean(it.task_type),
+                    _once(it, one),
                     one.tier,
                     f"{one.passed:,} of {one.prompts:,}",
                     percent(one.interval.rate) if has_rate else DASH,
-                    f"{_lower(one)} to {percent(one.interval.upper)}" if has_rate else DASH,
-                    one.verdict.value,
+                    f"{_lower(one)[:-2]} – {100 * one.interval.upper:.1f}" if has_rate else DASH,
+                    SHORT[one.verdict],
                     _more(one),
-                    f"{one.latency_ms_p50:,} / {one.latency_ms_p90:,}",
                 )
             )
-    head = (
-        "Task type", "Tier", "Passed", "Rate", "Interval", "Verdict", "More for 95 %",
-        "ms p50 / p90",
-    )  # fmt: skip
+    head = ("Task type", "Tier", "Passed", "Rate", "Interval, %", "Verdict", "More")
     notes = [INTERVAL_NOTE]
     if len({it.weight for it in profile.records}) > 1:
         notes.append(WEIGHTS_NOTE)
     notes.append(
-        "“More for 95 %”: further prompts that the mark needs at the very least, if all pass."
+        "“More”: further prompts that the mark of 95 % needs at the very least, if all pass; “no” "
+        "where the rate itself is below it."
     )
-    table = Table(head, tuple(rows), frozenset({2, 3, 4, 6, 7}))
+    table = Table(head, tuple(rows), frozenset({2, 3, 4, 6}))
     return Section("Pass rates", chart="passes", tables=(table,), notes=tuple(notes))
+
+
+def _once(it: TypeResult, one: TierResult) -> str:
+    """Return the task type for the first of its lines."""
+    return clean(it.task_type) if one is it.tiers[0] else ""
 
 
 def _more(one: TierResult) -> str:
     if one.more_to_route == 0:
         return DASH
     if one.more_to_route is None or (one.interval.samples and one.interval.rate < ROUTE_MARK):
-        return "not at this rate"
+        return "no"
     return f"{one.more_to_route:,}"
 
 
@@ -196,17 +207,24 @@ def _lower(one: TierResult) -> str:
 def _lengths(found: Sequence[TypeResult]) -> Section:
     rows = [
         (
-            clean(it.task_type),
+            _once(it, one),
             one.tier,
             *(f"{value:,}" for value in one.output_tokens),
             cost(None if one.cost_nano_usd_mean is None else round(one.cost_nano_usd_mean)),
+            f"{one.latency_ms_p50:,} / {one.latency_ms_p90:,}",
         )
         for it in found
         for one in it.tiers
     ]
-    head = ("Task type", "Tier", *(f"p{share * 100:.0f}" for share in QUANTILES), "Mean cost")
-    table = Table(head, tuple(rows), frozenset(range(2, 7)))
-    return Section("Output tokens of an answer", chart="lengths", tables=(table,))
+    head = (
+        "Task type",
+        "Tier",
+        *(f"p{share * 100:.0f}" for share in QUANTILES),
+        "Mean cost",
+        "ms p50 / p90",
+    )
+    table = Table(head, tuple(rows), frozenset(range(2, 8)))
+    return Section("Output tokens, cost and time of an answer", chart="lengths", tables=(table,))
 
 
 def _traffic(costs: Sequence[Spend]) -> tuple[Section, ...]:
@@ -217,13 +235,13 @@ def _traffic(costs: Sequence[Spend]) -> tuple[Section, ...]:
             f"{it.requests_a_day:,}",
             it.way,
             _dollars(it.month),
-            f"{_dollars(it.month_low)} to {_dollars(it.month_high)}",
+            f"{_dollars(it.month_low)} – {_dollars(it.month_high)}",
             _dollars(it.day),
             _dollars(it.dear_day),
         )
         for it in costs
     ]
-    head = ("Requests a day", "Way", "Month", "Interval", "Day", "19 of 20 days below")
+    head = ("A day", "Way", "Month", "Interval", "Day", "Dear day")
     return (
         Section(
             "Cost of the traffic",

@@ -65,10 +65,10 @@ def ways(
         it.task_type: it.proposed.tier if it.proposed is not None else current[it.task_type]
         for it in found
     }
-    made = [Way("as routed now", current)]
+    made = [Way("now", current)]
     made += [Way(f"all {tier}", dict.fromkeys(names, tier)) for tier in TIER_NAMES
              if tier in measured]  # fmt: skip
-    return (*made, Way("as proposed", proposed))
+    return (*made, Way("proposed", proposed))
 
 
 def spends(
