@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from hooks import features
 from hooks.router.artefact import BUCKETS, Model, pack
-from hooks.router.score import SHAPES, shape
+from hooks.router.score import SHAPES, scored, shape
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -88,7 +88,7 @@ def read_texts(texts: Sequence[str]) -> Texts:
     rows: list[Ints] = []
     values: list[Floats] = []
     for index, text in enumerate(texts):
-        codes = np.array(features.codes(text), dtype=np.int64)
+        codes = np.array(features.codes(scored(text)), dtype=np.int64)
         found, counts = np.unique(codes, return_counts=True)
         buckets.append(found)
         rows.append(np.full(len(found), index, dtype=np.int64))
@@ -98,7 +98,9 @@ def read_texts(texts: Sequence[str]) -> Texts:
         np.concatenate([none, *buckets]),
         np.concatenate([none, *rows]),
         np.concatenate([np.zeros(0), *values]),
-        np.array([shape(text) for text in texts], dtype=np.float64).reshape(-1, len(SHAPES)),
+        np.array([shape(scored(text), len(text)) for text in texts], dtype=np.float64).reshape(
+            -1, len(SHAPES)
+        ),
     )
 
 
