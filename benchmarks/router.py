@@ -41,7 +41,6 @@ from scripts.router.training import (
     Texts,
     cross_scores,
     fit,
-    folds_of,
     read_texts,
     target_of,
 )
@@ -242,13 +241,13 @@ def _resample(data: Data, size: int, method: str, seed: int) -> dict[str, tuple[
         test = order[TRAINED_ON + size :]
     wanted = target_of(data.cheap[learn], data.strong[learn])
     texts, tasks = data.texts.take(learn), data.tasks[learn]
-    crossed = cross_scores(texts, tasks, len(data.names), wanted, folds_of(len(learn)))
     model = _fit(data, learn)
     cheap, strong = data.cheap[labels], data.strong[labels]
-    scores = crossed
     if method == "split":
         scores = model.scores(data.texts.take(labels), data.tasks[labels])
-    thresholds = guarantee.thresholds_of(crossed)
+    else:
+        scores = cross_scores(texts, tasks, len(data.names), wanted)
+    thresholds = guarantee.thresholds_of(model.scores(texts, tasks))
     found = guarantee.calibrate(scores, cheap, strong, thresholds, FLOOR, CONFIDENCE)
     naive = None
     for threshold in thresholds:
@@ -274,22 +273,19 @@ def _kept(data: Data, test: Ints, scores: Floats, threshold: float | None) -> tu
 
 
 def drift(data: Data, windows: int, size: int = 1_000, rate: float = 0.05) -> dict[str, Any]:
-    """Measure false alarms at a stated rate, and how often a change of the mix is seen.
-
-    The profile's scores are cross-fitted and the live ones the final model's, as in use.
-    """
+    """Measure false alarms at a stated rate, and how often a change of the mix is seen."""
     from hooks.router.artefact import Baseline, Distribution
 
     alarms = told = seen = 0
     for seed in range(windows):
         order = np.random.default_rng(2_000_000 + seed).permutation(data.count).astype(np.int64)
         learn, live = order[:TRAINED_ON], order[TRAINED_ON : TRAINED_ON + size]
-        wanted = target_of(data.cheap[learn], data.strong[learn])
         texts, tasks = data.texts.take(learn), data.tasks[learn]
-        crossed = cross_scores(texts, tasks, len(data.names), wanted, folds_of(len(learn)))
+        model = _fit(data, learn)
+        scored = model.scores(texts, tasks)
         lengths = np.array([len(it) for it in data.prompts], dtype=np.float64)
         steps = np.arange(1, BINS) / BINS
-        bounds = np.unique(np.quantile(crossed, steps))
+        bounds = np.unique(np.quantile(scored, steps))
         length_bounds = np.unique(np.quantile(lengths[learn], steps))
 
         def counts(
@@ -305,8 +301,8 @@ def drift(data: Data, windows: int, size: int = 1_000, rate: float = 0.05) -> di
 
         types = {}
         for task in np.unique(tasks):
-            own, own_lengths = counts(learn, crossed, int(task))
-            there = crossed[tasks == task]
+            own, own_lengths = counts(learn, scored, int(task))
+            there = scored[tasks == task]
             types[data.names[task]] = Baseline(
                 scores=own,
                 lengths=own_lengths,
@@ -318,7 +314,6 @@ def drift(data: Data, windows: int, size: int = 1_000, rate: float = 0.05) -> di
             length_bounds=tuple(int(it) for it in length_bounds),
             task_types=types,
         )
-        model = _fit(data, learn)
         # A change: half of the window comes from the five task types with the largest gains.
         hard = np.argsort(-model.offsets)[:5]
         pool = order[TRAINED_ON:][np.isin(data.tasks[order[TRAINED_ON:]], hard)][: size // 2]
