@@ -229,7 +229,7 @@ def decide(
         notes=(f"floor_raised: {floor_why}",) if floor_why else (),
         router=judge(
             policy.router, view, task_type, auto=requested == AUTO,
-            high=consequence is Consequence.HIGH,
+            high=consequence is Consequence.HIGH, raised=floor_why, pinned=task.pinned,
         ),
     )  # fmt: skip
     if requested != AUTO and requested not in policy.groups.groups:

@@ -150,12 +150,14 @@ def load_policy(paths: PolicyPaths, price_map: PriceMap) -> Policy:
         findings += gate_findings(*routing, groups)
     if routing is not None and budgets is not None and groups is not None:
         findings += budget_findings(*budgets, routing[1], groups)
+    router = loading.OFF
+    if routing is not None and groups is not None:
+        router = loading.load(routing[1].router, paths.routing, groups)
+        findings += router_findings(*routing, router)
     if routing is None or budgets is None or litellm_file is None or groups is None:
         raise ConfigErrors(findings)
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ConfigErrors(findings)
-    router = loading.load(routing[1].router, paths.routing, groups)
-    findings += router_findings(routing[0], routing[1], router)
     digests = {
         str(paths.litellm): litellm_file.digest,
         str(paths.routing): routing[0].digest,

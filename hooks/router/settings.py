@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from budgets.yamlfile import Strict
 
@@ -35,6 +35,11 @@ class Drift(Strict):
     index_min: float = Field(default=0.1, ge=0, le=10)
 
 
+def _as_mode(value: object) -> object:
+    # YAML reads a bare `off` as false.
+    return RouterMode.OFF if value is False else value
+
+
 class RouterSettings(Strict):
     """Whether a trained router decides between two tiers, and which one.
 
@@ -43,7 +48,7 @@ class RouterSettings(Strict):
     """
 
     artefact: str = ""
-    mode: RouterMode = RouterMode.OFF
+    mode: Annotated[RouterMode, BeforeValidator(_as_mode)] = RouterMode.OFF
     pinned: tuple[str, ...] = ()
     drift: Drift = Drift()
 

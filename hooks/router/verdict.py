@@ -62,12 +62,20 @@ class Verdict:
 
 
 def judge(
-    router: Router, view: RequestView, task_type: str, *, auto: bool, high: bool
+    router: Router,
+    view: RequestView,
+    task_type: str,
+    *,
+    auto: bool,
+    high: bool,
+    raised: str = "",
+    pinned: bool = False,
 ) -> Verdict | None:
     """Return the router's word; None where there is no router.
 
     `auto` is false where the request names a category or a group, `high` true where its
-    consequence is.
+    consequence is, `pinned` where a person has pinned the task type, and `raised` says why its
+    floor was raised, if it was.
     """
     if router.state is State.OFF:
         return None
@@ -77,7 +85,17 @@ def judge(
     if not router.scores or artefact is None or scorer is None:
         return Verdict("aside", stale, router.mode.value, name)
     promise = artefact.promise_for(task_type)
-    why = _aside(router, artefact, view, task_type, promise, auto=auto, high=high)
+    why = _aside(
+        router,
+        artefact,
+        view,
+        task_type,
+        promise,
+        auto=auto,
+        high=high,
+        raised=raised,
+        pinned=pinned,
+    )
     if why or promise is None or artefact.calibration is None:
         return Verdict("aside", why, router.mode.value, name)
     score = scorer.score(view.last_user_text, task_type)
@@ -119,6 +137,8 @@ def _aside(
     *,
     auto: bool,
     high: bool,
+    raised: str,
+    pinned: bool,
 ) -> str:
     """Return why the router has no say here, empty where it has."""
     source = artefact.source
@@ -126,7 +146,9 @@ def _aside(
         return "the request names a model"
     if high:
         return "the consequence is high"
-    if task_type in router.pinned:
+    if raised:
+        return f"the floor was raised: {raised}"
+    if pinned or task_type in router.pinned:
         return f"{task_type} is pinned"
     if promise is None:
         return f"{task_type} was not calibrated"

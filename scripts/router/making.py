@@ -18,7 +18,7 @@ from hooks.router.artefact import (
     Promise,
 )
 from hooks.router.score import Scorer
-from scripts.router.guarantee import calibrate, thresholds_of
+from scripts.router.guarantee import calibrate, calibrate_type, thresholds_of
 from scripts.router.labels import LabelError, Labels
 from scripts.router.training import (
     Floats,
@@ -26,7 +26,6 @@ from scripts.router.training import (
     Target,
     cross_scores,
     fit,
-    folds_of,
     target_of,
 )
 
@@ -58,7 +57,7 @@ def train(labels: Labels, made: datetime, target: Target = "gain") -> Artefact:
         )
     wanted = target_of(labels.cheap, labels.strong, target)
     model = fit(labels.texts, labels.tasks, len(labels.names), wanted)
-    crossed = crossed_scores(labels, target)
+    scores = model.scores(labels.texts, labels.tasks)
     first, second = labels.sides
     return Artefact(
         farebox_router=1,
@@ -69,16 +68,15 @@ def train(labels: Labels, made: datetime, target: Target = "gain") -> Artefact:
         strong=second,
         source=labels.source.model_copy(update={"prompts": _prefixes(labels.digests)}),
         model=model.packed(labels.names),
-        thresholds=thresholds_of(crossed),
-        distribution=distribution(labels, crossed),
+        thresholds=thresholds_of(scores),
+        distribution=distribution(labels, scores),
     )
 
 
 def crossed_scores(labels: Labels, target: Target) -> Floats:
     """Return each label's score by a model that was trained without it."""
     wanted = target_of(labels.cheap, labels.strong, target)
-    folds = folds_of(labels.count)
-    return cross_scores(labels.texts, labels.tasks, len(labels.names), wanted, folds)
+    return cross_scores(labels.texts, labels.tasks, len(labels.names), wanted)
 
 
 def model_scores(model: Model, labels: Labels) -> Floats:
@@ -163,7 +161,8 @@ def _promise(
     confidence: float,
 ) -> Promise:
     rows = np.flatnonzero(np.isin(labels.tasks, tasks))
-    found = calibrate(
+    find = calibrate_type if len(tasks) == 1 else calibrate
+    found = find(
         scores[rows], labels.cheap[rows], labels.strong[rows], thresholds, floor, confidence
     )
     return Promise(
@@ -187,7 +186,11 @@ def _why(labels: Labels, rows: Ints, floor: float, confidence: float) -> str:
 
 
 def distribution(labels: Labels, scores: Floats) -> Distribution:
-    """Return how scores and lengths are distributed, for the drift tests."""
+    """Return how scores and lengths are distributed, for the drift tests.
+
+    Of the final model's own scores: those of cross-fitting are spread otherwise, which would be
+    taken for a drift (`benchmarks/router.md`), while a label's part in its own score is too small.
+    """
     steps = np.arange(1, BINS) / BINS
     score_bounds = np.unique(np.quantile(scores, steps))
     length_bounds = np.unique(np.quantile(labels.lengths, steps).astype(np.int64))

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from hooks import features
 from hooks.router.artefact import BUCKETS, Model, pack
-from hooks.router.score import SHAPES, shape
+from hooks.router.score import SHAPES, scored, shape
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -40,10 +40,16 @@ TASK_WIDTH = 4.0
 SHAPE_WIDTH = 0.05
 """The prior variance of the weight of a figure of shape, over its spread."""
 
+BASE_WIDTH = 100.0
+"""The prior variance of the base: so wide that it is all but free."""
+
 STEPS_MAX = 100
 ACCURACY = 1e-8
-FOLDS_SMALL, FOLDS_LARGE, LARGE = 10, 5, 1_500
-"""How many parts cross-fitting makes: more of few labels, where each of them counts."""
+
+FOLDS = 10
+LEFT_OUT_SINGLY_MAX = 1_000
+"""Up to so many labels, cross-fitting leaves out one at a time, which has a closed form; of more it
+leaves out a tenth at a time."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def read_texts(texts: Sequence[str]) -> Texts:
     rows: list[Ints] = []
     values: list[Floats] = []
     for index, text in enumerate(texts):
-        codes = np.array(features.codes(text), dtype=np.int64)
+        codes = np.array(features.codes(scored(text)), dtype=np.int64)
         found, counts = np.unique(codes, return_counts=True)
         buckets.append(found)
         rows.append(np.full(len(found), index, dtype=np.int64))
@@ -98,7 +104,9 @@ def read_texts(texts: Sequence[str]) -> Texts:
         np.concatenate([none, *buckets]),
         np.concatenate([none, *rows]),
         np.concatenate([np.zeros(0), *values]),
-        np.array([shape(text) for text in texts], dtype=np.float64).reshape(-1, len(SHAPES)),
+        np.array([shape(scored(text), len(text)) for text in texts], dtype=np.float64).reshape(
+            -1, len(SHAPES)
+        ),
     )
 
 
@@ -139,55 +147,91 @@ def target_of(cheap: Floats, strong: Floats, target: Target = "gain") -> Floats:
 
 def fit(texts: Texts, tasks: Ints, task_count: int, wanted: Floats) -> Fitted:
     """Fit the model; `tasks` are numbers below `task_count`, `wanted` the target of each prompt."""
-    base = float(wanted.mean()) if len(wanted) else 0.0
-    centre = texts.shapes.mean(axis=0) if texts.count else np.zeros(len(SHAPES))
-    width = texts.shapes.std(axis=0) if texts.count else np.ones(len(SHAPES))
-    width[width == 0] = np.inf  # A figure that never varies says nothing.
-    shapes = (texts.shapes - centre) / width
-    rest = wanted - base
-
-    def covariance(values: Floats) -> Floats:
-        by_task = _sums(tasks, values, task_count)
-        return np.asarray(
-            texts.dot(texts.spread(values))
-            + TASK_WIDTH * by_task[tasks]
-            + SHAPE_WIDTH * (shapes @ (shapes.T @ values))
-            + NOISE * values
-        )
-
-    solved = np.zeros(len(rest))
-    residual, step = rest.copy(), rest.copy()
+    prior = _Prior.of(texts, tasks, task_count)
+    solved = np.zeros(len(wanted))
+    residual, step = wanted.copy(), wanted.copy()
     size = start = float(residual @ residual)
     for _ in range(STEPS_MAX):
         if size <= ACCURACY * start or start == 0:
             break
-        image = covariance(step)
+        image = prior.covariance(step) + NOISE * step
         length = size / float(step @ image)
         solved += length * step
         residual -= length * image
         size, before = float(residual @ residual), size
         step = residual + (size / before) * step
-    slopes = SHAPE_WIDTH * (shapes.T @ solved) / width
+    slopes = SHAPE_WIDTH * (prior.shapes.T @ solved) / prior.width
     return Fitted(
-        base=base - float(centre @ slopes),
+        base=BASE_WIDTH * float(solved.sum()) - float(prior.centre @ slopes),
         offsets=TASK_WIDTH * _sums(tasks, solved, task_count),
         shape=slopes,
         weights=texts.spread(solved),
     )
 
 
-def folds_of(count: int, seed: int = 0) -> Ints:
-    """Return the part of each label, at random: parts of equal size, give or take one."""
-    folds = FOLDS_LARGE if count >= LARGE else FOLDS_SMALL
-    parts: Ints = np.arange(count, dtype=np.int64) % max(2, min(folds, count))
-    return np.random.default_rng(seed).permutation(parts)
+@dataclass(frozen=True)
+class _Prior:
+    """What is known of the prompts before any label: how alike their gains are."""
+
+    texts: Texts
+    tasks: Ints
+    task_count: int
+    shapes: Floats
+    centre: Floats
+    width: Floats
+
+    @classmethod
+    def of(cls, texts: Texts, tasks: Ints, task_count: int) -> _Prior:
+        centre = texts.shapes.mean(axis=0) if texts.count else np.zeros(len(SHAPES))
+        width = texts.shapes.std(axis=0) if texts.count else np.ones(len(SHAPES))
+        width[width == 0] = np.inf  # A figure that never varies says nothing.
+        return cls(texts, tasks, task_count, (texts.shapes - centre) / width, centre, width)
+
+    def covariance(self, values: Floats) -> Floats:
+        """Return the product of the covariance of the gains with `values`."""
+        by_task = _sums(self.tasks, values, self.task_count)
+        return np.asarray(
+            BASE_WIDTH * values.sum()
+            + self.texts.dot(self.texts.spread(values))
+            + TASK_WIDTH * by_task[self.tasks]
+            + SHAPE_WIDTH * (self.shapes @ (self.shapes.T @ values)),
+            dtype=np.float64,
+        )
 
 
-def cross_scores(texts: Texts, tasks: Ints, task_count: int, wanted: Floats, folds: Ints) -> Floats:
-    """Return for each prompt the score of a model that was trained without its part."""
+def cross_scores(texts: Texts, tasks: Ints, task_count: int, wanted: Floats) -> Floats:
+    """Return for each prompt the score of a model that was trained without its label."""
+    if texts.count <= LEFT_OUT_SINGLY_MAX:
+        return _left_out_singly(texts, tasks, task_count, wanted)
     scores = np.zeros(texts.count)
-    for fold in np.unique(folds):
+    folds = np.random.default_rng(0).permutation(np.arange(texts.count) % FOLDS)
+    for fold in range(FOLDS):
         inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         model = fit(texts.take(inside), tasks[inside], task_count, wanted[inside])
         scores[outside] = model.scores(texts.take(outside), tasks[outside])
     return scores
+
+
+def _products(texts: Texts) -> Floats:
+    """Return the products of all prompts' buckets with each other's."""
+    products = np.zeros((texts.count, texts.count))
+    starts = np.searchsorted(texts.row, np.arange(texts.count + 1))
+    for index in range(texts.count):
+        weights = np.zeros(BUCKETS)
+        own = slice(starts[index], starts[index + 1])
+        weights[texts.bucket[own]] = texts.value[own]
+        products[index] = texts.dot(weights)
+    return products
+
+
+def _left_out_singly(texts: Texts, tasks: Ints, task_count: int, wanted: Floats) -> Floats:
+    """Return `cross_scores` with one prompt left out at a time.
+
+    With `A` the inverse of covariance and noise together, the prediction without label `i` misses
+    it by `(A y)_i / A_ii` (Rasmussen and Williams, "Gaussian Processes", equation 5.12).
+    """
+    shapes = _Prior.of(texts, tasks, task_count).shapes
+    matrix = _products(texts) + BASE_WIDTH + TASK_WIDTH * (tasks[:, None] == tasks[None, :])
+    matrix += SHAPE_WIDTH * (shapes @ shapes.T) + NOISE * np.eye(texts.count)
+    inverse = np.linalg.inv(matrix)
+    return np.asarray(wanted - inverse @ wanted / np.diag(inverse), dtype=np.float64)

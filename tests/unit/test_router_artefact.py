@@ -13,7 +13,7 @@ import pytest
 from hooks.features import buckets
 from hooks.router import artefact as files
 from hooks.router.artefact import ArtefactError, checksum
-from hooks.router.score import Scorer, shape
+from hooks.router.score import Scorer, scored, shape
 from tests.support.routers import handmade, placed
 
 
@@ -96,9 +96,10 @@ def test_the_score_is_base_and_offset_and_the_weights_of_words_and_pairs() -> No
 
 
 def test_the_figures_of_a_text_look_at_its_beginning_and_end_only() -> None:
-    assert shape('costs $5\n= x^2 _ "q"?') == (math.log1p(21), math.log1p(1), *(True,) * 6)
-    long = "a" * 1_200 + "$=^_" * 1_000 + "b" * 600
-    assert shape(long)[1:] == (0.0, *(False,) * 6)
+    assert shape('costs $5\n= x^2 _ "q"?', 21) == (math.log1p(21), math.log1p(1), *(True,) * 6)
+    long = "a" * 800 + "$=^_" * 1_000 + "b" * 400
+    assert shape(scored(long), 5_200) == (math.log1p(5_200), math.log1p(1), *(False,) * 6)
+    assert scored(long[:1_200]) == long[:1_200]
 
 
 def test_a_file_is_loaded_in_milliseconds(path: Path) -> None:
