@@ -220,8 +220,8 @@ def main() -> None:
     print(f"{len(data.rows)} prompts")
     for it in lines:
         print(
-            f"{it.rate:6.1%} ({it.difference:+.1%} ± {it.half_width:.1%})  cost {it.cost_share:6.1%}"
-            f"  escalated {it.escalated:5.1%}  {it.strategy}"
+            f"{it.rate:6.1%} ({it.difference:+.1%} ± {it.half_width:.1%})  "
+            f"cost {it.cost_share:6.1%}  escalated {it.escalated:5.1%}  {it.strategy}"
         )
     even = {second: break_even(lines, second) for second in SECONDS}
     for second, it in even.items():

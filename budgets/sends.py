@@ -61,13 +61,15 @@ class Sends:
     """The sends of one request. `plan` is what `hooks.cascade` goes by, and nobody else's affair.
 
     `buffered` is true where the client gets the judged answer as the stream that it asked for.
-    `begun` is true once the gate has the first answer. `served` is the number of the send whose
-    answer the client got, `facts` what the entry says about gate and cascade.
+    `prompt` is what was asked, for a trace. `begun` is true once the gate has the first answer.
+    `served` is the number of the send whose answer the client got, `facts` what the entry says
+    about gate and cascade.
     """
 
     plan: object
     sends: list[Send]
     buffered: bool = False
+    prompt: object = None
     begun: bool = False
     watched: bool = False
     outcome: Outcome | None = None
@@ -98,6 +100,13 @@ class Sends:
         """Say what the client gets; the first word counts."""
         if self.outcome is None:
             self.outcome, self.served, self.error = outcome, served, error
+        self.decided.set()
+
+    def end(self) -> None:
+        """Let go of what is large: ended requests are remembered for a while."""
+        self.plan = self.prompt = None
+        for send in self.sends:
+            send.response = None
         self.decided.set()
 
     def tell(self, send: Send, answer: object) -> None:

@@ -333,7 +333,7 @@ async def _finish(request: OpenRequest, ending: Ending, trace: tuple[Any, Any]) 
     request.finished = True
     request.stream_object = None
     if request.sends is not None:
-        request.sends.decided.set()
+        request.sends.end()
     if request.ended is not None:
         request.ended.set()
     if request.watch is not None:

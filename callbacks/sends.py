@@ -65,6 +65,8 @@ def told(
     attempt = request.last_attempt_of(send.number)
     if attempt is None or attempt.status not in ("open", "answered"):
         return
+    if send.number == 0:
+        sends.prompt = kwargs.get("messages") or kwargs.get("input")
     answer = answers.read_answer(request, kwargs, response, payload, attempt)
     _charge(request, send, attempt, answer)
     if send.number == 0 and not sends.begun:
@@ -115,9 +117,7 @@ async def _close(request: OpenRequest, finish: Finish) -> None:
     )
     _count(request)
     content = served.response if served is not None else None
-    await finish(request, ending, (None, content))
-    for send in sends.sends:
-        send.response = None
+    await finish(request, ending, (sends.prompt, content))
 
 
 def _count(request: OpenRequest) -> None:

@@ -157,6 +157,7 @@ def _metadata(trace: RequestTrace) -> Iterator[tuple[str, str | int | bool]]:
     lists: dict[str, list[object]] = {
         "dropped": [{"group": group, "reason": reason} for group, reason in trace.dropped],
         "escalation": [dict(step) for step in trace.escalation],
+        "gate": [dict(trace.gate)] if trace.gate is not None else [],
         "router": [dict(trace.router)] if trace.router is not None else [],
         "attempts": [
             {
@@ -164,6 +165,8 @@ def _metadata(trace: RequestTrace) -> Iterator[tuple[str, str | int | bool]]:
                 "status": attempt.status,
                 "cost_usd": money.plain(attempt.cost_nano_usd),
                 "latency_ms": attempt.latency_ms,
+                **({"role": attempt.role} if attempt.role else {}),
+                **({"verdict": attempt.verdict} if attempt.verdict else {}),
             }
             for attempt in trace.attempts
         ],

@@ -35,6 +35,9 @@ class TraceAttempt:
     status: str
     cost_nano_usd: int
     latency_ms: int
+    role: str | None = None
+    """What it was for, where a request had several sends; `verdict` is its gate's."""
+    verdict: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,8 @@ class RequestTrace:
     """Candidates that were not taken, each with its reason."""
     escalation: tuple[Mapping[str, Any], ...] = ()
     """What was tried after a budget had refused, in order."""
+    gate: Mapping[str, Any] | None = None
+    """What the quality gate said, and whether another group was asked."""
     router: Mapping[str, Any] | None = None
     """What the trained router said about it."""
     estimate_nano_usd: int | None = None
@@ -113,10 +118,18 @@ def of_ending(
         stream=request.stream,
         actual_nano_usd=ending.cost_nano_usd,
         marks=ending.marks,
-        attempts=tuple(
-            TraceAttempt(a.group, a.status, a.cost_nano_usd, a.latency_ms) for a in request.attempts
-        ),
+        attempts=_attempts(request, facts),
         content=content,
+    )
+
+
+def _attempts(request: OpenRequest, facts: Mapping[str, Any]) -> tuple[TraceAttempt, ...]:
+    told = list(facts.get("attempts") or ()) or [{} for _ in request.attempts]
+    return tuple(
+        TraceAttempt(
+            a.group, a.status, a.cost_nano_usd, a.latency_ms, it.get("role"), it.get("verdict")
+        )
+        for a, it in zip(request.attempts, told, strict=False)
     )
 
 
@@ -169,6 +182,7 @@ def _of_facts(facts: Mapping[str, Any], *, content: tuple[Any, Any], **known: An
         "dropped": _dropped(get("dropped")),
         "router": get("router") if isinstance(get("router"), Mapping) else None,
         "escalation": tuple(it for it in get("escalation") or () if isinstance(it, Mapping)),
+        "gate": get("gate") if isinstance(get("gate"), Mapping) else None,
         "estimate_nano_usd": get("estimate_nano_usd"),
         "hold_nano_usd": get("hold_nano_usd"),
         "usage": _usage(get("tokens")),

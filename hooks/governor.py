@@ -77,7 +77,9 @@ class Admission:
     output_tokens_cap: int | None
     headers: dict[str, str]
     gated: bool = False
-    """Whether more than one answer may be asked for; see `hooks.cascade`."""
+    """Whether the answer is judged; see `hooks.cascade`."""
+    asks: bool = False
+    """Whether more may be asked for it than the first answer."""
     buffered: bool = False
     """Whether a stream was asked for that is sent whole, once it is judged."""
     advice: Mapping[str, Any] | None = None

@@ -245,7 +245,7 @@ class FareboxHook(CustomLogger):
 
     def _gate(self, admission: Admission, data: dict[str, Any], incoming: Incoming) -> None:
         """Keep what is needed to ask again, and send a stream that is to be judged as a whole."""
-        body = litellm_sends.keep(data, incoming.call_type)
+        body = litellm_sends.keep(data, incoming.call_type, whole=admission.asks)
         wanted = data.get("stream_options")
         usage_wanted = isinstance(wanted, Mapping) and wanted.get("include_usage") is True
         self._gated[admission.request_id] = _Gated(body, incoming.requested_model, usage_wanted)
@@ -277,7 +277,7 @@ class FareboxHook(CustomLogger):
         if mark is None or gated is None or runtime is None:
             return None
         request = runtime.requests.get(mark.get("id"))
-        if request is None or request.sends is None:
+        if request is None or request.sends is None or request.sends.plan is None:
             return None
         asker = litellm_sends.RouterAsker(request, gated.body)
         try:
@@ -364,6 +364,7 @@ class FareboxHook(CustomLogger):
         mark = _mark(request_data)
         if mark is not None:
             self.comparer.forget(str(mark.get("id")))
+            self._gated.pop(str(mark.get("id")), None)
 
     async def async_post_call_response_headers_hook(
         self,

@@ -47,9 +47,14 @@ class Body:
     call_type: str
 
 
-def keep(data: Mapping[str, Any], call_type: str) -> Body:
-    """Copy what a request says, before LiteLLM changes it on its way."""
+def keep(data: Mapping[str, Any], call_type: str, *, whole: bool = True) -> Body:
+    """Copy what a request says, before LiteLLM changes it on its way.
+
+    Without `whole` the body stays out: for a request that is judged and never sent again.
+    """
     name = next(n for n in ("litellm_metadata", "metadata") if _is_marked(data.get(n)))
+    if not whole:
+        return Body({}, name, {}, call_type)
     fields = {key: copy.deepcopy(it) for key, it in data.items() if key not in _LEFT_OUT}
     if name == "litellm_metadata" and isinstance(data.get("metadata"), Mapping):
         # The provider's own field of that name.

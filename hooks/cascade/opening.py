@@ -32,15 +32,22 @@ if TYPE_CHECKING:
 class Underway:
     """The plan of a request that was admitted: `rungs` are what its hold is for.
 
-    `call_terms` are those of a gate's questions, by the group asked. `skipped` says why the rungs
-    are not the whole plan.
+    `call_terms` are those of a gate's questions, by the group asked. `chain` is what the decision
+    would send to. `skipped` says why the rungs are not the whole plan.
     """
 
     plan: Plan
     rungs: tuple[Rung, ...]
     call_terms: dict[str, Terms]
     view: RequestView
+    chain: tuple[str, ...] = ()
     skipped: str = ""
+
+    def after(self, place: int) -> tuple[str, ...]:
+        """Return who goes on where a rung's provider fails: the rungs above, then the chain."""
+        below = {rung.group for rung in self.rungs[: place + 1]}
+        later = (*(rung.group for rung in self.rungs[place + 1 :]), *self.chain)
+        return tuple(group for group in dict.fromkeys(later) if group not in below)
 
     def place_of(self, group: str) -> int | None:
         """Return the place of a group among the rungs; a fallback may be beyond them."""
@@ -75,7 +82,8 @@ async def open_plan(
         rungs = least if skipped else rungs
     request.terms = {**calls, **terms}
     _hold_groups(request, rungs)
-    underway = Underway(plan, rungs, calls, view, skipped)
+    chain = (decision.group, *decision.fallbacks)
+    underway = Underway(plan, rungs, calls, view, chain, skipped)
     first = Send(0, Role.ANSWER, decision.call_type, rungs[0].group)
     request.sends = Sends(underway, [first], buffered=plan.buffered)
     if plan.buffered:
@@ -86,16 +94,15 @@ async def open_plan(
     told[headers.ESTIMATED_COST] = money.plain(estimate)
     if skipped and not plan.skipped:
         headers.warn(told, f"cascade_skipped: {skipped}")
-    later = [rung.group for rung in rungs[1:]]
-    rest = [group for group in (decision.group, *decision.fallbacks) if group != rungs[0].group]
     caps = [c.cost.output_tokens_max for c in plan.candidates if c.cost is not None]
     cap = admission.output_tokens_cap
     return replace(
         admission,
         group=rungs[0].group,
-        fallbacks=tuple(dict.fromkeys((*later, *rest))),
+        fallbacks=underway.after(0),
         output_tokens_cap=min((cap, *caps)) if cap is not None and len(rungs) > 1 else cap,
         gated=True,
+        asks=len(rungs) > 1 or any(r.gate is not None and r.gate.asks for r in rungs),
         buffered=plan.buffered,
     )
 

@@ -163,14 +163,18 @@ class _Asked:
     calls: dict[str, Candidate] = field(default_factory=dict)
 
     def candidate(
-        self, group: str, view: RequestView | None = None, counts: TokenCounts | None = None
+        self,
+        group: str,
+        view: RequestView | None = None,
+        counts: TokenCounts | None = None,
+        caller: Caller | None = None,
     ) -> Candidate:
         """Return a group as a candidate; the category's allowed providers hold for it too."""
         found = candidate_on(
             self.policy,
             view or self.view,
             counts or self.counts,
-            self.caller,
+            caller or self.caller,
             self.learned,
             self.decision,
             group,
@@ -189,7 +193,9 @@ class _Asked:
             asked, counts = self.view, self.counts
             if gate.kind == VERIFIER:
                 asked, counts = self._question(gate)
-            self.calls[gate.group] = self.candidate(gate.group, asked, counts)
+            # The house asks here, so the groups that the caller's key may use do not bind.
+            house = replace(self.caller, allowed_groups=())
+            self.calls[gate.group] = self.candidate(gate.group, asked, counts, house)
         return self.calls[gate.group]
 
     def _question(self, gate: Gate) -> tuple[RequestView, TokenCounts]:

@@ -98,8 +98,7 @@ async def run(request: OpenRequest, response: object, asker: Asker) -> object:
                 reasons=list(verdict.reasons),
             )
             send = sends.begin(Role.ANSWER, str(request.facts["call_type"]), group)
-            after = [it.group for it in underway.rungs[above + 1 :]]
-            response = await asker.answer(send, after)
+            response = await asker.answer(send, underway.after(above))
         _describe(request, underway)
         sends.decide(Outcome.SERVED, send.number)
         return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,9 @@ def report(
     parquet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answers' lines as Parquet.")
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Add what shadow comparisons of live requests brought.")
+    ] = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -54,6 +58,10 @@ def report(
     home = home_of(config)
     policy = policy_of(home)
     profile = load_profile(profile_path(home, name))
+    if live:
+        from scripts.profile.live import read_rows, with_live
+
+        profile = with_live(profile, asyncio.run(read_rows(home))).profile
     found = results(profile)
     stale = changes(policy, profile.header)
     chosen = ways(found, tiers_now(policy), list(profile.header.tiers))

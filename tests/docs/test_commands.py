@@ -153,6 +153,8 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "queue-list": _has("1 wait", "nightly", "budget_exceeded"),
     "drained": _has(" 0 left, 0 dead."),
     "queue-answer": _has('"state": "done"', '"choices"', "simulated"),
+    "withheld": _has(" 422 ", "quality_gate_failed", "none of the 3 labels", "claude-haiku"),
+    "gated": _has("classification_intent", "100.0 %"),
     "shadow": _shadow,
     "keys": _has("bob", "revoked"),
     "exported": _exported,

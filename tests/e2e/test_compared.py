@@ -39,8 +39,8 @@ def test_a_request_is_sent_elsewhere_after_its_answer(
 ) -> None:
     before = len(all_rows(stack))
     seen = max((call["seq"] for call in stack.simulator.calls()), default=0)
-    stack.simulator.script(FLASH, "say=bad")
-    stack.simulator.script(HAIKU, "say=good delay_ms=1000")
+    stack.simulator.script(FLASH, "answer=bad")
+    stack.simulator.script(HAIKU, "answer=good delay_ms=1000")
     with stack.accounting(entries=2, wait_s=15) as account:
         answer = ask(stack, "compared", stream=stream)
         if stream:
@@ -70,7 +70,7 @@ def test_a_request_is_sent_elsewhere_after_its_answer(
 def test_a_grader_does_not_know_whose_answer_is_whose(stack: Stack) -> None:
     before = len(all_rows(stack))
     for model, word in ((FLASH, "live-answer"), (HAIKU, "other-answer"), (MINI, "A")):
-        stack.simulator.script(model, f"say={word}")
+        stack.simulator.script(model, f"answer={word}")
     with stack.accounting(entries=3, wait_s=15) as account:
         chat(stack, "graded")
         made = account()

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from scripts.profile.live import with_live
 from scripts.profile.records import (
     Header,
     OracleHeader,
     PriceSnapshot,
+    Profile,
     ProfileWriter,
     PromptLine,
     Record,
@@ -148,3 +150,21 @@ def test_the_digest_is_of_the_text_or_of_the_whole_conversation() -> None:
     assert one.digest == same.digest != PromptLine(prompt="a").digest
     assert PromptLine(prompt="a").digest == digest_of("a")
     assert one.text() == "a"
+
+
+def test_live_answers_of_a_profiles_own_groups_join_it(tmp_path: Path) -> None:
+    """Others are counted; of a prompt and tier that come twice the later row counts."""
+    profile = Profile(tmp_path / "first.jsonl", HEADER, (record("a", passed=False, score=0.0),))
+    row = record("b", source="shadow").model_dump(mode="json") | {"time_ms": 1_700_000_000_000}
+    rows = [
+        row,
+        {**row, "passed": False, "score": 0.0},
+        {**row, "group": "another"},
+        {**row, "digest": "of a later release"},
+    ]
+    found = with_live(profile, rows)
+    assert (found.added, found.of_other_groups) == (1, 2)
+    assert [(it.source, it.passed) for it in found.profile.records] == [
+        ("profile", False),
+        ("shadow", False),
+    ]
