@@ -145,7 +145,7 @@ def test_a_measured_time_takes_the_place_of_an_assumed_one() -> None:
 
 def test_with_a_profile_pass_rates_stand_for_quality_and_nothing_else_does() -> None:
     passed = {("claude-haiku", "rag_answer"): Passed(19, 20)}
-    profile = Profile(Path("p"), "november", "2026-11-20T10:00:00Z", None, None, 20, passed)
+    profile = Profile(Path("p"), "november", "2026-11-20T10:00:00Z", "o", "0", 20, passed)
     made = with_profile(field(), profile)
     haiku, opus = made.offer("claude-haiku"), made.offer("claude-opus")
     assert haiku is not None and haiku.quality is not None and opus is not None
