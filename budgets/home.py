@@ -180,7 +180,9 @@ def _create_whole(path: Path, secret: str) -> None:
 
 
 def _absolute(path: str | Path, here: Path) -> Path:
-    return (here / Path(path).expanduser()).resolve()
+    # Links are not followed: who edits by swapping one, as Kubernetes does with what it mounts,
+    # would otherwise never be noticed.
+    return Path(os.path.abspath(here / Path(path).expanduser()))
 
 
 def _litellm_config(environ: Mapping[str, str]) -> str | None:

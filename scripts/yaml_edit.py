@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from budgets.yamlfile import KeyPath
 
 WIDTH = 4096
 """Longer than any line: a round trip must not fold what a person left on one line."""
+
+LAYOUTS = ((4, 2), (2, 0))
+"""How far lists are indented, and their dashes within that: the pack's way, and the other usual."""
 
 Change = Callable[[Any], object]
 """Changes the data of a file in place; mappings and lists there behave like `dict` and `list`."""
@@ -82,9 +86,53 @@ class Edit:
 def edited(path: Path, change: Change, text: str | None = None) -> Edit:
     """Return the edit that `change` makes of a file, or of `text` in its stead."""
     before = path.read_text(encoding="utf-8") if text is None else text
-    plain = _dumped(before, lambda _: None)
-    changed = _dumped(before, change)
-    return Edit(path, before, _onto(before, plain, changed))
+    return Edit(path, before, _edited(before, change))
+
+
+def edited_entry(text: str, path: KeyPath, change: Change) -> str:
+    """Return the text with a change of one mapping in a mapping, which `change` gets alone.
+
+    Only the lines of that entry are read and written anew: in a large file that takes a hundredth
+    of the time.
+
+    Raises:
+        KeyError: there is no such entry.
+    """
+    first, last = span(text, path)
+    margin = indent_at(text, path)
+    lines = text.splitlines(keepends=True)
+    entry = "".join(line.removeprefix(margin) for line in lines[first:last])
+    done = _edited(entry, lambda data: change(data[path[-1]]))
+    lines[first:last] = [f"{margin}{line}" for line in done.splitlines(keepends=True)]
+    return "".join(lines)
+
+
+def _edited(before: str, change: Change) -> str:
+    layout, plain = min(
+        ((it, _dumped(before, lambda _: None, it)) for it in LAYOUTS),
+        key=lambda it: _differing(before, it[1]),
+    )
+    changed = _dumped(before, change, layout)
+    after = _onto(before, plain, changed)
+    # A layout of another kind could make other data of the lines that were put together.
+    return after if _data(after) == _data(changed) else changed
+
+
+def _differing(one: str, other: str) -> int:
+    return sum(a != b for a, b in zip_longest(one.splitlines(), other.splitlines()))
+
+
+def _data(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+
+
+def indent_at(text: str, path: KeyPath) -> str:
+    """Return the blanks that an entry's line begins with."""
+    line = text.splitlines()[span(text, path)[0]]
+    return line[: len(line) - len(line.lstrip())]
 
 
 def span(text: str, path: KeyPath) -> tuple[int, int]:
@@ -116,11 +164,12 @@ def span(text: str, path: KeyPath) -> tuple[int, int]:
     return start, end
 
 
-def _dumped(text: str, change: Change) -> str:
+def _dumped(text: str, change: Change, layout: tuple[int, int]) -> str:
     roundtrip = YAML()
     roundtrip.preserve_quotes = True
     roundtrip.width = WIDTH
-    roundtrip.indent(mapping=2, sequence=4, offset=2)
+    sequence, offset = layout
+    roundtrip.indent(mapping=2, sequence=sequence, offset=offset)
     data = roundtrip.load(text)
     change(data)
     out = io.StringIO()

@@ -6,6 +6,7 @@ expected length is set. Nothing else is touched.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import yaml
@@ -15,7 +16,7 @@ from hooks.routing import Consequence, Tier, fold
 from scripts.choosing.audit import AuditFile, Operation
 from scripts.choosing.audit_check import known_name
 from scripts.choosing.forecast import tier_groups
-from scripts.yaml_edit import Edit, edited, span
+from scripts.yaml_edit import Edit, edited_entry, indent_at, span
 
 EXPECTED_OUTPUT_TOKENS = {Tier.EXECUTE: 150, Tier.GENERATE: 900, Tier.REASON: 1200}
 """A first guess for a new task type whose audit says no length; what is observed replaces it."""
@@ -26,20 +27,17 @@ def apply(audit: AuditFile, policy: Policy) -> tuple[Edit, list[str]]:
     path = policy.paths.routing
     before = path.read_text(encoding="utf-8")
     text, done = _added(audit, policy, before)
-    changes = _changes(audit, policy)
-
-    def change(data: Any) -> None:
-        for (name, key), value in changes.items():
-            task = data["task_types"][name]
-            if key == "expected_output_tokens" and isinstance(task.get(key), dict):
-                task[key]["default"] = value
-            else:
-                task[key] = value
-
-    if changes:
-        text = edited(path, change, text).after
-        done += [f"{name}: {key} is {value}" for (name, key), value in changes.items()]
+    for (name, key), value in _changes(audit, policy).items():
+        text = edited_entry(text, ("task_types", name), partial(_set, key, value))
+        done.append(f"{name}: {key} is {value}")
     return Edit(path, before, text), done
+
+
+def _set(key: str, value: Any, task: Any) -> None:
+    if key == "expected_output_tokens" and isinstance(task.get(key), dict):
+        task[key]["default"] = value
+    else:
+        task[key] = value
 
 
 def _changes(audit: AuditFile, policy: Policy) -> dict[tuple[str, str], Any]:
@@ -73,12 +71,13 @@ def _added(audit: AuditFile, policy: Policy, text: str) -> tuple[str, list[str]]
         return text, []
     last = list(policy.routing.task_types)[-1]
     _, end = span(text, ("task_types", last))
+    margin = indent_at(text, ("task_types", last))
     lines = text.splitlines(keepends=True)
     for name, operation in new.items():
         block = yaml.safe_dump(
             {name: _entry(operation, policy)}, sort_keys=False, allow_unicode=True, width=4096
         )
-        lines.insert(end, "".join(f"  {line}\n" for line in block.splitlines()))
+        lines.insert(end, "".join(f"{margin}{line}\n" for line in block.splitlines()))
         end += 1
     return "".join(lines), [f"{name}: a new task type" for name in new]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from budgets.yamlfile import Finding, KeyPath, Severity, YamlFile, did_you_mean
+from hooks.gates.settings import COMPLETE
 from hooks.policy import Policy
 from hooks.routing import UNCLASSIFIED, Consequence, TaskType, Tier, fold
 from scripts.choosing.audit import AuditFile, Operation
@@ -146,7 +147,7 @@ def _gate_missing(
             f"a wrong answer is costly{where}, and no gate catches it",
             "give its task type a gate in hooks/routing.yaml, or name what catches it here",
         )
-    elif kind == "complete":
+    elif kind == COMPLETE:
         yield file.finding(
             (*place, "gate"),
             "its only gate checks that the answer is complete, not that it is right",
@@ -156,13 +157,15 @@ def _gate_missing(
 
 
 def gate_kind(policy: Policy, operation: Operation) -> str | None:
-    """Return the kind of the gate that the routing puts behind an operation; None for no gate."""
-    name = known_name(policy, operation)
-    find = getattr(policy.routing, "gate", None)
-    if find is None:
-        return None
-    gate = find(name or UNCLASSIFIED, Consequence.HIGH.value)
-    return None if gate is None else str(getattr(gate, "kind", "gate"))
+    """Return the kind of the gate that the routing puts behind an operation; None for no gate.
+
+    That of a task type's cascade counts, and before the common one for costly work.
+    """
+    name = known_name(policy, operation) or UNCLASSIFIED
+    cascade = policy.routing.task(name).cascade
+    own = cascade.gate if cascade is not None else None
+    gate = own or policy.routing.gate(name, Consequence.HIGH.value)
+    return None if gate is None else gate.kind
 
 
 # ── against the ledger ───────────────────────────────────────────────────────────────────────────

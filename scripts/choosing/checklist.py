@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from budgets.alerts.kinds import KINDS
+from budgets.alerts.kinds import Kind
 from budgets.yamlfile import Finding, Severity
 from hooks.policy import Policy
 from scripts.choosing.audit import AuditFile
@@ -24,6 +24,7 @@ CONTEXT_GUARD_MOST = 0.8
 SHADOW_DAYS_LEAST = 7
 REVIEW_DAYS_MOST = 92
 """A quarter."""
+ESCALATION: Kind = "escalation_shift"
 CALLBACKS = ("hooks.pre_call.hook", "callbacks.ledger.callback")
 
 
@@ -229,25 +230,13 @@ def _recorded(known: Known) -> Item:
 
 def _escalation_alert(known: Known) -> Item:
     name, title = "escalation_alert", "Alert on the escalation rate of each task type"
-    by_note = _note(known, name)
     channels = known.policy.budgets.alerts.channels
-    has_kind = any("escalation" in kind for kind in KINDS)
-    without = [
-        it
-        for it, category in known.policy.routing.categories.items()
-        if category.monitoring.escalation_rate_max is None
-    ]
-    if has_kind and channels and not without:
-        return Item(name, title, True, f"Told to {', '.join(channels)}.")
-    if by_note is not None:
-        return Item(name, title, True, by_note)
-    if without:
-        why = f"No `escalation_rate_max` in {', '.join(without)}."
-    elif not has_kind:
-        why = "Farebox raises none by itself: watch its metrics, and note what watches them."
-    else:
-        why = "There is no channel under `alerts` in budgets.yaml."
-    return Item(name, title, False, why, f"note `{name}` under `evidence` in the audit")
+    told = [it for it, one in channels.items() if one.kinds is None or ESCALATION in one.kinds]
+    if told:
+        return Item(name, title, True, f"{ESCALATION} is told to {', '.join(told)}, by task type.")
+    why = f"No channel under `alerts` in budgets.yaml is told of {ESCALATION}."
+    mend = "name a channel, then farebox alerts test; or note what else watches it in the audit"
+    return _by_note_or(known, name, title, why, mend)
 
 
 # ── by the ledger ────────────────────────────────────────────────────────────────────────────────

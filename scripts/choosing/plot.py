@@ -220,7 +220,8 @@ def _labels(
         points += [_Place(other.x, one.y + (other.y - one.y) * part / 6) for part in range(1, 6)]
     taken: list[tuple[_Place, float]] = []
     for offer in sorted(known, key=lambda it: (it not in best, not it.configured, it.name)):
-        at, width = bounds.place(offer), (len(offer.title) + 2) * LETTER_WIDTH
+        bold = 1.12 if offer.configured else 1.0
+        at, width = bounds.place(offer), (len(offer.title) + 2) * LETTER_WIDTH * bold
         found = min(_candidates(at, width), key=lambda it: _cover(it, width, at, taken, points))
         taken.append((found, width))
         yield offer, found
@@ -228,7 +229,7 @@ def _labels(
 
 def _candidates(at: _Place, width: float) -> Iterator[_Place]:
     for step in (0.0, 1.0, -1.0, 1.6, -1.6, 2.3, -2.3, 3.0, -3.0, 4.0, -4.0):
-        for x in (at.x + 0.012, at.x - width - 0.008, at.x - width / 2):
+        for x in (at.x + 0.012, at.x - width - 0.012, at.x - width / 2):
             if step == 0.0 and x == at.x - width / 2:
                 continue
             yield _Place(x, at.y + step * LINE_HEIGHT)

@@ -1,21 +1,15 @@
-"""Reads profiles for what they say of groups: pass rates, by task type, and what was asked.
-
-A profile is JSONL: a header, then one line for each prompt and tier. Only the fields that are
-needed here are looked at.
-"""
+"""What profiles say of groups: pass rates by task type, and how much was asked."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from scripts.cli.errors import Problem
+from scripts.profile import records
 
 FOLDER = "profiles"
-KEY = "farebox_profile"
 
 
 @dataclass(slots=True)
@@ -35,15 +29,14 @@ class Passed:
 class Profile:
     """A profile: when it was made, by which oracle, of how many prompts, and what passed.
 
-    `oracle_path` and `oracle_sha256` are None where the header does not say them. `passed` is by
-    (group, task type).
+    `passed` is by (group, task type).
     """
 
     path: Path
     name: str
     made: str
-    oracle_path: str | None
-    oracle_sha256: str | None
+    oracle_path: str
+    oracle_sha256: str
     prompts: int
     passed: Mapping[tuple[str, str], Passed] = field(default_factory=dict)
 
@@ -69,49 +62,22 @@ def read_profile(path: Path) -> Profile:
     Raises:
         Problem: it is not a profile, or a line of it cannot be read.
     """
-    lines = _lines(path)
-    header = next(lines, {})
-    if header.get(KEY) != 1:
-        raise Problem(
-            f"{path} is not a profile: its first line has no `{KEY}: 1`.",
-            "Make one with `farebox profile run`.",
-        )
+    try:
+        found = records.read_profile(path)
+    except records.RecordError as error:
+        raise Problem(f"{error}.", "Move it away, or make the profile anew.") from None
     passed: dict[tuple[str, str], Passed] = {}
-    digests: set[str] = set()
-    for row in lines:
-        digests.add(str(row.get("digest")))
-        if row.get("error") is not None or not isinstance(row.get("passed"), bool):
-            continue
-        key = (str(row.get("group")), str(row.get("task_type") or "unclassified"))
-        cell = passed.setdefault(key, Passed())
+    for record in found.counted:
+        cell = passed.setdefault((record.group, record.task_type), Passed())
         cell.judged += 1
-        cell.passed += row["passed"]
-    oracle = header.get("oracle")
-    oracle = oracle if isinstance(oracle, Mapping) else {}
+        cell.passed += record.passed
+    header = found.header
     return Profile(
         path=path,
-        name=str(header.get("name") or path.stem),
-        made=str(header.get("made") or ""),
-        oracle_path=oracle.get("path"),
-        oracle_sha256=oracle.get("sha256"),
-        prompts=len(digests),
+        name=header.name,
+        made=header.made.isoformat(),
+        oracle_path=header.oracle.path,
+        oracle_sha256=header.oracle.sha256,
+        prompts=len({record.digest for record in found.records}),
         passed=passed,
     )
-
-
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    number = 0
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                number += 1
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, Mapping):
-                    raise ValueError("it is no JSON object")
-                yield row
-    except ValueError as error:
-        raise Problem(f"{path}, line {number}: {error}.", "Make the profile anew.") from None
-    except OSError as error:
-        raise Problem(f"{path} cannot be read: {error.strerror}.") from None

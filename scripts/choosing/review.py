@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from budgets.yamlfile import ConfigErrors
+from budgets.yamlfile import ConfigErrors, KeyPath
 from hooks.groups import PriceMap
 from hooks.policy import Policy, PolicyPaths
 from scripts.choosing.field import Field, Offer, bare, usage_of
 from scripts.choosing.frontier import dominates, frontier_of
 from scripts.choosing.history import Then
 from scripts.choosing.trial import load_edited
-from scripts.yaml_edit import Edit, edited, span
+from scripts.yaml_edit import Edit, edited, indent_at, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +234,12 @@ def _replace(files: _Files, policy: Policy, proposal: Proposal) -> None:
         _add_group(files, policy, proposal)
 
     def change(data: Any) -> None:
-        for chains in data["router_settings"]["fallbacks"]:
-            for category, chain in chains.items():
-                if category in proposal.categories and old in chain:
-                    place = chain.index(old)
-                    chain.remove(old)
-                    if new not in chain:
-                        chain.insert(place, new)
+        for category, chain in _chains(data):
+            if category in proposal.categories and old in chain:
+                place = chain.index(old)
+                chain.remove(old)
+                if new not in chain:
+                    chain.insert(place, new)
         for entry in data["model_list"]:
             info = entry.get("model_info") or {}
             if entry["model_name"] in proposal.categories and info.get("farebox_primary") == old:
@@ -257,10 +256,16 @@ def _tidy(data: Any) -> None:
         entry["model_name"]: (entry.get("model_info") or {}).get("farebox_primary")
         for entry in data["model_list"]
     }
-    for chains in data["router_settings"]["fallbacks"]:
-        for category, chain in chains.items():
-            if primaries.get(category) in chain:
-                chain.remove(primaries[category])
+    for category, chain in _chains(data):
+        if primaries.get(category) in chain:
+            chain.remove(primaries[category])
+
+
+def _chains(data: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each category's fallbacks, which LiteLLM reads from either section."""
+    for section in ("router_settings", "litellm_settings"):
+        for chains in (data.get(section) or {}).get("fallbacks") or []:
+            yield from chains.items()
 
 
 def _add_group(files: _Files, policy: Policy, proposal: Proposal) -> None:
@@ -268,20 +273,26 @@ def _add_group(files: _Files, policy: Policy, proposal: Proposal) -> None:
     offer, name = proposal.new, group_name(proposal.new)
     lines = files.litellm.splitlines(keepends=True)
     index = policy.groups.groups[proposal.old.name].deployments[0].place[1]
-    _, end = span(files.litellm, ("model_list", index))
-    params = "".join(f"      {key}: {value}\n" for key, value in _params(offer).items())
+    place: KeyPath = ("model_list", index)
+    _, end = span(files.litellm, place)
     price = offer.price.base if offer.price is not None else None
     about = f"${price.input / 10**6:g} / ${price.output / 10**6:g}." if price else ""
-    lines.insert(
-        end,
-        f"\n  # In the place of {proposal.old.name}. {about}\n  - model_name: {name}\n"
-        f"    litellm_params:\n{params}    model_info:\n      id: {name}\n"
-        "      disable_background_health_check: true\n",
-    )
+    entry = [
+        f"# In the place of {proposal.old.name}. {about}".rstrip(),
+        f"- model_name: {name}",
+        "  litellm_params:",
+        *(f"    {key}: {value}" for key, value in _params(offer).items()),
+        "  model_info:",
+        f"    id: {name}",
+        "    disable_background_health_check: true",
+    ]
+    margin = indent_at(files.litellm, place)
+    lines.insert(end, "\n" + "".join(f"{margin}{line}\n" for line in entry))
     files.litellm = "".join(lines)
     facts = files.routing.splitlines(keepends=True)
     first, last = span(files.routing, ("market", offer.name))
-    block = [f"  {name}:\n", *facts[first + 1 : last]]
+    block = [f"{indent_at(files.routing, ('market', offer.name))}{name}:\n"]
+    block += facts[first + 1 : last]
     del facts[first:last]
     _, behind = span(files.routing, ("models", proposal.old.name))
     facts[behind:behind] = block

@@ -116,8 +116,6 @@ async def _seen(home: Home, length_ms: int) -> Seen:
 
 def _oracle_state(profile: Profile, folder: Path) -> str | None:
     """Return what is wrong with a profile's oracle; None if its file is what it was."""
-    if profile.oracle_path is None or profile.oracle_sha256 is None:
-        return "it does not say which oracle judged"
     path = Path(profile.oracle_path)
     path = path if path.is_absolute() else folder / path
     try:

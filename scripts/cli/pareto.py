@@ -123,9 +123,13 @@ def pareto(
 
     Example: farebox pareto --input-tokens 8000 --output-tokens 500 --cached 0.6 --out pareto.html
     """
-    home = home_of(config)
     if out is not None:
         _check_out(out)
+    if changed_since is not None and (out is not None or only):
+        raise wrong_usage("--changed-since has neither tables nor a plot: ask for them without it.")
+    if TableName.MEASURED in (only or []) and source is not From.LEDGER:
+        raise wrong_usage("--table measured needs --from ledger.")
+    home = home_of(config)
     policy = policy_of(home)
     choosing = policy.routing.choosing
     traffic: Traffic | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,15 @@ from scripts.choosing.profiles import Profile, profiles_in
 from scripts.choosing.traffic import Load, Span, Traffic
 from scripts.choosing.trial import load_edited
 from scripts.cli.errors import Problem
-from tests.support.policies import PATHS, default_policy, price_map
+from scripts.profile.records import (
+    Header,
+    OracleHeader,
+    PriceSnapshot,
+    ProfileWriter,
+    Record,
+    TierHeader,
+)
+from tests.support.policies import PATHS, default_policy, price_map, variant
 from tests.unit.test_cli_support import World, new_world
 
 POLICY = default_policy()
@@ -85,6 +94,19 @@ def test_costly_work_on_the_execute_tier_needs_a_gate(tmp_path: Path) -> None:
 def test_costly_work_of_the_routing_needs_a_gate_whatever_the_audit_says(tmp_path: Path) -> None:
     found = told(tmp_path, task_type="security_review", expected_output_tokens=1200)
     assert "operations.lookup.gate" in found
+
+
+def test_a_gate_that_judges_the_answer_is_enough_on_any_tier(tmp_path: Path) -> None:
+    def gate(data: dict[str, Any]) -> None:
+        task = data["task_types"]["lookup_retrieval"]
+        task["consequence"] = "high"
+        task["gate"] = {"kind": "label", "labels": ["yes", "no"]}
+
+    policy = variant(tmp_path, routing=gate)
+    path = tmp_path / "audit.yaml"
+    operation = WHOLE | {"consequence": "high"}
+    path.write_text(yaml.safe_dump({"version": 1, "operations": {"a": operation}}), "utf-8")
+    assert list(findings(*load_audit(path), policy, None)) == []
 
 
 def test_a_tier_and_a_length_other_than_the_routings_are_told(tmp_path: Path) -> None:
@@ -227,6 +249,18 @@ def test_a_simulated_fallback_is_no_evidence() -> None:
     assert "1 of them did so simulated" in left["fallbacks"].detail
 
 
+def test_the_escalation_alert_is_met_by_a_channel_that_is_told(tmp_path: Path) -> None:
+    def channel(kinds: list[str]) -> Known:
+        def edit(data: dict[str, Any]) -> None:
+            data["alerts"]["channels"] = {"ops": {"url_env": "ALERT_URL", "kinds": kinds}}
+
+        policy = variant(tmp_path, budgets=edit)
+        return replace(ready(), policy=policy, audit=AuditFile(version=1))
+
+    assert "escalation_alert" not in open_items(channel(["escalation_shift"]))
+    assert "escalation_alert" in open_items(channel(["threshold"]))
+
+
 def test_counters_that_do_not_add_up_leave_the_record_open() -> None:
     known = ready()
     assert known.seen is not None
@@ -260,7 +294,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def test_an_audit_is_made_checked_applied_and_read_by_the_checklist(world: World) -> None:
     path = world.folder / "audit.yaml"
-    assert "farebox audit new" in world.run("audit", "check", code=1)
     world.run("audit", "new", "invoice_fields", "security_review")
     assert "is there already" in world.run("audit", "new", "again", code=2)
     assert "security_review" in path.read_text(encoding="utf-8")
@@ -294,17 +327,29 @@ def test_an_audit_is_made_checked_applied_and_read_by_the_checklist(world: World
 
 def test_a_profile_is_read_with_pass_rates_by_group_and_task_type(tmp_path: Path) -> None:
     folder = tmp_path / "profiles"
-    folder.mkdir()
-    (folder / "a.jsonl").write_text(
-        '{"farebox_profile": 1, "name": "a", "made": "2026-11-20T10:00:00Z", '
-        '"oracle": {"path": "o.yaml", "sha256": "00", "kind": "label"}}\n'
-        '{"digest": "1", "group": "g", "task_type": "t", "passed": true, "error": null}\n'
-        '{"digest": "2", "group": "g", "task_type": "t", "passed": false, "error": null}\n'
-        '{"digest": "3", "group": "g", "task_type": "t", "passed": false, "error": "timeout"}\n',
-        encoding="utf-8",
+    header = Header(
+        name="a",
+        made=datetime(2026, 11, 20, tzinfo=UTC),
+        oracle=OracleHeader(path="o.yaml", sha256="0" * 64, kind="label"),
+        tiers={
+            "execute": TierHeader(
+                group="g", models=("m",), prices=(PriceSnapshot(input=1, output=1),)
+            )
+        },
+        prompts_file="p.jsonl",
     )
+    writer = ProfileWriter(folder / "a.jsonl", header)
+    for digit, passed, error in (("1", True, None), ("2", False, None), ("3", False, "timeout")):
+        writer.write(
+            Record(
+                digest=digit * 64, task_type="t", tier="execute", group="g", passed=passed,
+                score=float(passed), input_tokens=1, output_tokens=1, latency_ms=1,
+                cost_nano_usd=1, error=error,
+            )
+        )  # fmt: skip
+    writer.close()
     (profile,) = profiles_in(tmp_path)
     assert (profile.prompts, profile.of_group("g").rate) == (3, 0.5)
     (folder / "b.jsonl").write_text("{}\n", encoding="utf-8")
-    with pytest.raises(Problem, match="is not a profile"):
+    with pytest.raises(Problem, match="not a profile"):
         profiles_in(tmp_path)

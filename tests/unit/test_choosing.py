@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from scripts.choosing.profiles import Passed, Profile
 from scripts.choosing.review import Review, diffs, review
 from scripts.choosing.tables import frontier, performance, speed, value, warnings_of
 from scripts.choosing.traffic import Load, Times, Traffic
-from tests.support.policies import default_policy, price_map
+from tests.support.policies import default_policy, price_map, variant
 
 CHOOSING = default_policy().routing.choosing
 
@@ -145,7 +146,7 @@ def test_a_measured_time_takes_the_place_of_an_assumed_one() -> None:
 
 def test_with_a_profile_pass_rates_stand_for_quality_and_nothing_else_does() -> None:
     passed = {("claude-haiku", "rag_answer"): Passed(19, 20)}
-    profile = Profile(Path("p"), "november", "2026-11-20T10:00:00Z", None, None, 20, passed)
+    profile = Profile(Path("p"), "november", "2026-11-20T10:00:00Z", "o", "0", 20, passed)
     made = with_profile(field(), profile)
     haiku, opus = made.offer("claude-haiku"), made.offer("claude-opus")
     assert haiku is not None and haiku.quality is not None and opus is not None
@@ -236,6 +237,17 @@ def test_a_chain_has_no_group_twice_after_a_proposal() -> None:
         assert len(names) == len(set(names))
     assert "farebox_primary: gemini-flash" in config.after
     assert "    - FAST: [gpt-5-nano]" in config.after
+
+
+def test_a_review_finds_fallbacks_in_litellms_other_section_too(tmp_path: Path) -> None:
+    def moved(data: dict[str, Any]) -> None:
+        data["litellm_settings"]["fallbacks"] = data["router_settings"].pop("fallbacks")
+
+    policy = variant(tmp_path, litellm=moved)
+    made = make_field(policy, price_map(), CHOOSING.blend, CHOOSING.benchmark)
+    then = history.at(history.snapshots(Path("nowhere")), "2026-08-21")
+    found = review(policy, price_map(), made, "2026-08-21", then, anywhere=False)
+    assert found.problem == "" and "- gpt-5-nano" in found.edits[0].after
 
 
 def test_nothing_is_proposed_where_nothing_is_dominated() -> None:

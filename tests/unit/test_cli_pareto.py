@@ -39,12 +39,6 @@ def test_the_howto_lines_of_pareto_do_what_they_say(world: World) -> None:
     assert (world.state / "prices.yaml").is_file()
 
 
-def test_the_tables_can_be_had_as_markdown(world: World) -> None:
-    page = world.folder / "t.md"
-    world.run("pareto", "--table", "value", "--out", str(page))
-    assert page.read_text(encoding="utf-8").count("\n## ") == 1
-
-
 def test_the_plot_of_three_models_can_be_had_as_png() -> None:
     from scripts.choosing.plot import png
 
@@ -80,6 +74,8 @@ def test_where_it_is_processed_narrows_the_field() -> None:
         (["--out", "plot.pdf"], "does not say its form"),
         (["--changed-since", "last summer"], "is not a date"),
         (["--out", "nowhere/at/all.svg"], "there is no folder"),
+        (["--table", "measured"], "needs --from ledger"),
+        (["--table", "cost", "--changed-since", "2026-08-21"], "neither tables nor a plot"),
     ],
 )
 def test_wrong_usage_is_told(world: World, arguments: list[str], said: str) -> None:
@@ -102,7 +98,6 @@ def test_pick_takes_a_line_of_the_cheat_sheet(world: World) -> None:
     choice = choose(default_policy(), Answers(situation="emergency"))
     assert (choice.group, choice.ask_for) == ("gpt-4o-mini", "gpt-4o-mini")
     assert "did you mean `quick fix`?" in world.run("pick", "--for", "quik fix", code=2)
-    assert "architecture decision" in world.run("pick", "--sheet")
 
 
 def test_pick_without_a_terminal_asks_for_options(world: World) -> None:

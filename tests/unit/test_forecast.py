@@ -201,9 +201,7 @@ def test_without_options_three_volumes_are_forecast(world: World) -> None:
     ("arguments", "said"),
     [
         (["--mix", "execute=0.5"], "add up to 0.5 and not to 1"),
-        (["--mix", "hacking=1"], "no tier and no task type"),
         (["--team", "5", "--from", "ledger"], "Give one workload"),
-        (["--workload", "nowhere.yaml"], "there is no file"),
     ],
 )
 def test_wrong_usage_is_told(world: World, arguments: list[str], said: str) -> None:

@@ -75,3 +75,17 @@ def test_an_empty_secret_is_refused(tmp_path: Path) -> None:
     (tmp_path / "master_key").touch()
     with pytest.raises(HomeError, match="is empty"):
         secret_file(home, "master_key", lambda: "unused")
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
+    """Kubernetes swaps a link when what it mounts changes: the path must not be the old target."""
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "budgets.yaml").write_text(version, encoding="utf-8")
+    (tmp_path / "data").symlink_to("v1")
+    (tmp_path / "budgets.yaml").symlink_to("data/budgets.yaml")
+    home = resolve({"FAREBOX_BUDGETS": str(tmp_path / "x" / ".." / "budgets.yaml")}, tmp_path)
+    assert home.budgets == tmp_path / "budgets.yaml"
+    (tmp_path / "next").symlink_to("v2")
+    (tmp_path / "next").rename(tmp_path / "data")
+    assert home.budgets.read_text(encoding="utf-8") == "v2"

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from scripts.yaml_edit import EditConflict, edited, span
+from scripts.yaml_edit import EditConflict, edited, edited_entry, span
 from tests.support.policies import PATHS
 
 
-@pytest.mark.parametrize("path", [PATHS.litellm, PATHS.routing, PATHS.budgets])
+@pytest.mark.parametrize("path", [PATHS.litellm, PATHS.budgets])
 def test_an_edit_of_the_packs_files_changes_its_own_line_and_no_other(path: Path) -> None:
     def change(data: Any) -> None:
         data["added"] = {"by": "a test"}
@@ -65,3 +66,41 @@ def test_the_lines_of_an_entry_end_before_the_next_ones_comment() -> None:
     assert span(text, ("a", "d", 0)) == (6, 8)
     with pytest.raises(KeyError):
         span(text, ("a", "z"))
+
+
+def test_lists_that_are_not_indented_stay_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("# why\na:\n- b: 1\n  c:\n  - d\n- e: null\n", encoding="utf-8")
+
+    def change(data: Any) -> None:
+        data["a"][0]["c"].append("f")
+
+    edit = edited(path, change)
+    assert edit.after == "# why\na:\n- b: 1\n  c:\n  - d\n  - f\n- e: null\n"
+
+
+def test_a_layout_of_its_own_is_given_up_before_the_data_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a:\n      b:\n            - c\n            - d\n", encoding="utf-8")
+
+    def change(data: Any) -> None:
+        data["a"]["b"].append("e")
+
+    assert yaml.safe_load(edited(path, change).after) == {"a": {"b": ["c", "d", "e"]}}
+
+
+def test_one_entry_of_a_large_file_is_edited_alone() -> None:
+    before = PATHS.routing.read_text(encoding="utf-8")
+
+    def change(task: Any) -> None:
+        task["consequence"] = "medium"
+        task["why"] = "Because."
+
+    after = edited_entry(before, ("task_types", "lookup_retrieval"), change)
+    changed = [
+        (a, b) for a, b in zip(before.splitlines(), after.splitlines(), strict=True) if a != b
+    ]
+    assert changed == [
+        ("    consequence: low", "    consequence: medium"),
+        ("    why: Extraction without reasoning; speed counts.", "    why: Because."),
+    ]
