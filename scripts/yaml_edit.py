@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import io
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from budgets.yamlfile import KeyPath
 
 WIDTH = 4096
 """Longer than any line: a round trip must not fold what a person left on one line."""
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_FLUSH_LIST = re.compile(r"^( *)[^\s#-][^\n]*:[ ]*\n\1- ", re.M)
+"""A list that is not indented below its key: new lists are then written so too."""
 
 Change = Callable[[Any], object]
 """Changes the data of a file in place; mappings and lists there behave like `dict` and `list`."""
@@ -84,7 +90,11 @@ def edited(path: Path, change: Change, text: str | None = None) -> Edit:
     before = path.read_text(encoding="utf-8") if text is None else text
     plain = _dumped(before, lambda _: None)
     changed = _dumped(before, change)
-    return Edit(path, before, _onto(before, plain, changed))
+    after = _onto(before, plain, changed)
+    if _data(after) != _data(changed):
+        # Lines of two layouts do not always go together: what the edit says comes first.
+        after = changed
+    return Edit(path, before, after)
 
 
 def span(text: str, path: KeyPath) -> tuple[int, int]:
@@ -120,12 +130,20 @@ def _dumped(text: str, change: Change) -> str:
     roundtrip = YAML()
     roundtrip.preserve_quotes = True
     roundtrip.width = WIDTH
-    roundtrip.indent(mapping=2, sequence=4, offset=2)
+    offset = 0 if _FLUSH_LIST.search(text) else 2
+    roundtrip.indent(mapping=2, sequence=offset + 2, offset=offset)
     data = roundtrip.load(text)
     change(data)
     out = io.StringIO()
     roundtrip.dump(data, out)
     return out.getvalue()
+
+
+def _data(text: str) -> object:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return None
 
 
 def _onto(before: str, plain: str, changed: str) -> str:

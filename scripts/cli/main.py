@@ -35,6 +35,7 @@ COMMANDS = {
     "audit": "scripts.cli.audit:app",
     "checklist": "scripts.cli.checklist:show",
     "agents": "scripts.cli.agents:app",
+    "packs": "scripts.cli.packs:app",
     "demo": "scripts.cli.demo:demo",
     "doctor": "scripts.cli.doctor:doctor",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from scripts.yaml_edit import EditConflict, edited, span
 from tests.support.policies import PATHS
@@ -65,3 +66,35 @@ def test_the_lines_of_an_entry_end_before_the_next_ones_comment() -> None:
     assert span(text, ("a", "d", 0)) == (6, 8)
     with pytest.raises(KeyError):
         span(text, ("a", "z"))
+
+
+def test_a_file_whose_lists_are_not_indented_stays_valid_and_keeps_its_layout(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("a:\n- x: 1  # one\n  y: {b: 2}\n- x: 2\nc:\n- 3\n")
+
+    def change(data: Any) -> None:
+        data["a"][0]["x"] = 7
+        data["a"].append({"x": 9})
+
+    made = edited(path, change)
+    assert made.after == "a:\n- x: 7  # one\n  y: {b: 2}\n- x: 2\n- x: 9\nc:\n- 3\n"
+
+
+def test_what_an_edit_says_comes_before_the_layout(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "a:\n- x: 1\nb:\n     - y: 1\n     - y: 2\nc:\n    d: 1\n    e: [1,\n       2]\n"
+    )
+
+    def change(data: Any) -> None:
+        data["a"][0]["x"] = 7
+        data["b"].append({"y": 3})
+        data["c"]["f"] = {"g": [1]}
+
+    found = yaml.safe_load(edited(path, change).after)
+    assert found == {
+        "a": [{"x": 7}], "b": [{"y": 1}, {"y": 2}, {"y": 3}],
+        "c": {"d": 1, "e": [1, 2], "f": {"g": [1]}},
+    }  # fmt: skip
