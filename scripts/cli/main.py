@@ -36,6 +36,7 @@ COMMANDS = {
     "checklist": "scripts.cli.checklist:show",
     "agents": "scripts.cli.agents:app",
     "packs": "scripts.cli.packs:app",
+    "orchestrate": "scripts.cli.orchestrate:orchestrate",
     "demo": "scripts.cli.demo:demo",
     "doctor": "scripts.cli.doctor:doctor",
 }

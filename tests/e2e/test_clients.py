@@ -17,7 +17,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 from pydantic import TypeAdapter
 
-from tests.support.proxy import MASTER_KEY
+from tests.support.commands import run
+from tests.support.proxy import MASTER_KEY, free_port
 from tests.support.stack import Stack
 
 FOLDER = Path(__file__).resolve().parents[1] / "clients"
@@ -199,3 +200,45 @@ def test_who_does_not_ask_or_leaves_the_choice_to_the_proxy_is_told_nothing(stac
     }  # fmt: skip
     wrong = stack.proxy.chat(REVIEW, metadata={"farebox_advice": 7})
     assert wrong.status_code == 422
+
+
+# ── farebox orchestrate ──────────────────────────────────────────────────────────────────────────
+
+
+def test_orchestrate_shows_the_decision_beside_the_answer(stack: Stack, tmp_path: Path) -> None:
+    environ = {"FAREBOX_PROXY": stack.proxy.base_url, "FAREBOX_KEY": MASTER_KEY}
+    secret = tmp_path / "notes.md"
+    secret.write_text("# Security review\nThe root cause is a race condition.\n")
+    with stack.accounting(entries=2) as account:
+        told = run("orchestrate", "Fix the typo", "--file", str(secret), environ=environ)
+        assert told.stdout.strip()
+        assert "config_edit_formatting, FAST → gemini-flash (about $" in told.stderr
+        assert "why: farebox explain --decision " in told.stderr
+        arguments = (
+            "orchestrate",
+            "-",
+            "-m",
+            "claude-haiku",
+            "--task-type",
+            "formal-decision-record",
+            "--json",
+        )
+        found = json.loads(run(*arguments, given="Why two queues?\n", environ=environ).stdout)
+        assert found["answer"] and found["usage"]["completion_tokens"] > 0
+        decision = found["decision"]
+        assert (decision["task_type"], decision["model"]) == ("adr_writing", "claude-haiku")
+        assert found["advice"]["recommended_model"] == "claude-opus"
+        made = account()
+    assert made.charged == made.billed > 0
+
+
+def test_orchestrate_says_why_nothing_is_answered(stack: Stack) -> None:
+    environ = {"FAREBOX_PROXY": stack.proxy.base_url, "FAREBOX_KEY": MASTER_KEY}
+    refused = run("orchestrate", "Hi", "--model", "no-such-model", environ=environ, code=1)
+    assert "There is no model of that name here" in refused.stderr and not refused.stdout
+    wrong = {**environ, "FAREBOX_KEY": "sk-nobody"}
+    told = run("orchestrate", "Hi", "--json", environ=wrong, code=2)
+    assert json.loads(told.stdout)["error"]["hint"] == "Check FAREBOX_KEY or --key-file."
+    nobody = {**environ, "FAREBOX_PROXY": f"http://127.0.0.1:{free_port()}"}
+    assert "No proxy answers" in run("orchestrate", "Hi", environ=nobody, code=1).stderr
+    assert "the task is empty" in run("orchestrate", "-", environ=environ, code=2, given="").stderr
