@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Edit:
 def edited(path: Path, change: Change, text: str | None = None) -> Edit:
     """Return the edit that `change` makes of a file, or of `text` in its stead."""
     before = path.read_text(encoding="utf-8") if text is None else text
-    plain = _dumped(before, lambda _: None)
+    plain = _plain(before)
     changed = _dumped(before, change)
     after = _onto(before, plain, changed)
     if _data(after) != _data(changed):
@@ -124,6 +125,11 @@ def span(text: str, path: KeyPath) -> tuple[int, int]:
     while end > start + 1 and (not lines[end - 1].strip() or lines[end - 1].lstrip()[0] == "#"):
         end -= 1
     return start, end
+
+
+@lru_cache(maxsize=8)
+def _plain(text: str) -> str:
+    return _dumped(text, lambda _: None)
 
 
 def _dumped(text: str, change: Change) -> str:

@@ -141,8 +141,8 @@ def test(
     """  # fmt: skip
     home = home_of(config)
     now = policy_of(home)
-    applied, found = _applied(pack, home)
     tasks = _tasks(home, prompts)
+    applied, found = _applied(pack, home)
     if not tasks:
         raise Problem(
             "There are no past tasks to try.",

@@ -139,7 +139,9 @@ def test_what_is_tagged_local_only_never_leaves(applied: tuple[str, Policy]) -> 
 # ── putting one on ───────────────────────────────────────────────────────────────────────────────
 
 
-def test_comments_and_other_groups_stay_and_a_second_time_changes_nothing(tmp_path: Path) -> None:
+def test_what_is_not_named_stays_a_second_time_changes_nothing_and_there_is_a_way_back(
+    tmp_path: Path,
+) -> None:
     paths = copied(tmp_path)
     put(paths, "google")
     before = PATHS.litellm.read_text().splitlines()
@@ -150,11 +152,7 @@ def test_comments_and_other_groups_stay_and_a_second_time_changes_nothing(tmp_pa
     names = {it["model_name"] for it in yaml.safe_load("\n".join(after))["model_list"]}
     assert kept | {"gemini-flash-lite", "gemini-pro"} <= names
     assert not any(edit.changes for edit in apply("google", paths).edits)
-
-
-def test_one_pack_after_another_ends_in_the_last_ones_decisions(tmp_path: Path) -> None:
-    policy = put(copied(tmp_path), "google", "mixed")
-    plain = default_policy()
+    policy, plain = put(paths, "mixed"), default_policy()
     for task_type in plain.routing.task_types:
         view = chat("Hello", metadata={"task_type": task_type})
         assert decided(view, policy).group == decided(view, plain).group
