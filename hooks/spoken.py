@@ -12,9 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_TAGS = ("system-reminder", "environment_context", "user_instructions", "INSTRUCTIONS")
+_TAGS = (
+    "system-reminder", "command-message", "command-name", "environment_context",
+    "user_instructions", "INSTRUCTIONS", "farebox-instructions",
+)  # fmt: skip
+_BLOCKS = (*((f"<{tag}>", f"</{tag}>") for tag in _TAGS), ("<!-- farebox:", "-->"))
 """Blocks that agents add: Claude Code's, then Codex's (surroundings, and the two forms that
-AGENTS.md has come in)."""
+AGENTS.md has come in), then those of the commands that `farebox agents render` writes, and their markers."""
 
 _TEXT_TYPES = frozenset({"text", "input_text"})
 
@@ -45,8 +49,7 @@ def spoken(message: Mapping[Any, Any]) -> list[str] | None:
 
 def without_blocks(text: str) -> str:
     """Return a text without the blocks that agents add. Takes time linear in its length."""
-    for tag in _TAGS:
-        opening, closing = f"<{tag}>", f"</{tag}>"
+    for opening, closing in _BLOCKS:
         kept, start = [], 0
         while (begin := text.find(opening, start)) >= 0:
             end = text.find(closing, begin)

@@ -7,15 +7,16 @@ from this cannot name another.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from budgets.ledger import Learned
 from hooks import advice
-from hooks.decide import Caller, decide
+from hooks.decide import Caller, Decision, decide
 from hooks.policy import Policy
 from hooks.request import read_request
-from hooks.routing import AUTO, UNCLASSIFIED, Tier
+from hooks.routing import AUTO, Tier
 from hooks.tokens import TokenCounts
 
 SHORT = TokenCounts(text=20, frame=8)
@@ -124,11 +125,21 @@ def guide_of(policy: Policy, target: Target = Target.GENERIC) -> Guide:
 
 def serving_group(policy: Policy, task_type: str) -> str:
     """Return the group that a short request of the task type goes to, asked for as `auto`."""
-    body = {"model": AUTO, "messages": [{"role": "user", "content": "-"}]}
-    view = read_request(body, "acompletion", {"x-farebox-task-type": task_type})
-    made = decide(policy, view, SHORT, Caller(), Learned(), "guide")
+    made = _decided(policy, "-", {"x-farebox-task-type": task_type})
     enforced = made.would.group if made.would is not None else made.group
     return enforced or advice.preferred(policy, task_type)
+
+
+def task_type_of(policy: Policy, text: str) -> tuple[str, str]:
+    """Return the task type that the proxy would find a text to be, and why."""
+    made = _decided(policy, text, {})
+    return made.task_type, made.task_why
+
+
+def _decided(policy: Policy, text: str, headers: Mapping[str, str]) -> Decision:
+    body = {"model": AUTO, "messages": [{"role": "user", "content": text}]}
+    view = read_request(body, "acompletion", headers)
+    return decide(policy, view, SHORT, Caller(), Learned(), "guide")
 
 
 def provider_models(policy: Policy, group: str) -> tuple[str, ...]:
@@ -205,11 +216,3 @@ def tier_of(policy: Policy, group: str) -> Tier | None:
     """Return the tier of a group, None where the policy has no facts about it."""
     facts = policy.facts(group)
     return None if facts is None else facts.tier
-
-
-def task_type_of(policy: Policy, text: str) -> tuple[str, str]:
-    """Return the task type that a text is found to be, and why."""
-    found = policy.classifier.classify(text)
-    if found is None:
-        return UNCLASSIFIED, "no keyword of any task type was found"
-    return found.task_type, ", ".join(found.keywords)

@@ -108,7 +108,7 @@ def _step(policy: Policy, guide: Guide, item: Item) -> Step:
     named = "unclassified" if task_type == UNCLASSIFIED else task_type
     return Step(
         item, task_type, task.tier, guide.session(task.tier).group,
-        f"{named}: {task.why.rstrip('.')}" if why == "named" else f"{named}: {why}",
+        f"{named}: {task.why.rstrip('.')}" if why == "named" else f"{named}: {_plain(why)}",
     )  # fmt: skip
 
 
@@ -117,6 +117,10 @@ def _type_of(policy: Policy, text: str) -> tuple[str, str]:
         if (known := policy.routing.task_names.get(fold(word))) is not None:
             return known, "named"
     return task_type_of(policy, text)
+
+
+def _plain(why: str) -> str:
+    return why.replace(" in the user text", "")
 
 
 def _short(text: str) -> str:

@@ -18,7 +18,7 @@ from hooks.routing import AUTO, UNCLASSIFIED, Tier, fold
 from scripts.agents import diff as diffs
 from scripts.agents import plan as plans
 from scripts.agents import triggers as rules
-from scripts.agents.guide import Target, find_group, guide_of, tier_of
+from scripts.agents.guide import Target, find_group, guide_of, task_type_of, tier_of
 from scripts.cli.context import home_of, policy_of
 from scripts.cli.errors import ExitCode, command, wrong_usage
 from scripts.cli.options import AsJson, Config
@@ -138,7 +138,7 @@ def mismatch(
             "Give one of: --task-type, or the task in words.",
             "Try: farebox agents mismatch --model claude-sonnet --task-type security_review",
         )
-    name = _task_type(policy, task_type) if task_type else _found_type(policy, task or "")
+    name = _task_type(policy, task_type) if task_type else task_type_of(policy, task or "")[0]
     if model == AUTO or model in policy.routing.categories:
         # Who asks for these is given the model that the task needs.
         found, group = None, model
@@ -343,11 +343,6 @@ def _task_type(policy: Policy, name: str) -> str:
             did_you_mean(name, list(policy.routing.task_types)),
         )
     return known
-
-
-def _found_type(policy: Policy, task: str) -> str:
-    found = policy.classifier.classify(task)
-    return found.task_type if found else UNCLASSIFIED
 
 
 def _read(path: Path, option: str) -> str:

@@ -35,6 +35,8 @@ COMMANDS = {
     "audit": "scripts.cli.audit:app",
     "checklist": "scripts.cli.checklist:show",
     "agents": "scripts.cli.agents:app",
+    "packs": "scripts.cli.packs:app",
+    "orchestrate": "scripts.cli.orchestrate:orchestrate",
     "demo": "scripts.cli.demo:demo",
     "doctor": "scripts.cli.doctor:doctor",
 }

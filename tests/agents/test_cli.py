@@ -70,13 +70,14 @@ def test_wrong_usage_is_told_in_a_sentence(arguments: tuple[str, ...], says: str
 
 
 def test_the_plan_comes_from_a_pipe_too() -> None:
-    told = run("agents", "next", "-", given="- [ ] Write the ADR\n- [ ] Fix a typo\n").stdout
-    assert told.splitlines()[:3] == [
-        "Write the ADR -> claude-opus (adr_writing: adr)",
-        "Fix a typo -> gemini-flash (config_edit_formatting: fix .. typo*, typo)",
-        "Recommended model for next session: claude-opus",
-    ]
-    assert told.splitlines()[3].startswith("Reason: reason is the highest tier present")
+    told = run(
+        "agents", "next", "-", given="- [ ] Write the ADR\n- [ ] Fix this typo: teh\n"
+    ).stdout
+    first, second, recommended, reason = told.splitlines()
+    assert first.startswith("Write the ADR -> claude-opus (adr_writing: ")
+    assert second.startswith("Fix this typo: teh -> gemini-flash (config_edit_formatting: ")
+    assert recommended == "Recommended model for next session: claude-opus"
+    assert reason.startswith("Reason: reason is the highest tier present")
     assert "nothing to recommend" in run("agents", "next", "-", given="# Empty\n").output
 
 

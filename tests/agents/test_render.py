@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from hooks.routing import Tier
+from hooks.spoken import without_blocks
 from scripts.agents import triggers
 from scripts.agents.blocks import Block, DamagedMarker, updated
 from scripts.agents.guide import Target, find_group, guide_of
@@ -67,6 +68,11 @@ def test_other_agents_get_commands_by_tier_and_heads_that_are_yaml(
         content = (tmp_path / name).read_text()
         if content.startswith("---\n"):
             assert isinstance(yaml.safe_load(content.split("---\n")[1]), dict)
+
+
+def test_a_commands_own_words_say_nothing_about_the_task() -> None:
+    for page in pages(default_policy(), Target.CLAUDE_CODE, triggers.load())[1:4]:
+        assert without_blocks(page.blocks[-1].marked()).strip() == "Task: $ARGUMENTS"
 
 
 def test_what_a_model_must_not_attempt_is_what_needs_more() -> None:

@@ -24,7 +24,7 @@ PLAN = """# Plan
    * [ ] Security review of it
 
 - no task
-- [ ] Something that nobody knows
+- [ ] Hello there
 
 ```
 - [ ] not a task: in a code block
@@ -38,7 +38,7 @@ def test_the_open_tasks_of_a_plan_are_found_at_any_depth() -> None:
         "Fix the typo in the readme",
         "Implement the new endpoint",
         "Security review of it",
-        "Something that nobody knows",
+        "Hello there",
     ]
     assert [it.is_open for it in found] == [False, True, True, True, True]
     assert found[1].line == 3

@@ -187,6 +187,15 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "profile-report": _has("nothing promised", "3 of 3"),
     "profile-apply": _has("Nothing to change."),
     "samples-added": _has("1 added to prompts.jsonl"),
+    "agents-render": _has("created", "CLAUDE.md", "use-opus.md"),
+    "agents-mismatch": _has("Model mismatch: this task is security_review", "claude-opus", "(3)"),
+    "agents-next": _has(
+        "Refactor the parser -> claude-sonnet", "Recommended model for next session: claude-opus"
+    ),
+    "packs-list": _has("anthropic", "mixed (in force)", "OLLAMA_API_BASE"),
+    "packs-test": _has("3 of 3 tasks go to another model", "gpt-5.4-mini"),
+    "orchestrate": _has("This is a simulated answer"),
+    "client-curl": _has(" 200 ", "x-farebox-advice: mismatch=below", '"advice"'),
     "doctor-litellm": _has('"state": "ok"', '"detail": "1.106.2"'),
 }
 

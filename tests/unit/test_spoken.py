@@ -19,6 +19,7 @@ REMINDER = "<system-reminder>\nSecurity review.\n</system-reminder>"
         ("Hello", ["Hello"]),
         (f"Hello {REMINDER}there", ["Hello there"]),
         (REMINDER, []),
+        ("<!-- farebox:begin x -->Hello<!-- farebox:end x -->", ["Hello"]),
         ([{"type": "text", "text": REMINDER}, {"type": "text", "text": "Hello"}], ["Hello"]),
         ([{"type": "input_text", "text": "Hello"}, {"type": "input_image"}], ["Hello"]),
         ([{"type": "tool_result", "content": "x"}, {"type": "text", "text": REMINDER}], []),
