@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,7 +51,8 @@ class Incoming:
 @dataclass(slots=True)
 class Case:
     """One request while it is being decided. `time_ms` is this worker's clock, put right by the
-    store's where the two disagree about a period."""
+    store's where the two disagree about a period. `decide_again` makes the decision of this very
+    request, and takes `held_down`."""
 
     incoming: Incoming
     policy: Policy
@@ -62,6 +63,7 @@ class Case:
     view: RequestView | None = None
     decision: Decision | None = None
     stripped: tuple[str, ...] = ()
+    decide_again: Callable[..., Decision] | None = None
 
     @property
     def mode(self) -> Mode:

@@ -16,7 +16,7 @@ from budgets.prices import UnknownPrice
 from hooks.estimate import CostEstimate
 from hooks.groups import Group
 from hooks.request import RequestView
-from hooks.routing import Category, ModelFacts
+from hooks.routing import Category, ModelFacts, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Judged:
     cap: Cap | None
     allowed_groups: tuple[str, ...]
     respect_name: bool
+    tier_floor: Tier | None = None
 
 
 def drops(case: Judged) -> Iterator[Drop]:
@@ -67,6 +68,7 @@ def drops(case: Judged) -> Iterator[Drop]:
     yield from _capabilities(case)
     yield from _data_policy(case)
     if not case.respect_name:
+        yield from _tier(case)
         yield from _quality(case)
         yield from _latency(case)
         yield from _providers(case)
@@ -97,6 +99,17 @@ def _data_policy(case: Judged) -> Iterator[Drop]:
         yield Drop(
             "data_policy", f"processing in {', '.join(allowed)}", ", ".join(has) or "unknown"
         )
+
+
+def _tier(case: Judged) -> Iterator[Drop]:
+    """A request whose consequence forbids a downgrade goes to no model of a lower tier."""
+    floor = case.tier_floor
+    if floor is None:
+        return
+    if case.facts is None:
+        yield Drop("consequence", f"tier {floor.value}", "tier unknown")
+    elif case.facts.tier.rank < floor.rank:
+        yield Drop("consequence", f"tier {floor.value}", case.facts.tier.value)
 
 
 def _quality(case: Judged) -> Iterator[Drop]:

@@ -16,13 +16,15 @@ from typing import Any
 from budgets.ledger import Learned
 from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
+from hooks import sessions
 from hooks.constraints import Drop, Judged, drops, expected_latency_ms
 from hooks.estimate import CostEstimate, cost_on, expected_output
+from hooks.features import words as words_of
 from hooks.groups import Group
 from hooks.policy import Policy
 from hooks.request import RequestView
-from hooks.routing import AUTO, UNCLASSIFIED, Category, Consequence, Mode
-from hooks.features import words as words_of
+from hooks.routing import AUTO, UNCLASSIFIED, Category, Consequence, Mode, Tier
+from hooks.sessions import SessionNote, SessionState
 from hooks.tasks.detect import Asker, detect, raised_floor
 from hooks.tasks.signals import signals_of
 from hooks.tokens import TokenCounts
@@ -87,8 +89,10 @@ class Escalated:
 class Decision:
     """The record of one routing.
 
-    `task_source` is caller, rule, classifier, keywords, signals or default, and `task_why` the words
-    behind it. `signals` are the facts about the request's form that were not zero.
+    `task_source` is caller, rule, classifier, keywords, signals or default, and `task_why` the
+    words behind it. `signals` are the facts about the request's form that were not zero.
+    `tier_floor` is set where the consequence forbids a model of a lower tier, `session` where the
+    request belongs to a session that was known.
     `code` is set where nothing is to be sent, with `message`; `group` is then None.
     `output_tokens_cap` is set where the caller gave no maximum and the policy caps.
     """
@@ -120,6 +124,8 @@ class Decision:
     notes: tuple[str, ...] = field(default=())
     escalation: tuple[Escalated, ...] = ()
     signals: Mapping[str, Any] = field(default_factory=dict)
+    tier_floor: str | None = None
+    session: SessionNote | None = None
 
     def candidate(self, group: str) -> Candidate | None:
         """Return the candidate of that name."""
@@ -137,6 +143,7 @@ class Decision:
         data: dict[str, Any] = {name: getattr(self, name) for name in _DECISION_FIELDS}
         data["candidates"] = [_candidate_as_dict(candidate) for candidate in self.candidates]
         data["would"] = asdict(self.would) if self.would is not None else None
+        data["session"] = asdict(self.session) if self.session is not None else None
         data["escalation"] = [asdict(step) for step in self.escalation]
         return data
 
@@ -167,8 +174,14 @@ def decide(
     caller: Caller,
     learned: Learned,
     decision_id: str,
+    session: SessionState | None = None,
+    held_down: str = "",
 ) -> Decision:
-    """Decide one request. Nothing is raised: a refusal is a decision too."""
+    """Decide one request. Nothing is raised: a refusal is a decision too.
+
+    `session` is what is known of the request's session. `held_down` says why it must not rise to
+    the session's category, where a budget had no room for that.
+    """
     routing = policy.routing
     words = words_of(view.last_user_text)
     signals = signals_of(view, routing.signals, words)
@@ -225,6 +238,11 @@ def decide(
     if requested != AUTO and requested not in policy.groups.groups:
         return _unknown_model(base, policy)
     named = requested not in routing.categories and requested != AUTO
+    base = replace(base, tier_floor=tier_floor(policy, task.tier, consequence, category, named))
+    alone = base
+    if session is not None and not named:
+        base = sessions.raised(policy, base, session, held_down)
+        category = base.category
     start = requested if named else category
     if start not in policy.groups.groups:
         return replace(
@@ -233,9 +251,33 @@ def decide(
             message=f"The category {start} has no group of that name in litellm_config.yaml.",
         )
     enforced = _choose(policy, view, counts, caller, learned, base, start, named, capped=True)
+    if enforced.code is not None and base.category != alone.category:
+        # The request goes where it would go without its session: that is better than nowhere.
+        base = sessions.held_down(alone, base, f"no model of {base.category} is feasible")
+        enforced = _choose(
+            policy, view, counts, caller, learned, base, base.category, named, capped=True
+        )
+    enforced = sessions.told(policy, enforced)
     if mode is Mode.ENFORCE:
         return enforced
     return _in_shadow(policy, view, counts, caller, learned, base, enforced, requested)
+
+
+def tier_floor(
+    policy: Policy, tier: Tier, consequence: Consequence, category: str, named: bool
+) -> str | None:
+    """Return the tier below which the consequence lets no model serve; None where it lets any.
+
+    It is the task's, or that of the category's base group where that is higher: what the request
+    would get on a good day. A group that was asked for by its name sets no floor, nor has one.
+    """
+    least = policy.routing.no_downgrade_from
+    if least is None or consequence.rank < least.rank:
+        return None
+    facts = None if named else policy.facts(category)
+    if facts is not None and facts.tier.rank > tier.rank:
+        return facts.tier.value
+    return tier.value
 
 
 def _unknown_model(base: Decision, policy: Policy) -> Decision:
@@ -277,6 +319,7 @@ def _choose(
     ]  # fmt: skip
     if not named:
         candidates = _by_priorities(policy, category, candidates)
+        candidates = sessions.same_group_first(policy, base, candidates)
     kept = [candidate for candidate in candidates if candidate.kept]
     if named and kept and kept[0].group != start:
         kept = []  # A group that was named is served or refused, never silently replaced.
@@ -326,6 +369,7 @@ def _candidate(
         cap=cap,
         allowed_groups=_allowed(policy, base, caller),
         respect_name=respect_name,
+        tier_floor=Tier(base.tier_floor) if base.tier_floor is not None else None,
     )
     failed = tuple(drops(judged))
     return Candidate(

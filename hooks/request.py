@@ -315,7 +315,10 @@ def _runs_at_client(tool: Mapping[str, Any]) -> bool:
 def _wants_json(data: Mapping[str, Any]) -> bool:
     """Whether the answer must be JSON of any shape: the older way, without a schema."""
     text = data.get("text")
-    places = (data.get("response_format"), text.get("format") if isinstance(text, Mapping) else None)
+    places = (
+        data.get("response_format"),
+        text.get("format") if isinstance(text, Mapping) else None,
+    )
     return any(isinstance(it, Mapping) and it.get("type") == "json_object" for it in places)
 
 

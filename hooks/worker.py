@@ -42,6 +42,7 @@ from hooks.month_report import write_report
 from hooks.month_routes import Office
 from hooks.policy import Policy, load_policy
 from hooks.queue_desk import QueueDesk, open_desk
+from hooks.session_desk import Sessions, open_sessions
 from hooks.watch import Watch
 
 log = structlog.get_logger("farebox.worker")
@@ -66,6 +67,7 @@ class Worker:
     simulated: frozenset[str] = frozenset()
     runtime: Runtime | None = None
     queue: QueueDesk | None = None
+    sessions: Sessions | None = None
     run_queue: Callable[[Worker], Awaitable[None]] | None = None
     learned: Learned = field(default_factory=Learned)
     errors: tuple[str, ...] = ()
@@ -117,6 +119,7 @@ class Worker:
             opened.start()
             runtime.install(opened)
             self.queue = open_desk(self.home, opened)
+            self.sessions = open_sessions(self.home, opened)
             self.runtime = opened
         self._started.set()
         for work in (self._watch_files, self.keep_limits, self._refresh_learned, self._report):

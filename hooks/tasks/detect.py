@@ -1,7 +1,7 @@
 """Finding a request's task type: who may say it, in which order, and why it is what it is. Pure.
 
-    the caller ─► a task rule ─► a keyword that settles it ─► the content ─► keywords ─► signals
-                                                                  └ the same of the system text
+the caller ─► a task rule ─► a keyword that settles it ─► the content ─► keywords ─► signals
+                                                              └ the same of the system text
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _by_text(
     settings = routing.task_detection
     if detectors.content is not None and words:
         guess = detectors.content.guess(text, words)
-        if guess.confidence >= settings.content.confidence_min:
+        if guess.peak >= settings.content.confidence_min:
             if guess.task_type == UNCLASSIFIED:
                 return None
             told = ", ".join(map(plain_term, guess.terms)) or "no single word"

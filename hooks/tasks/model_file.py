@@ -96,6 +96,7 @@ def load_content(
         terms={term: [it[index] for index in kept] for term, it in model.terms.items()},
         tiers=[routing.task(name).tier.rank for name in names],
         under_routing_cost=routing.task_detection.content.under_routing_cost,
+        caution_min=routing.task_detection.content.caution_min,
     )
     return made, digest, findings
 

@@ -37,8 +37,9 @@ _SCRIPTS = (
 )
 _SCRIPT_CHARS_MAX = 400
 
-_CODE_SIGNS = ("();", "):\n", "{\n", "};", "=>", "->", "==", "!=", "&&", "</", "::", " = ")
-_CODE_SIGNS_LEAST = 3
+_CODE_SIGNS = ("{", ";", "=", "()", "</")
+_CODE_SIGNS_LEAST = 4
+_CODE_CHARS_MAX = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,7 @@ def looks_like_code(text: str) -> bool:
     if "```" in text:
         return True
     # The signs are counted in C; a regular expression would cost more than all the rest.
-    head = text if len(text) <= 4_000 else text[:4_000]
-    return sum(head.count(sign) for sign in _CODE_SIGNS) >= _CODE_SIGNS_LEAST
+    return sum(text.count(sign, 0, _CODE_CHARS_MAX) for sign in _CODE_SIGNS) >= _CODE_SIGNS_LEAST
 
 
 def language_of(text: str, words: set[str]) -> str:
@@ -146,7 +146,9 @@ def holds(match: SignalMatch, signals: Signals) -> bool:
 
 def shown(match: SignalMatch) -> str:
     """Return what a match asks for, in words for a decision."""
-    return ", ".join(f"{name} {_plain(it)}" for name, it in match.model_dump(exclude_none=True).items())
+    return ", ".join(
+        f"{name} {_plain(it)}" for name, it in match.model_dump(exclude_none=True).items()
+    )
 
 
 def _plain(value: object) -> str:

@@ -1,7 +1,7 @@
 """Trains the classifier of task types, and measures one. For engineers; see docs/how-to.
 
-    python -m scripts.task_types train --labelled prompts.jsonl --out hooks/task_model.json
-    python -m scripts.task_types check --labelled prompts.jsonl
+python -m scripts.task_types train --labelled prompts.jsonl --out hooks/task_model.json
+python -m scripts.task_types check --labelled prompts.jsonl
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def train(
 
 @app.command()
 def check(labelled: LabelledFile = None, routing: Routing = None) -> None:
-    """Say how often the model of routing.yaml is right on the held-out prompts, and which are wrong.
+    """Say how often the model of routing.yaml is right on held-out prompts, and which are wrong.
 
     Exit code 1 if a held-out prompt is nearly one of the training prompts.
 

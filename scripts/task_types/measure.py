@@ -35,18 +35,24 @@ class Measured:
         return {name: _rounded(getattr(self, name)) for name in self.__slots__}
 
 
-def measure(prompts: Sequence[Labelled], found: Sequence[str], tiers: Mapping[str, int]) -> Measured:
+def measure(
+    prompts: Sequence[Labelled], found: Sequence[str], tiers: Mapping[str, int]
+) -> Measured:
     """Return the figures for what was found for each prompt; `tiers` are the types' ranks."""
     kinds = dict.fromkeys(it.kind for it in prompts)
-    by_kind = {}
+    by_kind: dict[str, Mapping[str, float]] = {}
     for kind in kinds:
-        chosen = [(it.task_type, one) for it, one in zip(prompts, found, strict=True) if it.kind == kind]
+        chosen = [
+            (it.task_type, one) for it, one in zip(prompts, found, strict=True) if it.kind == kind
+        ]
         by_kind[kind] = {"prompts": len(chosen), **_figures(chosen, tiers)}
     pairs = [(it.task_type, one) for it, one in zip(prompts, found, strict=True)]
     confusion: dict[str, dict[str, int]] = {}
     for (true, one), count in sorted(Counter(pairs).items()):
         confusion.setdefault(true, {})[one] = count
-    return Measured(prompts=len(pairs), by_kind=by_kind, confusion=confusion, **_figures(pairs, tiers))
+    return Measured(
+        prompts=len(pairs), by_kind=by_kind, confusion=confusion, **_figures(pairs, tiers)
+    )
 
 
 def _figures(pairs: Sequence[tuple[str, str]], tiers: Mapping[str, int]) -> dict[str, float]:

@@ -22,8 +22,8 @@ from scripts.task_types.labelled import Labelled
 STEPS = 80
 STEP = 0.2
 SHRINK = 3e-5
-SHARPNESS = 2.0
-LEAST_WEIGHT = 8
+SHARPNESS = 3.0
+LEAST_WEIGHT = 40
 """Terms whose weights are all smaller, in hundredths, are left out: they only take time."""
 
 Matrix = NDArray[np.float32]
@@ -73,7 +73,8 @@ def _fit(given: Matrix, wanted: Matrix) -> tuple[Matrix, Matrix]:
 
 def _hundredths(weights: Matrix) -> NDArray[np.int64]:
     whole = np.rint(weights * SHARPNESS * HUNDREDTHS).astype(np.int64)
-    return np.clip(whole, -WEIGHT_MAX, WEIGHT_MAX)
+    clipped: NDArray[np.int64] = np.clip(whole, -WEIGHT_MAX, WEIGHT_MAX)
+    return clipped
 
 
 def _digest(prompts: Sequence[Labelled]) -> str:
