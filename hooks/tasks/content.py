@@ -17,17 +17,23 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from heapq import nlargest
+from itertools import pairwise, repeat
 
 from hooks.features import words as words_of
-from hooks.tasks.signals import looks_like_code
+from hooks.tasks.signals import COMMON_WORDS, looks_like_code
 
 WEIGHT_MAX = 30_000
 """The largest weight in a file, in hundredths: with it a sum cannot leave its place."""
 
 HUNDREDTHS = 100
+LENGTH_MAX = 7
 TERMS_SHOWN_MAX = 3
-_PLACE_BITS = 32
+TERMS_SPOKEN_MAX = 600
+"""How many terms of a type are kept to tell why it was chosen."""
+_SILENT = COMMON_WORDS | {f"#length-{count}" for count in range(LENGTH_MAX + 1)}
+"""Terms that count and tell a person nothing."""
+PLACE_BYTES = 4
 
 MARKS = {
     "#code": "code",
@@ -38,8 +44,7 @@ MARKS = {
 }
 """The marks of form, in words for a person. `#length-N` counts doublings of the number of words."""
 
-LENGTH_MAX = 7
-WORDS_HEAD, WORDS_TAIL = 160, 80
+WORDS_HEAD, WORDS_TAIL = 100, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +119,15 @@ class ContentModel:
         self._caution_min = caution_min
         self._tiers = tuple(tiers)
         self._ranks = sorted(set(tiers))
-        self._plain: dict[str | Pair, Sequence[float]] = {}
         self._packed: dict[str | Pair, int] = {}
+        spoken: dict[str | Pair, Sequence[int]] = {}
         for name, weights in terms.items():
             one, is_pair, two = name.partition(" ")
             key = (one, two) if is_pair else name
-            mean = sum(weights) / len(weights)
-            self._plain[key] = tuple(weight - mean for weight in weights)
             self._packed[key] = _pack(weights)
+            if name not in _SILENT:
+                spoken[key] = weights
+        self._spoken = tuple(_strongest(spoken, index) for index in range(len(names)))
 
     def guess(self, text: str, words: Sequence[str] | None = None) -> Guess:
         """Return what a text is; `words` are its words, where the caller has them already."""
@@ -131,17 +137,16 @@ class ContentModel:
         found: set[str | Pair] = set(pairwise(words))
         found.update(words)
         found.update(marks)
-        known = list(found & self._packed.keys())
-        likely = self._probabilities(known)
+        likely = self._probabilities(found)
         best = self._cheapest(likely)
-        told = self._told(known, best)
+        told = self._told(found, best)
         return Guess(self.names[best], round(likely[best], 3), told, round(max(likely), 3))
 
-    def _probabilities(self, known: Sequence[str | Pair]) -> list[float]:
-        total = sum(map(self._packed.__getitem__, known))
-        sums = _unpack(total, len(self.names), len(known))
+    def _probabilities(self, found: set[str | Pair]) -> list[float]:
+        total = sum(map(self._packed.get, found, repeat(0)))
+        sums, count = _unpack(total, len(self.names))
         # The more is known the larger a sum; its fourth root keeps long texts from being certain.
-        scale = 1 / (HUNDREDTHS * max(1, len(known)) ** 0.25)
+        scale = 1 / (HUNDREDTHS * max(1, count) ** 0.25)
         scores = [bias + one * scale for bias, one in zip(self._bias, sums, strict=True)]
         most = max(scores)
         parts = [math.exp(score - most) for score in scores]
@@ -159,17 +164,25 @@ class ContentModel:
         cautious = likely[cheapest] >= self._caution_min
         return cheapest if cautious else likely.index(max(likely))
 
-    def _told(self, known: Sequence[str | Pair], best: int) -> tuple[str, ...]:
-        """Return the terms that spoke most for a type and not for others, the weightiest first."""
-        weights = [self._plain[name][best] for name in known]
-        least = sorted(weights)[-TERMS_SHOWN_MAX:][:1]
-        spoke = [
-            (-weight, name if isinstance(name, str) else " ".join(name))
-            for weight, name in zip(weights, known, strict=True)
-            if weight > 0 and [weight] >= least
-        ]
-        told = [name for _, name in sorted(spoke) if name in MARKS or name[0] != "#"]
-        return tuple(told[:TERMS_SHOWN_MAX])
+    def _told(self, found: set[str | Pair], best: int) -> tuple[str, ...]:
+        """Return the terms that spoke most for a type, the weightiest first.
+
+        Training writes each term's weights with a mean of zero: what speaks for every type alike
+        speaks for none.
+        """
+        strongest = self._spoken[best]
+        spoke = sorted(
+            (-strongest[term], term if isinstance(term, str) else " ".join(term))
+            for term in found
+            if term in strongest
+        )
+        return tuple(term for _, term in spoke[:TERMS_SHOWN_MAX])
+
+
+def _strongest(terms: Mapping[str | Pair, Sequence[int]], index: int) -> dict[str | Pair, int]:
+    """Return the terms that speak most for one type, with their weights for it."""
+    chosen = nlargest(TERMS_SPOKEN_MAX, terms, key=lambda it: terms[it][index])
+    return {term: terms[term][index] for term in chosen if terms[term][index] > 0}
 
 
 def plain_term(term: str) -> str:
@@ -178,16 +191,21 @@ def plain_term(term: str) -> str:
 
 
 def _pack(weights: Sequence[int]) -> int:
-    """Return weights as one integer, each in its place and raised so that none is below zero."""
-    places = array("I", [weight + WEIGHT_MAX for weight in weights])
+    """Return weights as one integer: a 1, to count terms by, and each weight in its own place.
+
+    Weights are raised so that none is below zero.
+    """
+    places = array("I", [1, *(weight + WEIGHT_MAX for weight in weights)])
     if sys.byteorder == "big":
         places.byteswap()
     return int.from_bytes(places.tobytes(), "little")
 
 
-def _unpack(total: int, count: int, terms: int) -> list[int]:
-    places = array("I", total.to_bytes(count * _PLACE_BITS // 8, "little"))
+def _unpack(total: int, types: int) -> tuple[list[int], int]:
+    """Return the sums of the weights that were added, and how many terms those were."""
+    places = array("I", total.to_bytes((types + 1) * PLACE_BYTES, "little"))
     if sys.byteorder == "big":
         places.byteswap()
-    raised = terms * WEIGHT_MAX
-    return [place - raised for place in places]
+    count = places[0]
+    raised = count * WEIGHT_MAX
+    return [place - raised for place in places[1:]], count

@@ -28,6 +28,7 @@ _COMMON = {
     "nl": "de het een en is niet voor met wij ik van op dat hoe wat zijn aan te",
 }
 _LANGUAGES = {code: frozenset(words.split()) for code, words in _COMMON.items()}
+COMMON_WORDS = frozenset().union(*_LANGUAGES.values())
 _SCRIPTS = (
     ("ja", "\u3040", "\u30ff"),
     ("zh", "\u4e00", "\u9fff"),
@@ -37,7 +38,7 @@ _SCRIPTS = (
 )
 _SCRIPT_CHARS_MAX = 400
 
-_CODE_SIGNS = ("{", ";", "=", "()", "</")
+_CODE_SIGNS = ("{", ";", "=", "<")
 _CODE_SIGNS_LEAST = 4
 _CODE_CHARS_MAX = 2_000
 
