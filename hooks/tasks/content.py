@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from itertools import pairwise, repeat
+from itertools import pairwise
 
 from hooks.features import words as words_of
 from hooks.tasks.signals import COMMON_WORDS, looks_like_code
@@ -128,6 +128,8 @@ class ContentModel:
             if name not in _SILENT:
                 spoken[key] = weights
         self._spoken = tuple(_strongest(spoken, index) for index in range(len(names)))
+        self._spoken_terms = tuple(frozenset(terms) for terms in self._spoken)
+        self._known = frozenset(self._packed)
 
     def guess(self, text: str, words: Sequence[str] | None = None) -> Guess:
         """Return what a text is; `words` are its words, where the caller has them already."""
@@ -137,13 +139,15 @@ class ContentModel:
         found: set[str | Pair] = set(pairwise(words))
         found.update(words)
         found.update(marks)
-        likely = self._probabilities(found)
+        # A set meets a set by the hashes that both have at hand.
+        known = found & self._known
+        likely = self._probabilities(known)
         best = self._cheapest(likely)
-        told = self._told(found, best)
+        told = self._told(known, best)
         return Guess(self.names[best], round(likely[best], 3), told, round(max(likely), 3))
 
-    def _probabilities(self, found: set[str | Pair]) -> list[float]:
-        total = sum(map(self._packed.get, found, repeat(0)))
+    def _probabilities(self, known: set[str | Pair]) -> list[float]:
+        total = sum(map(self._packed.__getitem__, known))
         sums, count = _unpack(total, len(self.names))
         # The more is known the larger a sum; its fourth root keeps long texts from being certain.
         scale = 1 / (HUNDREDTHS * max(1, count) ** 0.25)
@@ -164,7 +168,7 @@ class ContentModel:
         cautious = likely[cheapest] >= self._caution_min
         return cheapest if cautious else likely.index(max(likely))
 
-    def _told(self, found: set[str | Pair], best: int) -> tuple[str, ...]:
+    def _told(self, known: set[str | Pair], best: int) -> tuple[str, ...]:
         """Return the terms that spoke most for a type, the weightiest first.
 
         Training writes each term's weights with a mean of zero: what speaks for every type alike
@@ -173,8 +177,7 @@ class ContentModel:
         strongest = self._spoken[best]
         spoke = sorted(
             (-strongest[term], term if isinstance(term, str) else " ".join(term))
-            for term in found
-            if term in strongest
+            for term in known & self._spoken_terms[best]
         )
         return tuple(term for _, term in spoke[:TERMS_SHOWN_MAX])
 

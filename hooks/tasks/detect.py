@@ -85,7 +85,7 @@ def detect(
     if found is None:
         found = _by_signals(routing, signals)
     if found is None:
-        found = Found(UNCLASSIFIED, "default", "nothing in it speaks for a task type")
+        found = Found(UNCLASSIFIED, "default", "no word and no signal of it")
     return Found(found.task_type, found.source, found.why, warnings)
 
 
