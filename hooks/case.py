@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,7 +54,8 @@ class Incoming:
 @dataclass(slots=True)
 class Case:
     """One request while it is being decided. `time_ms` is this worker's clock, put right by the
-    store's where the two disagree about a period."""
+    store's where the two disagree about a period. `decide_again` makes the decision of this very
+    request, and takes `held_down`."""
 
     incoming: Incoming
     policy: Policy
@@ -66,6 +67,7 @@ class Case:
     decision: Decision | None = None
     stripped: tuple[str, ...] = ()
     plan: Plan | None = None
+    decide_again: Callable[..., Decision] | None = None
 
     @property
     def mode(self) -> Mode:

@@ -17,7 +17,7 @@ from hooks.data_policy import Demand
 from hooks.estimate import CostEstimate
 from hooks.groups import Group
 from hooks.request import RequestView
-from hooks.routing import Category, ModelFacts
+from hooks.routing import Category, ModelFacts, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Judged:
     allowed_groups: tuple[str, ...]
     respect_name: bool
     demands: tuple[Demand, ...] = ()
+    tier_floor: Tier | None = None
 
 
 def drops(case: Judged) -> Iterator[Drop]:
@@ -69,6 +70,7 @@ def drops(case: Judged) -> Iterator[Drop]:
     yield from _capabilities(case)
     yield from _data_policy(case)
     if not case.respect_name:
+        yield from _tier(case)
         yield from _quality(case)
         yield from _latency(case)
         yield from _providers(case)
@@ -96,6 +98,17 @@ def _data_policy(case: Judged) -> Iterator[Drop]:
     for demand in (Demand(allowed), *case.demands) if allowed else case.demands:
         if not demand.met_by(has):
             yield Drop("data_policy", demand.needed, ", ".join(has) or "unknown")
+
+
+def _tier(case: Judged) -> Iterator[Drop]:
+    """A request whose consequence forbids a downgrade goes to no model of a lower tier."""
+    floor = case.tier_floor
+    if floor is None:
+        return
+    if case.facts is None:
+        yield Drop("consequence", f"tier {floor.value}", "tier unknown")
+    elif case.facts.tier.rank < floor.rank:
+        yield Drop("consequence", f"tier {floor.value}", case.facts.tier.value)
 
 
 def _quality(case: Judged) -> Iterator[Drop]:

@@ -16,7 +16,7 @@ from typing import Any
 from budgets.ledger import Learned
 from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
-from hooks import advice, data_policy
+from hooks import advice, data_policy, sessions
 from hooks.asker import Asker
 from hooks.constraints import Drop, Judged, drops, expected_latency_ms
 from hooks.estimate import CostEstimate, cost_on, expected_output
@@ -26,7 +26,8 @@ from hooks.policy import Policy
 from hooks.request import RequestView
 from hooks.router import way
 from hooks.router.verdict import Verdict, judge
-from hooks.routing import AUTO, Category, Consequence, Mode
+from hooks.routing import AUTO, Category, Consequence, Mode, Tier
+from hooks.sessions import SessionNote, SessionState
 from hooks.tasks.detect import detect, raised_floor
 from hooks.tasks.signals import signals_of
 from hooks.tokens import TokenCounts
@@ -93,6 +94,8 @@ class Decision:
 
     `task_source` is caller, rule, classifier, keywords, signals or default, and `task_why` the
     words behind it. `signals` are the facts about the request's form that were not zero.
+    `tier_floor` is set where the consequence forbids a model of a lower tier, `session` where the
+    request belongs to a session that was known.
     `code` is set where nothing is to be sent, with `message`; `group` is then None.
     `output_tokens_cap` is set where the caller gave no maximum and the policy caps.
     """
@@ -125,6 +128,8 @@ class Decision:
     escalation: tuple[Escalated, ...] = ()
     signals: Mapping[str, Any] = field(default_factory=dict)
     router: Verdict | None = None
+    tier_floor: str | None = None
+    session: SessionNote | None = None
 
     def candidate(self, group: str) -> Candidate | None:
         """Return the candidate of that name."""
@@ -142,6 +147,7 @@ class Decision:
         data: dict[str, Any] = {name: getattr(self, name) for name in _DECISION_FIELDS}
         data["candidates"] = [_candidate_as_dict(candidate) for candidate in self.candidates]
         data["would"] = asdict(self.would) if self.would is not None else None
+        data["session"] = asdict(self.session) if self.session is not None else None
         data["escalation"] = [asdict(step) for step in self.escalation]
         data["router"] = self.router.as_dict() if self.router is not None else None
         return data
@@ -173,8 +179,14 @@ def decide(
     caller: Caller,
     learned: Learned,
     decision_id: str,
+    session: SessionState | None = None,
+    held_down: str = "",
 ) -> Decision:
-    """Decide one request. Nothing is raised: a refusal is a decision too."""
+    """Decide one request. Nothing is raised: a refusal is a decision too.
+
+    `session` is what is known of the request's session. `held_down` says why it must not rise to
+    the session's category, where a budget had no room for that.
+    """
     routing = policy.routing
     words = words_of(view.last_user_text)
     signals = signals_of(view, routing.signals, words)
@@ -235,6 +247,11 @@ def decide(
     if requested != AUTO and requested not in policy.groups.groups:
         return _unknown_model(base, policy)
     named = requested not in routing.categories and requested != AUTO
+    base = replace(base, tier_floor=tier_floor(policy, task.tier, consequence, category, named))
+    alone = base
+    if session is not None and not named:
+        base = sessions.raised(policy, base, session, held_down)
+        category = base.category
     start = requested if named else category
     if start not in policy.groups.groups:
         return replace(
@@ -249,6 +266,11 @@ def decide(
         )
 
     enforced = way.choose(policy, base, start, walk)
+    if enforced.code is not None and base.category != alone.category:
+        # The request goes where it would go without its session: that is better than nowhere.
+        base = sessions.held_down(alone, base, f"no model of {base.category} is feasible")
+        enforced = way.choose(policy, base, base.category, walk)
+    enforced = sessions.told(policy, enforced)
     if mode is Mode.ENFORCE:
         return enforced
     return _in_shadow(policy, view, counts, caller, learned, base, enforced, requested)
@@ -259,6 +281,23 @@ def asker_of(view: RequestView, caller: Caller) -> Asker:
     return Asker(
         view.call_type, view.model, caller.key_name, caller.team, caller.user, view.steering.tags
     )
+
+
+def tier_floor(
+    policy: Policy, tier: Tier, consequence: Consequence, category: str, named: bool
+) -> str | None:
+    """Return the tier below which the consequence lets no model serve; None where it lets any.
+
+    It is the task's, or that of the category's base group where that is higher: what the request
+    would get on a good day. A group that was asked for by its name sets no floor, nor has one.
+    """
+    least = policy.routing.no_downgrade_from
+    if least is None or consequence.rank < least.rank:
+        return None
+    facts = None if named else policy.facts(category)
+    if facts is not None and facts.tier.rank > tier.rank:
+        return facts.tier.value
+    return tier.value
 
 
 def _unknown_model(base: Decision, policy: Policy) -> Decision:
@@ -305,6 +344,7 @@ def _choose(
     ]  # fmt: skip
     if not named and not lead:
         candidates = _by_priorities(policy, category, candidates)
+        candidates = sessions.same_group_first(policy, base, candidates)
     kept = [candidate for candidate in candidates if candidate.kept]
     if named and kept and kept[0].group != start:
         kept = []  # A group that was named is served or refused, never silently replaced.
@@ -357,6 +397,7 @@ def _candidate(
         allowed_groups=_allowed(policy, base, caller) if own else caller.allowed_groups,
         respect_name=respect_name,
         demands=data_policy.demands(policy.routing.data_policy, asker_of(view, caller)),
+        tier_floor=Tier(base.tier_floor) if base.tier_floor is not None else None,
     )
     failed = tuple(drops(judged))
     return Candidate(

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
@@ -42,6 +43,7 @@ from hooks import (
     fields,
     headers,
     queue_desk,
+    session_desk,
     tokens,
     unbounded,
     words,
@@ -166,19 +168,25 @@ class Governor:
             if tokens.belongs_in_thread(case.view)
             else tokens.count_request(case.view)
         )
-        decision = decide(
-            case.policy, case.view, counts, case.caller, self._worker.learned, case.decision_id
+        known = await session_desk.known(self._worker.sessions, self._worker.runtime, case)
+        case.decide_again = partial(
+            decide,
+            case.policy, case.view, counts, case.caller, self._worker.learned, case.decision_id,
+            known.state,
+        )  # fmt: skip
+        decision = case.decide_again()
+        case.decision = replace(
+            decision, stripped=case.stripped, notes=(*decision.notes, *known.notes)
         )
-        case.decision = decision = replace(decision, stripped=case.stripped)
-        notice.count(decision.router)
+        notice.count(case.decision.router)
         if self._worker.traffic is not None:
             self._worker.traffic.add(case.policy.router, decision, case.view)
-        if not incoming.aside and wanted(case.policy, decision):
+        if not incoming.aside and wanted(case.policy, case.decision):
             planned = plan(
-                case.policy, case.view, counts, case.caller, self._worker.learned, decision
+                case.policy, case.view, counts, case.caller, self._worker.learned, case.decision
             )
             case.decision, case.plan = planned.decision, planned.plan
-            decision = planned.decision
+        decision = case.decision
         if decision.code is not None:
             await self._refuse(
                 case,
@@ -230,6 +238,10 @@ class Governor:
             await self._unavailable(case, "")
         try:
             asked = await self._ask(case, runtime)
+            if isinstance(asked.held, LedgerRefused):
+                asked = await session_desk.without_rise(
+                    case, asked, asked.held, lambda case: self._ask(case, runtime)
+                )
             if isinstance(asked.held, LedgerRefused):
                 asked = await self._escalate(case, runtime, asked, asked.held)
         except LedgerPaused as error:
@@ -406,6 +418,7 @@ class Governor:
         runtime.requests.add(opened)
         if not offline:
             runtime.leases.add(case.request_id)
+        session_desk.note(self._worker.sessions, runtime, case)
         ADMITTED.labels(decision.category).inc()
         return Admission(
             request_id=case.request_id,

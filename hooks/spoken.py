@@ -18,7 +18,8 @@ _TAGS = (
 )  # fmt: skip
 _BLOCKS = (*((f"<{tag}>", f"</{tag}>") for tag in _TAGS), ("<!-- farebox:", "-->"))
 """Blocks that agents add: Claude Code's, then Codex's (surroundings, and the two forms that
-AGENTS.md has come in), then those of the commands that `farebox agents render` writes, and their markers."""
+AGENTS.md has come in), then those of the commands that `farebox agents render` writes, with their
+markers."""
 
 _TEXT_TYPES = frozenset({"text", "input_text"})
 

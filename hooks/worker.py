@@ -45,6 +45,7 @@ from hooks.queue_desk import QueueDesk, open_desk
 from hooks.router.loading import summary, with_drift
 from hooks.router.notice import note_router
 from hooks.router.traffic import Traffic, TrafficStore
+from hooks.session_desk import Sessions, open_sessions
 from hooks.watch import Watch
 
 log = structlog.get_logger("farebox.worker")
@@ -69,6 +70,7 @@ class Worker:
     simulated: frozenset[str] = frozenset()
     runtime: Runtime | None = None
     queue: QueueDesk | None = None
+    sessions: Sessions | None = None
     run_queue: Callable[[Worker], Awaitable[None]] | None = None
     learned: Learned = field(default_factory=Learned)
     traffic: Traffic | None = None
@@ -122,6 +124,7 @@ class Worker:
             opened.start()
             runtime.install(opened)
             self.queue = open_desk(self.home, opened)
+            self.sessions = open_sessions(self.home, opened)
             self.runtime = opened
         self._started.set()
         for work in (self._watch_files, self.keep_limits, self._refresh_learned, self._report):

@@ -39,6 +39,9 @@
 --   learned                 hash    n:KEY, mean:KEY, deviation:KEY, quantile95:KEY of outputs;
 --                                   input:KEY (`n counted input bound seed`, KEY is group:NAME or
 --                                   provider:NAME)
+--   sessions:OWNER          hash    SESSION = JSON of rank, category, group; both names are hashes.
+--                                   A TTL
+--   sessions:OWNER:ends     zset    the same sessions by when they are forgotten; a TTL
 --   clock                   string  the latest time that any script has gone by
 --   leads                   hash    owner:ROLE, until:ROLE
 --   closed:PERIOD           hash    start, end, following (a period id), time, rows (the statement,

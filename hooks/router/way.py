@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hooks import sessions
 from hooks.policy import Policy
 from hooks.router.verdict import follows
 
@@ -33,7 +34,9 @@ def choose(policy: Policy, base: Decision, start: str, walk: Walk) -> Decision:
     if verdict.side == "cheap":
         routing, size = policy.routing, base.category_by_tokens
         same_mode = (routing.categories[size].mode or routing.mode) is base.mode
-        if size in policy.groups.groups and same_mode:
+        if sessions.falls(policy, base, size):
+            why = f"its session is in {base.session.category}" if base.session else ""
+        elif size in policy.groups.groups and same_mode:
             lower = replace(base, category=size, router=followed)
             chosen = walk(lower, size, (cheap, strong))
             if chosen.group == cheap:

@@ -1,1 +1,1 @@
-"""What kind of work a request is: rules, signals, a trained classifier and the order they speak in."""
+"""What kind of work a request is: rules, signals, a trained classifier, and their order."""

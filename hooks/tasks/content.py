@@ -1,4 +1,4 @@
-"""The trained classifier of task types: a linear model over words, pairs of words and marks of form.
+"""The trained classifier of task types: a linear model over words, pairs of words and form.
 
     text ─► words, pairs, marks ─► one sum a task type ─► probabilities ─► the least expected cost
 
@@ -21,14 +21,19 @@ from heapq import nlargest
 from itertools import pairwise
 
 from hooks.features import words as words_of
-from hooks.tasks.signals import looks_like_code
+from hooks.tasks.signals import COMMON_WORDS, looks_like_code
 
 WEIGHT_MAX = 30_000
 """The largest weight in a file, in hundredths: with it a sum cannot leave its place."""
 
 HUNDREDTHS = 100
+LENGTH_MAX = 7
 TERMS_SHOWN_MAX = 3
-_PLACE_BITS = 32
+TERMS_SPOKEN_MAX = 600
+"""How many terms of a type are kept to tell why it was chosen."""
+_SILENT = COMMON_WORDS | {f"#length-{count}" for count in range(LENGTH_MAX + 1)}
+"""Terms that count and tell a person nothing."""
+PLACE_BYTES = 4
 
 MARKS = {
     "#code": "code",
@@ -39,24 +44,23 @@ MARKS = {
 }
 """The marks of form, in words for a person. `#length-N` counts doublings of the number of words."""
 
-LENGTH_MAX = 7
+WORDS_HEAD, WORDS_TAIL = 100, 50
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """The task type that wins, its probability, and the terms that spoke for it most."""
+    """The task type that wins, its probability, and the terms that spoke for it most.
+
+    `peak` is the probability of the likeliest type: where that is small the text says little.
+    """
 
     task_type: str
     confidence: float
     terms: tuple[str, ...]
+    peak: float
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
-    """A term's weights, packed for adding and plain for looking at."""
-
-    packed: int
-    plain: tuple[int, ...]
+Pair = tuple[str, str]
 
 
 def marks_of(text: str, count: int) -> Iterator[str]:
@@ -74,10 +78,19 @@ def marks_of(text: str, count: int) -> Iterator[str]:
         yield "#json"
 
 
-def terms_of(text: str, words: Sequence[str] | None = None) -> set[str]:
-    """Return all terms of a text, as training counts them. `ContentModel.guess` is the same."""
-    words = words_of(text) if words is None else words
-    return {*words, *(f"{one} {two}" for one, two in pairwise(words)), *marks_of(text, len(words))}
+def looked_at(words: Sequence[str]) -> Sequence[str]:
+    """Return the words that count: what is asked stands at the beginning or the end."""
+    if len(words) <= WORDS_HEAD + WORDS_TAIL:
+        return words
+    return [*words[:WORDS_HEAD], *words[-WORDS_TAIL:]]
+
+
+def terms_of(text: str) -> set[str]:
+    """Return all terms of a text, as training counts them; `ContentModel.guess` does the same."""
+    words = words_of(text)
+    marks = marks_of(text, len(words))
+    words = list(looked_at(words))
+    return {*words, *(f"{one} {two}" for one, two in pairwise(words)), *marks}
 
 
 class ContentModel:
@@ -88,7 +101,7 @@ class ContentModel:
         bias: a weight for each, in hundredths like all weights.
         terms: the weights of each term; a pair's two words are divided by a space.
         tiers: the rank of each task type's tier.
-        under_routing_cost: see `settings.Content`.
+        under_routing_cost, caution_min: see `settings.Content`.
     """
 
     def __init__(
@@ -98,37 +111,46 @@ class ContentModel:
         terms: Mapping[str, Sequence[int]],
         tiers: Sequence[int],
         under_routing_cost: float,
+        caution_min: float = 0.0,
     ) -> None:
         self.names = tuple(names)
         self._bias = tuple(one / HUNDREDTHS for one in bias)
         self._extra = under_routing_cost - 1
+        self._caution_min = caution_min
         self._tiers = tuple(tiers)
         self._ranks = sorted(set(tiers))
-        self._words: dict[str, Term] = {}
-        self._pairs: dict[tuple[str, str], Term] = {}
+        self._packed: dict[str | Pair, int] = {}
+        spoken: dict[str | Pair, Sequence[int]] = {}
         for name, weights in terms.items():
-            term = Term(_pack(weights), tuple(weights))
             one, is_pair, two = name.partition(" ")
-            if is_pair:
-                self._pairs[one, two] = term
-            else:
-                self._words[name] = term
+            key = (one, two) if is_pair else name
+            self._packed[key] = _pack(weights)
+            if name not in _SILENT:
+                spoken[key] = weights
+        self._spoken = tuple(_strongest(spoken, index) for index in range(len(names)))
+        self._spoken_terms = tuple(frozenset(terms) for terms in self._spoken)
+        self._known = frozenset(self._packed)
 
     def guess(self, text: str, words: Sequence[str] | None = None) -> Guess:
         """Return what a text is; `words` are its words, where the caller has them already."""
         words = words_of(text) if words is None else words
-        known = [
-            self._words[name] for name in self._words.keys() & {*words, *marks_of(text, len(words))}
-        ]
-        pairs = [self._pairs[pair] for pair in self._pairs.keys() & set(pairwise(words))]
-        likely = self._probabilities(known + pairs)
+        marks = marks_of(text, len(words))
+        words = looked_at(words)
+        found: set[str | Pair] = set(pairwise(words))
+        found.update(words)
+        found.update(marks)
+        # A set meets a set by the hashes that both have at hand.
+        known = found & self._known
+        likely = self._probabilities(known)
         best = self._cheapest(likely)
-        return Guess(self.names[best], round(likely[best], 3), self._told(text, words, best))
+        told = self._told(known, best)
+        return Guess(self.names[best], round(likely[best], 3), told, round(max(likely), 3))
 
-    def _probabilities(self, found: list[Term]) -> list[float]:
-        sums = _unpack(sum(term.packed for term in found), len(self.names), len(found))
+    def _probabilities(self, known: set[str | Pair]) -> list[float]:
+        total = sum(map(self._packed.__getitem__, known))
+        sums, count = _unpack(total, len(self.names))
         # The more is known the larger a sum; its fourth root keeps long texts from being certain.
-        scale = 1 / (HUNDREDTHS * max(1, len(found)) ** 0.25)
+        scale = 1 / (HUNDREDTHS * max(1, count) ** 0.25)
         scores = [bias + one * scale for bias, one in zip(self._bias, sums, strict=True)]
         most = max(scores)
         parts = [math.exp(score - most) for score in scores]
@@ -137,26 +159,33 @@ class ContentModel:
 
     def _cheapest(self, likely: Sequence[float]) -> int:
         """Return the type whose expected cost is least: 1 for a wrong one, more if too low."""
-        above = dict.fromkeys(self._ranks, 0.0)
+        costs = {}
         for rank in self._ranks:
-            above[rank] = sum(p for p, tier in zip(likely, self._tiers, strict=True) if tier > rank)
-        return min(
-            range(len(likely)),
-            key=lambda it: (1 - likely[it] + self._extra * above[self._tiers[it]], it),
-        )
+            above = sum(p for p, tier in zip(likely, self._tiers, strict=True) if tier > rank)
+            costs[rank] = self._extra * above
+        expected = [costs[tier] - p for p, tier in zip(likely, self._tiers, strict=True)]
+        cheapest = expected.index(min(expected))
+        cautious = likely[cheapest] >= self._caution_min
+        return cheapest if cautious else likely.index(max(likely))
 
-    def _told(self, text: str, words: Sequence[str], best: int) -> tuple[str, ...]:
-        """Return the terms that spoke most for a type, in the order of what they weigh."""
-        weights: dict[str, int] = {}
-        for name in self._words.keys() & set(words):
-            weights[name] = self._words[name].plain[best]
-        for pair in self._pairs.keys() & set(pairwise(words)):
-            weights[" ".join(pair)] = self._pairs[pair].plain[best]
-        for mark in marks_of(text, len(words)):
-            if mark in MARKS and mark in self._words:
-                weights[mark] = self._words[mark].plain[best]
-        told = nlargest(TERMS_SHOWN_MAX, weights.items(), key=lambda it: (it[1], it[0]))
-        return tuple(name for name, weight in told if weight > 0)
+    def _told(self, known: set[str | Pair], best: int) -> tuple[str, ...]:
+        """Return the terms that spoke most for a type, the weightiest first.
+
+        Training writes each term's weights with a mean of zero: what speaks for every type alike
+        speaks for none.
+        """
+        strongest = self._spoken[best]
+        spoke = sorted(
+            (-strongest[term], term if isinstance(term, str) else " ".join(term))
+            for term in known & self._spoken_terms[best]
+        )
+        return tuple(term for _, term in spoke[:TERMS_SHOWN_MAX])
+
+
+def _strongest(terms: Mapping[str | Pair, Sequence[int]], index: int) -> dict[str | Pair, int]:
+    """Return the terms that speak most for one type, with their weights for it."""
+    chosen = nlargest(TERMS_SPOKEN_MAX, terms, key=lambda it: terms[it][index])
+    return {term: terms[term][index] for term in chosen if terms[term][index] > 0}
 
 
 def plain_term(term: str) -> str:
@@ -165,16 +194,21 @@ def plain_term(term: str) -> str:
 
 
 def _pack(weights: Sequence[int]) -> int:
-    """Return weights as one integer, each in its place and raised so that none is below zero."""
-    places = array("I", [weight + WEIGHT_MAX for weight in weights])
+    """Return weights as one integer: a 1, to count terms by, and each weight in its own place.
+
+    Weights are raised so that none is below zero.
+    """
+    places = array("I", [1, *(weight + WEIGHT_MAX for weight in weights)])
     if sys.byteorder == "big":
         places.byteswap()
     return int.from_bytes(places.tobytes(), "little")
 
 
-def _unpack(total: int, count: int, terms: int) -> list[int]:
-    places = array("I", total.to_bytes(count * _PLACE_BITS // 8, "little"))
+def _unpack(total: int, types: int) -> tuple[list[int], int]:
+    """Return the sums of the weights that were added, and how many terms those were."""
+    places = array("I", total.to_bytes((types + 1) * PLACE_BYTES, "little"))
     if sys.byteorder == "big":
         places.byteswap()
-    raised = terms * WEIGHT_MAX
-    return [place - raised for place in places]
+    count = places[0]
+    raised = count * WEIGHT_MAX
+    return [place - raised for place in places[1:]], count

@@ -67,7 +67,7 @@ def detect(
     if found is None:
         found = _by_signals(routing, signals)
     if found is None:
-        found = Found(UNCLASSIFIED, "default", "nothing in it speaks for a task type")
+        found = Found(UNCLASSIFIED, "default", "no word and no signal of it")
     return Found(found.task_type, found.source, found.why, warnings)
 
 
@@ -81,7 +81,7 @@ def _by_text(
     settings = routing.task_detection
     if detectors.content is not None and words:
         guess = detectors.content.guess(text, words)
-        if guess.confidence >= settings.content.confidence_min:
+        if guess.peak >= settings.content.confidence_min:
             if guess.task_type == UNCLASSIFIED:
                 return None
             told = ", ".join(map(plain_term, guess.terms)) or "no single word"

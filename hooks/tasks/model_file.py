@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,7 +77,7 @@ def load_content(
         return None, "", [routing_file.finding(_PLACE, problem, _TRAIN)]
     digest = hashlib.sha256(content).hexdigest()
     try:
-        model = parse(content)
+        model = _parsed(content)
     except ValueError as error:
         return None, digest, [routing_file.finding(_PLACE, f"{path.name}: {error}", _TRAIN)]
     known = {*routing.task_types, UNCLASSIFIED}
@@ -89,15 +90,39 @@ def load_content(
         problem = f"{path.name} knows task types that do not stand here: {', '.join(strange[:5])}"
         hint = f"{_TRAIN} of this file's types, or give them back"
         findings = [routing_file.finding(_PLACE, problem, hint, Severity.WARNING)]
-    names = [model.task_types[index] for index in kept]
-    made = ContentModel(
-        names=names,
-        bias=[model.bias[index] for index in kept],
-        terms={term: [it[index] for index in kept] for term, it in model.terms.items()},
-        tiers=[routing.task(name).tier.rank for name in names],
-        under_routing_cost=routing.task_detection.content.under_routing_cost,
+    settings = routing.task_detection.content
+    made = _made(
+        content,
+        tuple(kept),
+        tuple(routing.task(model.task_types[index]).tier.rank for index in kept),
+        settings.under_routing_cost,
+        settings.caution_min,
     )
     return made, digest, findings
+
+
+@lru_cache(maxsize=2)
+def _made(
+    content: bytes, kept: tuple[int, ...], tiers: tuple[int, ...], cost: float, caution: float
+) -> ContentModel:
+    """Make the model of the types that are `kept`, once: most edits are of something else."""
+    model = _parsed(content)
+    everything = len(kept) == len(model.task_types)
+    return ContentModel(
+        names=[model.task_types[index] for index in kept],
+        bias=[model.bias[index] for index in kept],
+        terms=model.terms
+        if everything
+        else {term: tuple(it[index] for index in kept) for term, it in model.terms.items()},
+        tiers=tiers,
+        under_routing_cost=cost,
+        caution_min=caution,
+    )
+
+
+@lru_cache(maxsize=2)
+def _parsed(content: bytes) -> ModelFile:
+    return parse(content)
 
 
 def parse(content: bytes) -> ModelFile:

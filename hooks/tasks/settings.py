@@ -1,4 +1,4 @@
-"""What `routing.yaml` says about finding task types, about signals and about sessions, as models."""
+"""What `routing.yaml` says about finding task types, about signals and sessions, as models."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from budgets.yamlfile import Strict
 class Content(Strict):
     """The trained classifier. `file` is beside `routing.yaml`; none given is the pack's own.
 
-    `confidence_min` is the least probability of the task type that wins; below it the keywords are
-    asked. `under_routing_cost` is what a type of too low a tier costs, against 1 for any other
-    mistake.
+    Where no task type is as likely as `confidence_min`, the text says too little and the keywords
+    are asked. `under_routing_cost` is what a type of too low a tier costs, against 1 for any other
+    mistake; a type that is less likely than `caution_min` is not chosen for that reason.
     """
 
     enabled: bool = True
     file: str | None = Field(default=None, min_length=1)
-    confidence_min: float = Field(default=0.25, ge=0, le=1)
+    confidence_min: float = Field(default=0.2, ge=0, le=1)
     under_routing_cost: float = Field(default=3.0, ge=1, le=100)
+    caution_min: float = Field(default=0.15, ge=0, le=1)
 
 
 class TaskDetection(Strict):

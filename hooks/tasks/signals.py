@@ -28,6 +28,7 @@ _COMMON = {
     "nl": "de het een en is niet voor met wij ik van op dat hoe wat zijn aan te",
 }
 _LANGUAGES = {code: frozenset(words.split()) for code, words in _COMMON.items()}
+COMMON_WORDS = frozenset().union(*_LANGUAGES.values())
 _SCRIPTS = (
     ("ja", "\u3040", "\u30ff"),
     ("zh", "\u4e00", "\u9fff"),
@@ -37,8 +38,9 @@ _SCRIPTS = (
 )
 _SCRIPT_CHARS_MAX = 400
 
-_CODE_SIGNS = ("();", "):\n", "{\n", "};", "=>", "->", "==", "!=", "&&", "</", "::", " = ")
-_CODE_SIGNS_LEAST = 3
+_CODE_SIGNS = ("{", ";", "=", "<")
+_CODE_SIGNS_LEAST = 4
+_CODE_CHARS_MAX = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,7 @@ def looks_like_code(text: str) -> bool:
     if "```" in text:
         return True
     # The signs are counted in C; a regular expression would cost more than all the rest.
-    head = text if len(text) <= 4_000 else text[:4_000]
-    return sum(head.count(sign) for sign in _CODE_SIGNS) >= _CODE_SIGNS_LEAST
+    return sum(text.count(sign, 0, _CODE_CHARS_MAX) for sign in _CODE_SIGNS) >= _CODE_SIGNS_LEAST
 
 
 def language_of(text: str, words: set[str]) -> str:

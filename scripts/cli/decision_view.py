@@ -44,6 +44,9 @@ def _category_reason(decision: Mapping[str, Any]) -> str:
     size = f"{_size(decision):,} tokens"
     if requested == category:
         return "asked for by its name"
+    session = decision.get("session")
+    if isinstance(session, Mapping) and session.get("raised_from"):
+        return f"its session's; alone it would be {session['raised_from']}"
     if category == by_tokens:
         return f"by size, {size}" if category != floor else f"by size ({size}) and floor"
     if category == floor:
@@ -95,6 +98,12 @@ def _steps(decision: Mapping[str, Any]) -> Iterator[tuple[str, Text | str]]:
         source = SOURCES.get(str(get("task_source")), str(get("task_source") or "?"))
         yield "Task type", f"{get('task_type')}, {source}: {get('task_why') or '–'}"
         yield "Needs", f"tier {get('tier')}, consequence {get('consequence')}, floor {get('floor')}"
+        if get("tier_floor"):
+            yield "No downgrade", f"no model below the tier {get('tier_floor')} may serve it"
+        if form := _form(get("signals")):
+            yield "Signals", form
+        if isinstance(session := get("session"), Mapping):
+            yield "Session", _session(session)
         expected_out = _whole(get("expected_output_tokens"))
         size = f"{_whole(get('input_tokens')):,} tokens in, {expected_out:,} expected out"
         yield "Size", f"{size}: {get('category_by_tokens')}"
@@ -128,6 +137,30 @@ def _steps(decision: Mapping[str, Any]) -> Iterator[tuple[str, Text | str]]:
     yield "Mode", str(get("mode") or "?")
     if get("id") or get("decision_id"):
         yield "Decision", str(get("id") or get("decision_id"))
+
+
+def _form(signals: object) -> str:
+    """Return the signals of a request in words; how many characters it has is no news."""
+    if not isinstance(signals, Mapping):
+        return ""
+    told = []
+    for name, value in signals.items():
+        word = str(name).replace("_", " ")
+        if value is True:
+            told.append(word)
+        elif name not in ("chars", "turns") or (name == "turns" and value != 1):
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            told.append(f"{word} {shown}")
+    return "; ".join(told)
+
+
+def _session(session: Mapping[str, Any]) -> str:
+    was = f"was at {session.get('category')} with {session.get('group')}"
+    if session.get("held_down"):
+        return f"{was}; held down: {session['held_down']}"
+    if session.get("raised_from"):
+        return f"{was}; raised from {session['raised_from']}"
+    return was
 
 
 def escalated(step: Mapping[str, Any]) -> str:

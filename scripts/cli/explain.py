@@ -23,6 +23,7 @@ from budgets.ledger import Learned, LedgerEvent, LedgerUnavailable, PolicyNotPub
 from budgets.matching import MatchedBudget, matched
 from budgets.money import AMOUNT_NANO_USD_MAX
 from budgets.period import period_at
+from budgets.sessions.types import SessionState
 from budgets.yamlfile import did_you_mean
 from hooks import fields, tokens
 from hooks.decide import Caller, Decision, budget_facts, decide
@@ -124,6 +125,12 @@ def explain(
     ] = None,
     team: Annotated[str | None, typer.Option(help="The key's team.")] = None,
     user: Annotated[str | None, typer.Option(help="The key's user.")] = None,
+    session_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CATEGORY", help="As if its session had reached this category already."
+        ),
+    ] = None,
     budget_exhausted: Annotated[
         str | None,
         typer.Option(
@@ -180,8 +187,9 @@ def explain(
             _know_budget(policy, budget_exhausted)
             if prompt == "Hello" and model is None:
                 body["model"] = _category_of(policy, budget_exhausted)
+        session = _session_at(policy, session_at)
         found = asyncio.run(
-            _decide(home, policy, body, call_type, headers, caller, budget_exhausted)
+            _decide(home, policy, body, call_type, headers, caller, budget_exhausted, session)
         )
     if as_json:
         write_json(_as_dict(found))
@@ -228,6 +236,19 @@ def _know_budget(policy: Policy, name: str) -> None:
         )
 
 
+def _session_at(policy: Policy, category: str | None) -> SessionState | None:
+    """Return a session that has reached a category, served by that category's base group."""
+    if category is None:
+        return None
+    ranks = policy.routing.category_ranks
+    if category not in ranks:
+        raise wrong_usage(
+            f"--session-at: no category is called {category!r}.",
+            did_you_mean(category, list(ranks)),
+        )
+    return SessionState(category, ranks[category], policy.groups.chain(category)[0])
+
+
 def _category_of(policy: Policy, name: str) -> str:
     """Return the model to ask for so that a request counts against a budget."""
     categories = policy.budgets.budgets[name].match.category
@@ -251,6 +272,7 @@ async def _decide(
     headers: Mapping[str, str],
     caller: Caller,
     exhausted: str | None = None,
+    session: SessionState | None = None,
 ) -> Explained:
     try:
         view = read_request(body, call_type, headers)
@@ -270,7 +292,7 @@ async def _decide(
     # LiteLLM, whose files the tokenizer reads, must not look for prices on the network here.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     counts = tokens.count_request(view)
-    made = decide(policy, view, counts, caller, learned, uuid.uuid4().hex)
+    made = decide(policy, view, counts, caller, learned, uuid.uuid4().hex, session)
     if policy.routing.mode is Mode.ENFORCE:
         stripped = fields.strip(
             dict(body), frozenset(body), call_type, policy.routing.requests.allow_fields

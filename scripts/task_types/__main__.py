@@ -73,7 +73,7 @@ def train(
 
 @app.command()
 def check(labelled: LabelledFile = None, routing: Routing = None) -> None:
-    """Say how often the model of routing.yaml is right on the held-out prompts, and which are wrong.
+    """Say how often the model of routing.yaml is right on held-out prompts, and which are wrong.
 
     Exit code 1 if a held-out prompt is nearly one of the training prompts.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ class LabelledError(ValueError):
 
 
 class Labelled(BaseModel):
-    """One prompt with what it is. `system` is the text that stands before it, where there is one."""
+    """One prompt with what it is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -95,7 +95,7 @@ class Near:
 def near_duplicates(
     some: Sequence[Labelled], others: Sequence[Labelled], least: float
 ) -> Iterator[Near]:
-    """Yield the pairs whose sets of words and pairs of words have `least` of their union in common."""
+    """Yield the pairs whose words and pairs of words have `least` of their union in common."""
     marked = [(it.id, _shingles(it.prompt)) for it in some]
     for (one, mine), (other, theirs) in product(
         marked, [(it.id, _shingles(it.prompt)) for it in others]
@@ -107,4 +107,4 @@ def near_duplicates(
 
 def _shingles(text: str) -> frozenset[object]:
     found = words(text)
-    return frozenset([*found, *zip(found, found[1:], strict=False)])
+    return frozenset([*found, *pairwise(found)])

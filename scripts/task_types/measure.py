@@ -40,7 +40,7 @@ def measure(
 ) -> Measured:
     """Return the figures for what was found for each prompt; `tiers` are the types' ranks."""
     kinds = dict.fromkeys(it.kind for it in prompts)
-    by_kind = {}
+    by_kind: dict[str, Mapping[str, float]] = {}
     for kind in kinds:
         chosen = [
             (it.task_type, one) for it, one in zip(prompts, found, strict=True) if it.kind == kind

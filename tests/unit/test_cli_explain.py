@@ -32,7 +32,7 @@ def test_a_short_security_review_goes_to_the_reason_tier(world: World) -> None:
     assert (decision["task_type"], decision["category"]) == ("security_review", "HIGH_COMPLEX")
     assert decision["group"] == "claude-opus" and found["would_be_sent"] is True
     shown = world.run("explain", REVIEW)
-    assert "goes to claude-opus" in shown and "security review" in shown
+    assert "goes to claude-opus" in shown and "found by its content" in shown
 
 
 def test_every_dropped_candidate_has_its_reason_and_costs(world: World) -> None:
