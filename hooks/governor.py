@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NoReturn
 
 import structlog
@@ -162,30 +161,36 @@ class Governor:
                 )
             return await self._hold(case)
         await self._read(case)
-        assert case.view is not None
+        view = case.view
+        assert view is not None
         counts = (
-            await asyncio.to_thread(tokens.count_request, case.view)
-            if tokens.belongs_in_thread(case.view)
-            else tokens.count_request(case.view)
+            await asyncio.to_thread(tokens.count_request, view)
+            if tokens.belongs_in_thread(view)
+            else tokens.count_request(view)
         )
         known = await session_desk.known(self._worker.sessions, self._worker.runtime, case)
-        case.decide_again = partial(
-            decide,
-            case.policy, case.view, counts, case.caller, self._worker.learned, case.decision_id,
-            known.state,
-        )  # fmt: skip
-        decision = case.decide_again()
+
+        def decided(held_down: str = "") -> Decision:
+            decision = decide(
+                case.policy, view, counts, case.caller, self._worker.learned,
+                case.decision_id, known.state, held_down,
+            )  # fmt: skip
+            case.plan = None
+            if not incoming.aside and wanted(case.policy, decision):
+                planned = plan(
+                    case.policy, view, counts, case.caller, self._worker.learned, decision
+                )
+                decision, case.plan = planned.decision, planned.plan
+            return decision
+
+        case.decide_again = decided
+        decision = decided()
         case.decision = replace(
             decision, stripped=case.stripped, notes=(*decision.notes, *known.notes)
         )
-        notice.count(case.decision.router)
+        notice.count(decision.router)
         if self._worker.traffic is not None:
-            self._worker.traffic.add(case.policy.router, decision, case.view)
-        if not incoming.aside and wanted(case.policy, case.decision):
-            planned = plan(
-                case.policy, case.view, counts, case.caller, self._worker.learned, case.decision
-            )
-            case.decision, case.plan = planned.decision, planned.plan
+            self._worker.traffic.add(case.policy.router, decision, view)
         decision = case.decision
         if decision.code is not None:
             await self._refuse(
