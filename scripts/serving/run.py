@@ -44,6 +44,9 @@ from scripts.simulator.process import SimulatorError, SimulatorProcess
 HOOK = "hooks.pre_call.hook"
 WATCH_S = 0.2
 REDIS_WATCH_ROUNDS = 5
+KEEPALIVE_S = 75
+"""How long an idle connection of a client stays open. By default it is five seconds, as long as the
+SDKs keep theirs: now and then a request then meets a connection that is just being closed."""
 WORKER_HEALTHCHECK_TIMEOUT_S = 60
 REDIS_STOP_TIMEOUT_S = 30.0
 
@@ -248,6 +251,7 @@ def _child_environ(
 
 def _arguments(home: Home, options: Options, port: int) -> list[str]:
     arguments = ["--config", str(home.config), "--host", options.host, "--port", str(port)]
+    arguments += ["--keepalive_timeout", str(KEEPALIVE_S)]
     if options.workers > 1:
         # A worker that is still loading LiteLLM on a busy machine is slow, not dead: with the
         # default of 5 s the workers would be killed and started again without end.

@@ -157,6 +157,8 @@ class ProxyProcess:
             "127.0.0.1",
             "--port",
             str(self.port),
+            "--keepalive_timeout",
+            "75",
             "--num_workers",
             str(self.workers),
         ]
