@@ -99,6 +99,20 @@ def test_the_lowest_tier_that_is_good_enough_is_proposed() -> None:
     )
     assert found.proposed is not None
     assert found.proposed.tier == "generate"
+    assert found.might_do is None
+
+
+def test_a_lower_tier_that_only_lacks_prompts_is_named() -> None:
+    """Raising a task type because too little is known costs money: it is said."""
+    (found,) = results(
+        profile(
+            answers("summarization", "execute", 29, 1), answers("summarization", "reason", 30, 0)
+        )
+    )
+    assert found.proposed is not None and found.proposed.tier == "reason"
+    assert found.might_do is not None
+    assert found.might_do.tier == "execute"
+    assert found.might_do.more_to_monitor == 5
 
 
 def test_it_says_how_many_more_prompts_a_mark_needs() -> None:
