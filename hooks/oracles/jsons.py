@@ -22,8 +22,8 @@ VALUES_MAX = 20_000
 
 DEPTH_MAX = 40
 STEPS_MAX = 5_000
-"""References of the schema that are followed for one answer, in under a second. A schema that refers
-to itself in two places would otherwise need twice the time for each level of an answer."""
+"""References of the schema that are followed for one answer, in under a second. A schema that
+refers to itself in two places would otherwise need twice the time for each level of an answer."""
 
 ERRORS_MAX = 20
 KEY_CHARS_MAX = 40
