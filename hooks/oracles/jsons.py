@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +21,27 @@ VALUES_MAX = 20_000
 """Values in an answer's JSON, objects and lists included."""
 
 DEPTH_MAX = 40
+STEPS_MAX = 5_000
+"""References of the schema that are followed for one answer, in under a second. A schema that
+refers to itself in two places would otherwise need twice the time for each level of an answer."""
+
 ERRORS_MAX = 20
 KEY_CHARS_MAX = 40
 
 _MISSING = object()
+
+
+class _TooMuch(Exception):
+    """More references were followed than an answer is worth."""
+
+
+class _Steps(threading.local):
+    """How many references of the schema may still be followed for the answer under judgement."""
+
+    left = 0
+
+
+_steps = _Steps()
 
 
 class SchemaProblem(ValueError):
@@ -54,14 +72,15 @@ class JsonOracle:
         if not _is_small(value):
             return bad(f"the JSON has over {VALUES_MAX:,} values or {DEPTH_MAX} levels")
         reasons: list[str] = []
+        _steps.left = STEPS_MAX
         try:
             for error in self.validator.iter_errors(value):
                 place = _place(error.absolute_path)
                 reasons.append(f"{place}: the schema's `{error.validator}` is not met")
                 if len(reasons) >= ERRORS_MAX:
                     break
-        except RecursionError:
-            return bad("the schema refers to itself without an end")
+        except (RecursionError, _TooMuch):
+            return bad(f"the schema's references lead on over {STEPS_MAX:,} times")
         if expected is None:
             return bad(*reasons) if reasons else GOOD
         fields = list(leaves(expected, spec.fields))
@@ -94,9 +113,10 @@ def compile_schema(spec: JsonSchema) -> Any:
     proxies have no such oracle.
     """
     from jsonschema import validators
-    from jsonschema.exceptions import SchemaError
-    from referencing import Registry
+    from jsonschema.exceptions import SchemaError, ValidationError
+    from referencing import Registry, Resource
     from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
 
     schema = spec.schema_
     if not _is_small(schema):
@@ -106,6 +126,8 @@ def compile_schema(spec: JsonSchema) -> Any:
         base.check_schema(schema)
     except SchemaError as error:
         raise SchemaProblem(f"{_place(error.absolute_path)}: {error.message}") from None
+    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
+    resolver = Registry().with_resource("", resource).resolver()
     patterns: dict[str, Pattern] = {}
     for place, key, value in _keywords(schema):
         if key == "patternProperties":
@@ -118,31 +140,59 @@ def compile_schema(spec: JsonSchema) -> Any:
                 patterns[value] = Pattern(value)
             except PatternError as error:
                 raise SchemaProblem(f"{_place(place)}.pattern: {error}") from None
-        is_reference = key in ("$ref", "$dynamicRef", "$recursiveRef")
-        if is_reference and isinstance(value, str) and not value.startswith("#"):
+        if key not in ("$ref", "$dynamicRef", "$recursiveRef") or not isinstance(value, str):
+            continue
+        if not value.startswith("#"):
             raise SchemaProblem(
                 f"{_place(place)}.{key}: only references within the schema (#/…) are followed"
             )
+        try:
+            resolver.lookup(value)
+        except Unresolvable:
+            raise SchemaProblem(f"{_place(place)}.{key}: {value} leads nowhere") from None
 
     def match(_validator: Any, pattern: str, instance: object, _schema: Any) -> Iterator[Any]:
-        from jsonschema.exceptions import ValidationError
-
         if not isinstance(instance, str):
             return
         found = patterns[pattern]
         if not found.reads(instance) or found.search(instance) is None:
             yield ValidationError("does not match")
 
-    checked: Any = validators.extend(base, {"pattern": match})
+    def unique(_validator: Any, wanted: bool, instance: object, _schema: Any) -> Iterator[Any]:
+        # The library compares each with each where they cannot be sorted.
+        if wanted and isinstance(instance, list):
+            keys = [_key(item) for item in instance]
+            if len(set(keys)) < len(keys):
+                yield ValidationError("is not unique")
+
+    def counted(keyword: str) -> Any:
+        follow = base.VALIDATORS[keyword]
+
+        def followed(validator: Any, to: str, instance: object, schema: Any) -> Iterator[Any]:
+            _steps.left -= 1
+            if _steps.left < 0:
+                raise _TooMuch
+            yield from follow(validator, to, instance, schema) or ()
+
+        return followed
+
+    own: dict[str, Any] = {"pattern": match, "uniqueItems": unique}
+    own |= {key: counted(key) for key in ("$ref", "$dynamicRef") if key in base.VALIDATORS}
+    checked: Any = validators.extend(base, own)
     # An empty registry: the library would otherwise fetch what it does not know.
-    validator = checked(schema, registry=Registry())
-    for place, key, value in _keywords(schema):
-        if key == "$ref" and isinstance(value, str):
-            try:
-                validator._resolver.lookup(value)
-            except Unresolvable:
-                raise SchemaProblem(f"{_place(place)}.$ref: {value} leads nowhere") from None
-    return validator
+    return checked(schema, registry=Registry())
+
+
+def _key(value: object) -> object:
+    """Return what equals that of another value exactly where both are equal as JSON."""
+    match value:
+        case bool():
+            return ("bool", value)
+        case list():
+            return ("list", tuple(map(_key, value)))
+        case dict():
+            return ("object", frozenset((name, _key(inner)) for name, inner in value.items()))
+    return value
 
 
 def unfenced(answer: str) -> str:

@@ -202,7 +202,7 @@ def _show(
         rows.add_row(
             text(change.task_type),
             text(f"{change.tier_before} → {change.tier_after}", "" if change.lowers else "yellow"),
-            text(change.why),
+            text("; ".join(filter(None, (change.why, change.doubt)))),
         )
     for kept in made.kept:
         rows.add_row(text(kept.task_type, "dim"), text(kept.tier, "dim"), text(kept.why, "dim"))

@@ -103,7 +103,8 @@ def run(
         lines = read_prompts(prompts)
         loaded = load_oracle(oracle)
         chosen = tiers_of(policy, tiers)
-        made = plan(policy, chosen, lines, asyncio.run(_learned(home)))
+        learned = asyncio.run(_learned(home))
+        made = plan(policy, chosen, lines, learned)
         _check_plan(policy, made, loaded, prompts)
         header = _header(path.stem, loaded, made, prompts)
         records: Sequence[Record] = ()
@@ -119,7 +120,7 @@ def run(
         ) from None
     todo = left_to_do(made.cells, records, by_person=loaded.by_person, retry_errors=retry_errors)
     target = proxy_of(proxy, key_file, home)
-    _show_plan(policy, made, loaded, todo, path, as_json)
+    _show_plan(policy, made, loaded, todo, learned, path, as_json)
     if todo and not yes:
         _ask(as_json)
     outcome = None
@@ -256,9 +257,15 @@ def _progress(total: int) -> Iterator[Callable[[Record], None]]:
 
 
 def _show_plan(
-    policy: Policy, made: Plan, loaded: LoadedOracle, todo: Sequence[Any], path: Path, quiet: bool
+    policy: Policy,
+    made: Plan,
+    loaded: LoadedOracle,
+    todo: Sequence[Any],
+    learned: Learned,
+    path: Path,
+    quiet: bool,
 ) -> None:
-    from scripts.profile.plan import TAG
+    from scripts.profile.plan import TAG, grading_cost
 
     if quiet:
         return
@@ -282,7 +289,14 @@ def _show_plan(
     before = f" {done:,} of {len(made.cells):,} are recorded already." if done else ""
     out.print(text(f"Expected {cost(expected)}, at most {cost(most)}.{before} {path}", "bold"))
     if loaded.rubrics:
-        out.print(text("The grading model's cost comes on top: its answers are short.", "yellow"))
+        grading = grading_cost(policy, loaded.judge, todo, learned)
+        out.print(
+            text(
+                f"Grading comes on top: expected {cost(grading.estimate_nano_usd)}, at most "
+                f"{cost(grading.hold_nano_usd)} if no grade has to be asked for twice.",
+                "bold",
+            )
+        )
     refused = [cell for cell in todo if cell.refused]
     if refused:
         codes = Counter(cell.refused for cell in refused)

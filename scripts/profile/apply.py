@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hooks.policy import Policy
 from hooks.routing import UNCLASSIFIED, Consequence, Tier
+from scripts.profile.document import doubt
 from scripts.profile.edit import Edit, NotEditable, edited
 from scripts.profile.records import Header, TierName
 from scripts.profile.verdicts import TierResult, TypeResult, Verdict
@@ -30,6 +31,7 @@ class Change:
     floor_after: str
     why: str
     monitor: bool
+    doubt: str = ""
 
     @property
     def lowers(self) -> bool:
@@ -144,6 +146,7 @@ def _wanted(
         floor_after=floor,
         why=_why(one),
         monitor=one.verdict is Verdict.MONITOR,
+        doubt=doubt(it.might_do) if it.might_do is not None else "",
     )
 
 

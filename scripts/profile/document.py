@@ -135,6 +135,8 @@ def _proposal(policy: Policy, found: Sequence[TypeResult]) -> Section:
             words.append("monitor it")
         if task is not None and task.consequence.value == "high":
             words.append("high consequence: not lowered by itself")
+        if it.might_do is not None:
+            words.append(doubt(it.might_do))
         rows.append((clean(it.task_type), percent(it.share, 0), now, one.tier, "; ".join(words)))
     table = Table(
         ("Task type", "Share", "Tier now", "Proposed", "Why"), tuple(rows), frozenset({1})
@@ -145,6 +147,12 @@ def _proposal(policy: Policy, found: Sequence[TypeResult]) -> Section:
         tables=(table,),
         notes=(SCOPE_NOTE,),
     )
+
+
+def doubt(one: TierResult) -> str:
+    """Return what would tell whether a lower tier is good enough too."""
+    more = f"{one.more_to_monitor:,} more prompts" if one.more_to_monitor else "more prompts"
+    return f"{one.tier} might do, {more} could tell"
 
 
 def _missing(best: TierResult) -> str:

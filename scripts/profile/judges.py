@@ -152,6 +152,17 @@ class _Building:
     by_person: bool = False
 
 
+def rubric_of(judge: Judge, task_type: str) -> Rubric | None:
+    """Return the rubric that grades a task type's answers; None where no model does."""
+    match judge:
+        case RubricJudge():
+            return judge.rubric
+        case ByTaskType():
+            found = judge.judges.get(task_type, judge.default)
+            return None if found is None else rubric_of(found, task_type)
+    return None
+
+
 def load_oracle(path: Path, grader: Grader | None = None) -> LoadedOracle:
     """Load a profile's oracle from `oracle.py` or `oracle.yaml`.
 

@@ -19,7 +19,13 @@ from hooks.groups import Group
 from hooks.policy import Policy
 from hooks.request import read_request
 from hooks.routing import fold
+from scripts.profile.judged import Judge
+from scripts.profile.judges import rubric_of
 from scripts.profile.records import PriceSnapshot, PromptLine, TierHeader, TierName
+from scripts.profile.rubric import OUTPUT_TOKENS_MAX, question
+
+STAND_IN = "word "
+"""One token of an answer that nobody has seen yet."""
 
 TAG = "farebox-profile"
 GRADING_TAG = "farebox-profile-grading"
@@ -42,6 +48,7 @@ class Cell:
     estimate_nano_usd: int
     hold_nano_usd: int
     refused: str = ""
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +156,51 @@ def plan(
                     estimate_nano_usd=cost.estimate_nano_usd if cost else 0,
                     hold_nano_usd=cost.hold_nano_usd if cost else 0,
                     refused=made.code or "",
+                    output_tokens=cost.output_tokens if cost else 0,
                 )
             )
     return Plan(headers, tuple(cells), tuple(unknown))
 
 
-def decided(policy: Policy, prompt: PromptLine, group: str, learned: Learned) -> Decision:
+@dataclass(frozen=True, slots=True)
+class GradingCost:
+    """What grading will probably cost, and the most that it can, each answer asked about once."""
+
+    estimate_nano_usd: int
+    hold_nano_usd: int
+
+
+def grading_cost(
+    policy: Policy, judge: Judge, cells: Sequence[Cell], learned: Learned
+) -> GradingCost:
+    """Estimate the grading of cells, with stand-ins of the expected length for the answers."""
+    expected = most = 0
+    for cell in cells:
+        rubric = rubric_of(judge, cell.task_type)
+        if rubric is None:
+            continue
+        text = question(rubric, cell.prompt, STAND_IN * cell.output_tokens)
+        made = decided(
+            policy, PromptLine(prompt=text), rubric.model, learned, output_max=OUTPUT_TOKENS_MAX
+        )
+        candidate = made.candidate(rubric.model)
+        if candidate is not None and candidate.cost is not None:
+            expected += candidate.cost.estimate_nano_usd
+            most += candidate.cost.hold_nano_usd
+    return GradingCost(expected, most)
+
+
+def decided(
+    policy: Policy,
+    prompt: PromptLine,
+    group: str,
+    learned: Learned,
+    output_max: int | None = None,
+) -> Decision:
     """Return the policy's decision for a prompt on a group, as the proxy will make it."""
-    body = {"model": group, "messages": prompt.as_messages()}
+    body: dict[str, object] = {"model": group, "messages": prompt.as_messages()}
+    if output_max is not None:
+        body["max_tokens"] = output_max
     headers = {"x-farebox-tags": TAG}
     if prompt.task_type:
         headers["x-farebox-task-type"] = prompt.task_type

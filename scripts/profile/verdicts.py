@@ -71,6 +71,14 @@ class TypeResult:
         """Return the result of a tier."""
         return next((it for it in self.tiers if it.tier == name), None)
 
+    @property
+    def might_do(self) -> TierResult | None:
+        """The lowest tier below the proposed one that only too few prompts speak against."""
+        if self.proposed is None:
+            return None
+        below = self.tiers[: self.tiers.index(self.proposed)]
+        return next((it for it in below if it.verdict is Verdict.TOO_FEW), None)
+
 
 def results(profile: Profile) -> tuple[TypeResult, ...]:
     """Return the task types of a profile, those with the most weight first."""

@@ -184,7 +184,7 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "audit-check": _has("has no task type `invoice_fields` yet", "operations.invoice_fields"),
     "checklist": _has("80% context guard on", "are not met."),
     "profile-run": _has("This run sent 6", "farebox profile report prompts"),
-    "profile-report": _has("nothing promised", "3 of 3"),
+    "profile-report": _has("nothing promised", "0 of 3"),
     "profile-apply": _has("Nothing to change."),
     "samples-added": _has("1 added to prompts.jsonl"),
     "agents-render": _has("created", "CLAUDE.md", "use-opus.md"),

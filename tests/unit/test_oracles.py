@@ -207,6 +207,21 @@ def test_a_hostile_answer_costs_no_time(spec: dict[str, Any], answer: str) -> No
 ORACLES = [load(spec) for spec in EVERY_KIND]
 
 
+def test_a_schema_that_refers_to_itself_twice_is_bounded() -> None:
+    """Each level of the answer would double the time; and many items would square it."""
+    twice = {"properties": {"a": {"$ref": "#/$defs/x"}}, "required": ["b"]}
+    schema = {"$ref": "#/$defs/x", "$defs": {"x": {"anyOf": [twice, twice]}}}
+    oracle = load({"kind": "json_schema", "schema": schema})
+    began = time.thread_time()
+    assert not oracle.judge('{"a":' * 35 + "{}" + "}" * 35).passed
+    unique = load({"kind": "json_schema", "schema": {"uniqueItems": True}})
+    items = ",".join(f'{{"a": {number}}}, "{number}"' for number in range(4_000))
+    assert unique.judge(f"[{items}]").passed
+    assert time.thread_time() - began < 3
+    assert not unique.judge('[{"a": [1]}, {"a": [1.0]}]').passed
+    assert unique.judge('[1, true, "1", [1]]').passed
+
+
 @given(answer=st.text(max_size=300), oracle=st.sampled_from(ORACLES))
 def test_any_text_gets_a_verdict(answer: str, oracle: Oracle) -> None:
     """No answer raises, a verdict's score is a share, and only a failure has reasons."""

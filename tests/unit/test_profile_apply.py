@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
+from budgets.ledger import Learned
 from scripts.profile.edit import Edit, NotEditable, edited
-from scripts.profile.plan import group_of, snapshot, tiers_of
+from scripts.profile.judges import load_oracle
+from scripts.profile.plan import grading_cost, group_of, plan, snapshot, tiers_of
 from scripts.profile.records import (
     Header,
     OracleHeader,
     Profile,
     ProfileWriter,
+    PromptLine,
     Record,
     TierName,
     read_profile,
@@ -96,6 +99,20 @@ def test_the_lowest_tier_that_is_good_enough_is_proposed() -> None:
     )
     assert found.proposed is not None
     assert found.proposed.tier == "generate"
+    assert found.might_do is None
+
+
+def test_a_lower_tier_that_only_lacks_prompts_is_named() -> None:
+    """Raising a task type because too little is known costs money: it is said."""
+    (found,) = results(
+        profile(
+            answers("summarization", "execute", 29, 1), answers("summarization", "reason", 30, 0)
+        )
+    )
+    assert found.proposed is not None and found.proposed.tier == "reason"
+    assert found.might_do is not None
+    assert found.might_do.tier == "execute"
+    assert found.might_do.more_to_monitor == 5
 
 
 def test_it_says_how_many_more_prompts_a_mark_needs() -> None:
@@ -159,6 +176,24 @@ def test_a_tiers_group_is_the_base_of_the_category_that_it_leads_to() -> None:
         "reason": "claude-opus",
     }
     assert tiers_of(policy, "execute=minimax") == {"execute": "minimax"}
+
+
+def test_grading_is_estimated_for_the_task_types_that_a_model_grades(tmp_path: Path) -> None:
+    """By the policy's own estimator, on the grading group; others cost nothing to judge."""
+    oracle = tmp_path / "o.yaml"
+    oracle.write_text(
+        "kind: by_task_type\ndefault: {kind: exact}\noracles:\n  documentation:\n"
+        "    {kind: rubric, model: claude-opus, rubric: Is it clear?, pass_points: 7}\n",
+        encoding="utf-8",
+    )
+    judge = load_oracle(oracle).judge
+    policy = default_policy()
+    lines = [PromptLine(prompt="a", task_type=name) for name in ("documentation", "summarization")]
+    cells = plan(policy, {"execute": "gemini-flash"}, lines, Learned()).cells
+    assert all(0 < cell.estimate_nano_usd < cell.hold_nano_usd for cell in cells)
+    graded, free = (grading_cost(policy, judge, [cell], Learned()) for cell in cells)
+    assert 0 < graded.estimate_nano_usd < graded.hold_nano_usd
+    assert (free.estimate_nano_usd, free.hold_nano_usd) == (0, 0)
 
 
 # ── edits ────────────────────────────────────────────────────────────────────────────────────────
