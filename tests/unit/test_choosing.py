@@ -105,6 +105,13 @@ def test_what_is_not_known_is_told_as_unknown_and_not_guessed() -> None:
     assert "gpt-5.6-luna" not in [it["name"] for it in frontier(made, CHOOSING).rows]
 
 
+def test_a_narrow_terminal_gets_what_matters_most() -> None:
+    narrow = frontier(field(), CHOOSING).narrow()
+    assert [it.heading for it in narrow.columns] == [
+        "Model", "Score", "A request", "Recommended", "Dominated by",
+    ]  # fmt: skip
+
+
 def test_every_score_has_its_source_and_date() -> None:
     rows = [it for it in performance(field(), CHOOSING).rows if it["score"] is not None]
     assert rows and all(it["source"] and it["date"] for it in rows)
