@@ -125,8 +125,9 @@ class Traffic:
         self.simulated += simulated
         task = body.task_type or UNTOLD
         self.task_types[task] += 1
-        span = self.modes.setdefault(body.mode, Span(entry.time_ms, entry.time_ms))
-        span.last_ms, span.count = entry.time_ms, span.count + 1
+        if not simulated or self.include_simulated:
+            span = self.modes.setdefault(body.mode, Span(entry.time_ms, entry.time_ms))
+            span.last_ms, span.count = entry.time_ms, span.count + 1
         group = body.serving_group or body.group
         if body.category and group and body.group and group != body.group:
             which = self.simulated_fallbacks if simulated else self.fallbacks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from budgets.ledger import LedgerEntry
 from hooks.choosing import Blend
 from scripts.choosing import history
 from scripts.choosing.field import Field, Latency, Offer, Quality, make_field
@@ -161,6 +163,25 @@ def test_with_a_profile_pass_rates_stand_for_quality_and_nothing_else_does() -> 
     assert opus.quality is None
     (row,) = measured_table(traffic(), (profile,)).rows
     assert (row["cost_nano_usd"], row["pass_rate"]) == (1_000_000, 0.95)
+
+
+def test_what_is_simulated_is_counted_apart() -> None:
+    def entry(number: int, **body: object) -> LedgerEntry:
+        text = json.dumps({"request_id": "r", "decision_id": "d", "status": "ok"} | body)
+        return LedgerEntry(f"{number}-0", "settled", "h", number, 5, 5, {}, text)
+
+    real: dict[str, object] = {"category": "FAST", "group": "a", "serving_group": "b"}
+    found = Traffic(0, 100)
+    for number, body in enumerate(
+        [real, real | {"marks": ["simulated"]}, {"marks": ["simulated"]}]
+    ):
+        found.add(entry(number, mode="shadow", **body))
+    assert (found.entries, found.simulated, found.total.requests) == (3, 2, 1)
+    assert found.modes["shadow"].count == 1
+    assert (found.fallbacks["FAST", "b"], found.simulated_fallbacks["FAST", "b"]) == (1, 1)
+    found.add(replace(entry(9), kind="corrected"))
+    found.add(replace(entry(9), body="no JSON"))
+    assert (found.entries, found.unreadable) == (3, 1)
 
 
 def test_of_many_times_evenly_spaced_ones_are_kept() -> None:
