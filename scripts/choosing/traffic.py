@@ -92,9 +92,10 @@ class Traffic:
     """The traffic of a stretch of time.
 
     `cells` and `days` have what was answered: by (task type, group), and by date and task type.
-    `fallbacks` are (category, group) where a group served that had not been decided on; `modes` says
-    how long each was seen. `simulated` counts what a simulator answered, which is in none of them
-    unless `include_simulated`; `missing` counts archived entries that could not be read.
+    `fallbacks` are (category, group) where a group served that had not been decided on, `modes`
+    says how long each mode was seen. `simulated` counts what a simulator answered, whose sums,
+    times and modes are left out unless `include_simulated`. `missing` counts archived entries that
+    could not be read.
     """
 
     start_ms: int
