@@ -237,8 +237,9 @@ def heading(field: Field, traffic: Traffic | None = None) -> str:
     blend = field.blend
     return (
         f"For a request of {blend.input_tokens:,} tokens in ({blend.cached_share * 100:.0f} % "
-        f"cached) and {blend.output_tokens:,} out. Quality: {field.benchmark}. Prices: {field.prices_from}'s "
-        "map." + (f" From the ledger: {traffic.as_told()}." if traffic is not None else "")
+        f"cached) and {blend.output_tokens:,} out. Quality: {field.benchmark}. Prices: "
+        f"{field.prices_from}'s map."
+        + (f" From the ledger: {traffic.as_told()}." if traffic is not None else "")
     )
 
 
