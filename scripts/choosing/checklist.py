@@ -183,11 +183,11 @@ def _profiled(known: Known) -> Item:
 
 def _context_guard(known: Known) -> Item:
     over = [
-        f"{name} {category.constraints.context_guard:.0%}"
+        f"{name} {category.constraints.context_guard * 100:.0f} %"
         for name, category in known.policy.routing.categories.items()
         if category.constraints.context_guard > CONTEXT_GUARD_MOST
     ]
-    title = f"{CONTEXT_GUARD_MOST:.0%} context guard on"
+    title = f"{CONTEXT_GUARD_MOST * 100:.0f} % context guard on"
     if over:
         return Item(
             "context_guard", title, False, f"Above it: {', '.join(over)}.",
@@ -317,7 +317,7 @@ def _note(known: Known, name: str) -> str | None:
 
 def _review_dated(known: Known) -> Item:
     name, title = "quarterly_review", "Quarterly review dated"
-    mend = "farebox pareto --changed-since, then note `quarterly_review` in the audit"
+    mend = "farebox pareto --changed-since DATE, then note `quarterly_review` in the audit"
     note = _note(known, name)
     if note is None or known.audit is None:
         return Item(name, title, False, "The audit has no note of one.", mend)

@@ -101,4 +101,4 @@ def _seconds(ms: int | None) -> str:
 
 
 def _rate(rate: float | None) -> str:
-    return "–" if rate is None else f"{rate:.1%}"
+    return "–" if rate is None else f"{rate * 100:.1f} %"

@@ -148,7 +148,7 @@ def strategies() -> str:
             name,
             it.latency,
             "0" if not it.query_usd[1] else f"${it.query_usd[0]:g} to ${it.query_usd[1]:g}",
-            f"{it.accuracy[0]:.0%} to {it.accuracy[1]:.0%}",
+            f"{it.accuracy[0] * 100:.0f} % to {it.accuracy[1] * 100:.0f} %",
             f"{it.setup_hours[0]:g} to {it.setup_hours[1]:g} h",
             it.use_when,
         )
@@ -201,7 +201,7 @@ def _example(made: Forecast) -> str:
             way.name,
             _usd(way.cost.point),
             f"{_usd(way.cost.low)} to {_usd(way.cost.high)}",
-            f"{way.saved.point:.0%}",
+            f"{way.saved.point * 100:.0f} %",
             "–" if way.once is None else _usd(way.once.point),
             "–" if way.requests_to_even is None else f"{way.requests_to_even:,.0f}",
         )

@@ -83,7 +83,7 @@ def _title(field: Field) -> str:
     blend = field.blend
     return (
         f"Quality against cost: {field.benchmark}, {blend.input_tokens:,} tokens in "
-        f"({blend.cached_share:.0%} cached), {blend.output_tokens:,} out"
+        f"({blend.cached_share * 100:.0f} % cached), {blend.output_tokens:,} out"
     )
 
 

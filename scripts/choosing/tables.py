@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from budgets import money
@@ -17,12 +17,16 @@ NANO_PER_CENT = money.NANO_PER_USD // 100
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its heading, the key of its value in a row, and how that reads."""
+    """A column: its heading, the key of its value in a row, and how that reads.
+
+    `wide` marks one that a narrow terminal leaves out.
+    """
 
     heading: str
     key: str
     show: Callable[[Any], str] = str
     right: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,10 @@ class Table:
     def cells(self) -> list[list[str]]:
         """Return the rows as texts, in the order of the columns."""
         return [[column.show(row[column.key]) for column in self.columns] for row in self.rows]
+
+    def narrow(self) -> Table:
+        """Return the table without what a narrow terminal leaves out."""
+        return replace(self, columns=tuple(it for it in self.columns if not it.wide))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the table as data for JSON."""
@@ -152,7 +160,7 @@ def performance(field: Field, choosing: Choosing) -> Table:
             Column("Score", "score", shown_score, right=True),
             Column("Measured on", "score_of", _plain),
             Column("Date", "date", _plain),
-            Column("Source", "source", _plain),
+            Column("Source", "source", _plain, wide=True),
         ),
         tuple({"tier_name": tier(it), **row_of(it)} for it in ordered),
     )
@@ -263,14 +271,15 @@ def frontier(field: Field, choosing: Choosing) -> Table:
         "the best, and those farthest from each other between them. Residency and your own "
         f"measurements come first. {left_out} models lack a price or a score of this benchmark.",
         (
-            Column("Standing", "standing"),
-            *MODEL,
+            Column("Standing", "standing", wide=True),
+            Column("Model", "title"),
+            Column("Group or name", "name", wide=True),
             Column("Score", "score", shown_score, right=True),
             Column("A request", "cost_nano_usd", shown_cost, right=True),
             Column("Recommended", "recommended", lambda it: "yes" if it else "–"),
             Column("Dominated by", "by_title", _plain),
-            Column("Processed in", "residency", _names),
-            Column("In chains", "chains", _names),
+            Column("Processed in", "residency", _names, wide=True),
+            Column("In chains", "chains", _names, wide=True),
         ),
         tuple(rows),
     )

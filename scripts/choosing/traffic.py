@@ -92,8 +92,10 @@ class Traffic:
     """The traffic of a stretch of time.
 
     `cells` and `days` have what was answered: by (task type, group), and by date and task type.
-    `fallbacks` are (category, group) where a group served that had not been decided on. `simulated`
-    counts what a simulator answered; `missing` archived entries that could not be read.
+    `fallbacks` are (category, group) where a group served that had not been decided on, `modes`
+    says how long each mode was seen. `simulated` counts what a simulator answered, whose sums,
+    times and modes are left out unless `include_simulated`. `missing` counts archived entries that
+    could not be read.
     """
 
     start_ms: int
@@ -125,8 +127,9 @@ class Traffic:
         self.simulated += simulated
         task = body.task_type or UNTOLD
         self.task_types[task] += 1
-        span = self.modes.setdefault(body.mode, Span(entry.time_ms, entry.time_ms))
-        span.last_ms, span.count = entry.time_ms, span.count + 1
+        if not simulated or self.include_simulated:
+            span = self.modes.setdefault(body.mode, Span(entry.time_ms, entry.time_ms))
+            span.last_ms, span.count = entry.time_ms, span.count + 1
         group = body.serving_group or body.group
         if body.category and group and body.group and group != body.group:
             which = self.simulated_fallbacks if simulated else self.fallbacks

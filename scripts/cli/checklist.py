@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -28,8 +29,11 @@ from scripts.cli.errors import ExitCode, command
 from scripts.cli.options import AsJson, Config, duration_s
 from scripts.cli.output import console, text, write_json
 from scripts.cli.time_bar import time_bar
+from scripts.profile.judged import OracleError
+from scripts.profile.judges import load_oracle
 
 EVENTS_MAX = 100_000
+GIT_TIMEOUT_S = 5.0
 
 
 @command
@@ -65,7 +69,7 @@ def show(
             audit=audit,
             gaps=gaps,
             profiles=profiles_in(home.folder),
-            oracle_state=lambda it: _oracle_state(it, home.config.parent),
+            oracle_state=lambda it: oracle_state(it, home.config.parent),
             seen=seen,
             why_not=why_not,
         )
@@ -114,15 +118,36 @@ async def _seen(home: Home, length_ms: int) -> Seen:
         )
 
 
-def _oracle_state(profile: Profile, folder: Path) -> str | None:
-    """Return what is wrong with a profile's oracle; None if its file is what it was."""
-    path = Path(profile.oracle_path)
-    path = path if path.is_absolute() else folder / path
+def oracle_state(profile: Profile, folder: Path) -> str | None:
+    """Return what is wrong with a profile's oracle; None if its file is what it was.
+
+    A relative path is looked for from here and from the configuration. Python is not run for this.
+    """
+    given = Path(profile.oracle_path)
+    path = next((it for it in (given, folder / given) if it.is_file()), None)
+    if path is None:
+        return f"its oracle {given} is not there"
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return f"its oracle {path} is not there"
-    return None if digest == profile.oracle_sha256 else f"its oracle {path} has changed since"
+        if path.suffix == ".py":
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        else:
+            digest = load_oracle(path).header.sha256
+    except (OSError, OracleError) as error:
+        return f"its oracle cannot be read: {error}"
+    if digest != profile.oracle_sha256:
+        return f"its oracle {path} has changed since"
+    return None if _is_tracked(path) else f"its oracle {path} is not under version control"
+
+
+def _is_tracked(path: Path) -> bool:
+    """Return whether git knows a file; True where there is no git or no repository to ask."""
+    command = ["git", "-C", str(path.resolve().parent), "ls-files", "--error-unmatch", path.name]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=GIT_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    # 1: a repository that does not know the file. 128: no repository.
+    return done.returncode != 1
 
 
 def _show(items: Sequence[Item], wrong: int) -> None:

@@ -36,6 +36,10 @@ Simulated = Annotated[
 ]
 
 
+WIDE = 110
+"""The width of a terminal from which tables show all their columns."""
+
+
 def traffic_of(home: Home, last: str, include_simulated: bool) -> Traffic:
     """Return the traffic of the time before now.
 
@@ -73,6 +77,8 @@ def nothing_measured(traffic: Traffic) -> Problem:
 
 def print_table(out: Console, shown: Table, *, rows_max: int | None = None) -> None:
     """Print a table with its title and what there is to know about it."""
+    if out.width < WIDE:
+        shown = shown.narrow()
     right = [column.heading for column in shown.columns if column.right]
     made = new_table(*(column.heading for column in shown.columns), right=right, title=shown.title)
     for cells in shown.cells()[:rows_max]:

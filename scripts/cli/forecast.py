@@ -33,7 +33,7 @@ from scripts.choosing.workload import (
     of_traffic,
     shares_of,
 )
-from scripts.cli.choosing import Simulated, Since, nothing_measured, traffic_of
+from scripts.cli.choosing import WIDE, Simulated, Since, nothing_measured, traffic_of
 from scripts.cli.context import home_of, policy_of
 from scripts.cli.errors import command, wrong_usage
 from scripts.cli.options import AsJson, Config
@@ -218,30 +218,32 @@ def basis(costs: Costs) -> str:
 def _show(made: Forecast) -> None:
     out = console()
     work = made.workload
+    is_wide = out.width >= WIDE
+    heads = ["Cost", "Range", "Saved", *(["Saved, range"] if is_wide else []), "Setting up"]
     rows = table(
-        "A month", "Cost", "From", "To", "Saved", "Saved from", "to", "Setting up", "Pays after",
+        "A month", *heads, "Pays after",
         title=f"{work.name}: {work.requests_per_month:,.0f} requests a month",
-        right=("Cost", "From", "To", "Saved", "Saved from", "to", "Setting up", "Pays after"),
+        right=(*heads, "Pays after"),
     )  # fmt: skip
     for way in made.ways:
-        is_frontier = way is made.frontier
+        saved = ["–", "–"]
+        if way is not made.frontier:
+            ends = f"{way.saved.low * 100:.0f} to {way.saved.high * 100:.0f} %"
+            saved = [f"{way.saved.point * 100:.0f} %", ends]
         rows.add_row(
             text(way.name),
-            _usd(way.cost.point),
-            _usd(way.cost.low),
-            _usd(way.cost.high),
-            "–" if is_frontier else f"{way.saved.point:.0%}",
-            "–" if is_frontier else f"{way.saved.low:.0%}",
-            "–" if is_frontier else f"{way.saved.high:.0%}",
-            "–" if way.once is None else _usd(way.once.point),
+            _short(way.cost.point),
+            f"{_short(way.cost.low)} to {_short(way.cost.high)}",
+            *saved[: 2 if is_wide else 1],
+            "–" if way.once is None else _short(way.once.point),
             _pays(way),
         )
     out.print(rows)
-    saved = made.frontier.cost.point - made.routed.cost.point
+    won = made.frontier.cost.point - made.routed.cost.point
     out.print(
         text(
-            f"  Routed against all frontier: {_usd(saved)} a month, "
-            f"{_usd(saved * MONTHS_PER_YEAR)} a year."
+            f"  Routed against all frontier: {_usd(won)} a month, "
+            f"{_usd(won * MONTHS_PER_YEAR)} a year."
         )
     )
     if made.spent is not None:
@@ -255,6 +257,12 @@ def _show(made: Forecast) -> None:
 
 def _usd(nano_usd: float) -> str:
     return money.dollars(round(nano_usd))
+
+
+def _short(nano_usd: float) -> str:
+    """Return an amount without cents from a thousand dollars on."""
+    places = 0 if nano_usd >= 1_000 * money.NANO_PER_USD else 2
+    return money.dollars(round(nano_usd), places)
 
 
 def _pays(way: Way) -> str:

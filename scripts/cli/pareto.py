@@ -236,9 +236,10 @@ def heading(field: Field, traffic: Traffic | None = None) -> str:
     """Return what the tables are made for, and from what."""
     blend = field.blend
     return (
-        f"For a request of {blend.input_tokens:,} tokens in ({blend.cached_share:.0%} cached) and "
-        f"{blend.output_tokens:,} out. Quality: {field.benchmark}. Prices: {field.prices_from}'s "
-        "map." + (f" From the ledger: {traffic.as_told()}." if traffic is not None else "")
+        f"For a request of {blend.input_tokens:,} tokens in ({blend.cached_share * 100:.0f} % "
+        f"cached) and {blend.output_tokens:,} out. Quality: {field.benchmark}. Prices: "
+        f"{field.prices_from}'s map."
+        + (f" From the ledger: {traffic.as_told()}." if traffic is not None else "")
     )
 
 
@@ -334,7 +335,7 @@ def _show(found: Review) -> None:
         out.print(
             text(
                 f"  {it.offer.title}: {shown_cost(it.before)} → {shown_cost(it.after)} a request "
-                f"({it.change:+.0%})",
+                f"({it.change * 100:+.0f} %)",
                 "red" if it.change > 0 else "green",
             )
         )

@@ -182,7 +182,7 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "picked": _has("Claude Opus 5.5 (claude-opus), as HIGH_COMPLEX", "security_review"),
     "forecast-file": _has("165,000 requests a month", "all frontier", "The range: "),
     "audit-check": _has("has no task type `invoice_fields` yet", "operations.invoice_fields"),
-    "checklist": _has("80% context guard on", "are not met."),
+    "checklist": _has("80 % context guard on", "are not met."),
     "profile-run": _has("This run sent 6", "farebox profile report prompts"),
     "profile-report": _has("nothing promised", "0 of 3"),
     "profile-apply": _has("Nothing to change."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -19,7 +20,9 @@ from scripts.choosing.checklist import Item, Known, Seen, checklist
 from scripts.choosing.profiles import Profile, profiles_in
 from scripts.choosing.traffic import Load, Span, Traffic
 from scripts.choosing.trial import load_edited
+from scripts.cli.checklist import oracle_state
 from scripts.cli.errors import Problem
+from scripts.profile.judges import load_oracle
 from scripts.profile.records import (
     Header,
     OracleHeader,
@@ -281,6 +284,22 @@ def test_an_oracle_that_changed_and_a_small_profile_are_open() -> None:
     assert "has changed since" in open_items(known)["oracle"].detail
     small = replace(known.profiles[0], prompts=199)
     assert "199 prompts" in open_items(replace(known, profiles=(small,)))["profile"].detail
+
+
+def test_an_oracle_is_versioned_while_its_file_is_what_judged(tmp_path: Path) -> None:
+    path = tmp_path / "oracle.yaml"
+    path.write_text("kind: label\nlabels: [spam, ham]\n", encoding="utf-8")
+    digest = load_oracle(path).header.sha256
+    profile = Profile(Path("p"), "p", "2026-11-20", "oracle.yaml", digest, 220)
+    assert oracle_state(profile, tmp_path) is None
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    assert "not under version control" in str(oracle_state(profile, tmp_path))
+    subprocess.run(["git", "-C", str(tmp_path), "add", "oracle.yaml"], check=True)
+    assert oracle_state(profile, tmp_path) is None
+    path.write_text("kind: label\nlabels: [a, b]\n", encoding="utf-8")
+    assert "has changed since" in str(oracle_state(profile, tmp_path))
+    path.unlink()
+    assert "is not there" in str(oracle_state(profile, tmp_path))
 
 
 # ── the commands ─────────────────────────────────────────────────────────────────────────────────

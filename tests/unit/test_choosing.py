@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from budgets.ledger import LedgerEntry
 from hooks.choosing import Blend
 from scripts.choosing import history
 from scripts.choosing.field import Field, Latency, Offer, Quality, make_field
@@ -105,6 +107,13 @@ def test_what_is_not_known_is_told_as_unknown_and_not_guessed() -> None:
     assert "gpt-5.6-luna" not in [it["name"] for it in frontier(made, CHOOSING).rows]
 
 
+def test_a_narrow_terminal_gets_what_matters_most() -> None:
+    narrow = frontier(field(), CHOOSING).narrow()
+    assert [it.heading for it in narrow.columns] == [
+        "Model", "Score", "A request", "Recommended", "Dominated by",
+    ]  # fmt: skip
+
+
 def test_every_score_has_its_source_and_date() -> None:
     rows = [it for it in performance(field(), CHOOSING).rows if it["score"] is not None]
     assert rows and all(it["source"] and it["date"] for it in rows)
@@ -154,6 +163,25 @@ def test_with_a_profile_pass_rates_stand_for_quality_and_nothing_else_does() -> 
     assert opus.quality is None
     (row,) = measured_table(traffic(), (profile,)).rows
     assert (row["cost_nano_usd"], row["pass_rate"]) == (1_000_000, 0.95)
+
+
+def test_what_is_simulated_is_counted_apart() -> None:
+    def entry(number: int, **body: object) -> LedgerEntry:
+        text = json.dumps({"request_id": "r", "decision_id": "d", "status": "ok"} | body)
+        return LedgerEntry(f"{number}-0", "settled", "h", number, 5, 5, {}, text)
+
+    real: dict[str, object] = {"category": "FAST", "group": "a", "serving_group": "b"}
+    found = Traffic(0, 100)
+    for number, body in enumerate(
+        [real, real | {"marks": ["simulated"]}, {"marks": ["simulated"]}]
+    ):
+        found.add(entry(number, mode="shadow", **body))
+    assert (found.entries, found.simulated, found.total.requests) == (3, 2, 1)
+    assert found.modes["shadow"].count == 1
+    assert (found.fallbacks["FAST", "b"], found.simulated_fallbacks["FAST", "b"]) == (1, 1)
+    found.add(replace(entry(9), kind="corrected"))
+    found.add(replace(entry(9), body="no JSON"))
+    assert (found.entries, found.unreadable) == (3, 1)
 
 
 def test_of_many_times_evenly_spaced_ones_are_kept() -> None:

@@ -28,7 +28,7 @@ def test_the_howto_lines_of_pareto_do_what_they_say(world: World) -> None:
         "pareto", "--table", "frontier", "--input-tokens", "8000", "--output-tokens", "500",
         "--cached", "0.6", "--out", str(out),
     )  # fmt: skip
-    assert "8,000 tokens in (60% cached) and 500 out" in printed
+    assert "8,000 tokens in (60 % cached) and 500 out" in printed
     assert "! GPT-4o mini (gpt-4o-mini) is dominated by" in printed
     page = out.read_text(encoding="utf-8")
     assert "<svg" in page and "Claude Opus 5.5 ★" in page and "<td>dominated</td>" in page
