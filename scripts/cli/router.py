@@ -102,7 +102,7 @@ def train(
             made = making.train(labels, datetime.now(UTC), goal)
         except ValueError as error:
             raise Problem(str(error)) from None
-        scores = making.crossed_scores(labels, goal)
+        scores = making.crossed_scores(labels, goal, ranked=True)
     written = files.write(path, made)
     seen = evaluating.figures("router", scores, labels.cheap, labels.strong, labels.costs)
     if as_json:
