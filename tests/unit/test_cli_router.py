@@ -36,9 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_calibrate_writes_what_can_be_promised(folder: Path) -> None:
     given = ("--profile", folder / "made.jsonl", "-a", folder / "router.json")
     done = farebox("calibrate", *given, "-o", folder / "ready.json")
-    assert done.exit_code == 0 and "with 95% confidence (600 labels, measured)" in " ".join(
-        word for line in done.output.splitlines() for word in line.split("  ")[-1].split()
-    )
+    assert done.exit_code == 0 and "measured" in done.output
+    assert "at least 95% of the strong tier's pass rate" in done.output
     calibration = files.read(folder / "ready.json").calibration
     assert calibration is not None and calibration.method == "cross"
     assert calibration.promises[0].cheap_share > 0.1
