@@ -13,7 +13,6 @@ from rich.console import Console
 
 from hooks.router import artefact as files
 from hooks.router.artefact import Artefact, ArtefactError
-from hooks.router.verdict import promise_text
 from scripts.cli import router_evaluate, router_status
 from scripts.cli.context import home_of
 from scripts.cli.errors import ExitCode, Problem, command, wrong_usage
@@ -102,7 +101,7 @@ def train(
             made = making.train(labels, datetime.now(UTC), goal)
         except ValueError as error:
             raise Problem(str(error)) from None
-        scores = making.crossed_scores(labels, goal)
+        scores = making.crossed_scores(labels, goal, ranked=True)
     written = files.write(path, made)
     seen = evaluating.figures("router", scores, labels.cheap, labels.strong, labels.costs)
     if as_json:
@@ -210,9 +209,14 @@ def _show(out: Console, artefact: Artefact, path: Path, dropped: int) -> None:
             f"{promise.labels:,}",
             percent(promise.cheap_share) if promised else "none",
             percent(promise.quality) if promised else "–",
-            promise_text(calibration, promise),
+            ("measured" if calibration.method == "cross" else "proven") if promised else "none",
         )
     out.print(rows)
+    if any(promise.threshold is not None for promise in calibration.promises):
+        out.print(
+            f"The promise: at least {calibration.floor:.0%} of the strong tier's pass rate with "
+            f"{calibration.confidence:.0%} confidence."
+        )
     for promise in calibration.promises:
         if promise.threshold is None:
             out.print(f"The strong tier serves {', '.join(promise.task_types)}: {promise.why}.")

@@ -63,7 +63,7 @@ def evaluate(
     labels = labels_of(profile, prompts, known.cheap.tier, known.strong.tier)
     with notes().status(f"Evaluating on {labels.count:,} labels"):
         try:
-            scores, kept, method = making.fair_scores(known, labels)
+            scores, kept, method = making.fair_scores(known, labels, ranked=True)
         except ValueError as error:
             raise Problem(str(error)) from None
         cheap, strong, costs = kept.cheap, kept.strong, kept.costs

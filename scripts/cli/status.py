@@ -345,6 +345,8 @@ def _show_proxy(out: Console, found: Status) -> None:
         )
     if found.queue is not None and (found.queue.waiting or found.queue.running or found.queue.dead):
         rows["Queue"] = text(queue_summary(found.queue), "yellow" if found.queue.dead else "")
+    for router in dict.fromkeys(w.router for w in found.workers if w.router):
+        rows["Router"] = text(router, "yellow" if "takes no part" in router else "")
     if found.leaders:
         rows["Leads"] = text(", ".join(f"{it.role}: {it.owner}" for it in found.leaders))
     if simulated := _simulated(found.workers):

@@ -19,7 +19,7 @@ import numpy as np
 from scripts.router.training import Floats
 
 POINTS = 10
-RANDOM_RUNS = 50
+RANDOM_RUNS = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,10 +73,10 @@ def train(labels: Labels, made: datetime, target: Target = "gain") -> Artefact:
     )
 
 
-def crossed_scores(labels: Labels, target: Target) -> Floats:
-    """Return each label's score by a model that was trained without it."""
+def crossed_scores(labels: Labels, target: Target, *, ranked: bool = False) -> Floats:
+    """Return each label's score by a model that was trained without it; see `cross_scores`."""
     wanted = target_of(labels.cheap, labels.strong, target)
-    return cross_scores(labels.texts, labels.tasks, len(labels.names), wanted)
+    return cross_scores(labels.texts, labels.tasks, len(labels.names), wanted, ranked=ranked)
 
 
 def model_scores(model: Model, labels: Labels) -> Floats:
@@ -88,7 +88,9 @@ def model_scores(model: Model, labels: Labels) -> Floats:
     )
 
 
-def fair_scores(artefact: Artefact, labels: Labels) -> tuple[Floats, Labels, str]:
+def fair_scores(
+    artefact: Artefact, labels: Labels, *, ranked: bool = False
+) -> tuple[Floats, Labels, str]:
     """Return scores that no label had a part in, the labels that they are of, and how.
 
     Labels that the artefact was trained on are scored by cross-fitting where they are the training
@@ -98,7 +100,7 @@ def fair_scores(artefact: Artefact, labels: Labels) -> tuple[Floats, Labels, str
         LabelError: no label is left.
     """
     if labels.source.sha256 == artefact.source.sha256 and labels.count == artefact.source.labels:
-        return crossed_scores(labels, artefact.target), labels, "cross"
+        return crossed_scores(labels, artefact.target, ranked=ranked), labels, "cross"
     known = _known(artefact)
     fresh = np.array(
         [i for i, digest in enumerate(labels.digests) if _prefix(digest) not in known],
@@ -165,6 +167,9 @@ def _promise(
     found = find(
         scores[rows], labels.cheap[rows], labels.strong[rows], thresholds, floor, confidence
     )
+    if found.cheap_share == 0:
+        # A threshold below all scores promises nothing to anybody.
+        found = replace(found, threshold=None)
     return Promise(
         task_types=tuple(labels.names[task] for task in tasks),
         threshold=found.threshold,

@@ -199,9 +199,17 @@ class _Prior:
         )
 
 
-def cross_scores(texts: Texts, tasks: Ints, task_count: int, wanted: Floats) -> Floats:
-    """Return for each prompt the score of a model that was trained without its label."""
-    if texts.count <= LEFT_OUT_SINGLY_MAX:
+def cross_scores(
+    texts: Texts, tasks: Ints, task_count: int, wanted: Floats, *, ranked: bool = False
+) -> Floats:
+    """Return for each prompt the score of a model that was trained without its label.
+
+    Each is fair by itself. But a label that is left out moves the mean of the others away from
+    itself, and so prompts that are otherwise alike come out ranked by their own labels, the wrong
+    way round. Where scores are to be `ranked` among each other, a tenth of the labels is left out
+    at a time, which hides that.
+    """
+    if texts.count <= LEFT_OUT_SINGLY_MAX and not ranked:
         return _left_out_singly(texts, tasks, task_count, wanted)
     scores = np.zeros(texts.count)
     folds = np.random.default_rng(0).permutation(np.arange(texts.count) % FOLDS)

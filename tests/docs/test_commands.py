@@ -111,6 +111,11 @@ def _has(*words: str) -> Callable[[str], None]:
     return check
 
 
+def _router_calibrate(printed: str) -> None:
+    assert "lookup_retrieval" in printed and "code_generation" in printed
+    assert re.search(r"^ lookup_retriev\S* +300 +100.0 %", printed, re.M), printed
+
+
 def _shadow(printed: str) -> None:
     assert re.search(r"Would have rerouted +1 request", printed), printed
     assert "gemini-flash" in printed
@@ -155,6 +160,9 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "queue-answer": _has('"state": "done"', '"choices"', "simulated"),
     "withheld": _has(" 422 ", "quality_gate_failed", "none of the 3 labels", "claude-haiku"),
     "gated": _has("classification_intent", "100.0 %"),
+    "router-train": _has("made-up@", "600 prompts of 2 task types"),
+    "router-calibrate": _router_calibrate,
+    "router-evaluate": _has("CPT50", "oracle", "router.html"),
     "shadow": _shadow,
     "keys": _has("bob", "revoked"),
     "exported": _exported,
