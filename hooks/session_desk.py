@@ -73,7 +73,7 @@ def open_sessions(home: Home, runtime: Runtime) -> Sessions | None:
 def session_of(case: Case) -> SessionId | None:
     """Return the session of a request; None where it has none, or takes no part in it."""
     view, incoming = case.view, case.incoming
-    if view is None or view.steering.session_id is None or view.embeds:
+    if view is None or view.steering.session_id is None or view.embeds or incoming.aside:
         return None
     settings = case.policy.routing.sessions
     if not settings.only_rise and not settings.same_group:
@@ -120,9 +120,11 @@ async def without_rise(case: Case, asked: Asked, refused: Refused, ask: Ask) -> 
         if found is not None:
             return found
     assert case.decide_again is not None
+    planned = case.plan
     reason = f"{refused.state.budget} has no room for {decision.category}"
     alone = case.decide_again(held_down=reason)
     if alone.code is not None:
+        case.plan = planned
         return asked
     tried = case.decision.escalation if case.decision is not None else ()
     case.decision = replace(

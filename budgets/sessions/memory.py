@@ -15,11 +15,14 @@ class MemorySessions:
         self._kept: dict[str, dict[str, tuple[int, SessionState]]] = {}
 
     async def read(self, session: SessionId) -> SessionState | None:
+        return self._state(session)
+
+    def _state(self, session: SessionId) -> SessionState | None:
         ends_ms, state = self._kept.get(session.owner, {}).get(session.session, (0, None))
         return state if ends_ms > self._clock_ms() else None
 
     async def note(self, session: SessionId, state: SessionState, bounds: Bounds) -> None:
-        known = await self.read(session)
+        known = self._state(session)
         if known is not None and known.rank > state.rank:
             state = known
         kept = self._kept.setdefault(session.owner, {})

@@ -65,7 +65,8 @@ def load_content(
 ) -> tuple[ContentModel | None, str, list[Finding]]:
     """Return the policy's model, its file's digest, and what is wrong with it.
 
-    A type that the policy does not have is a warning: nothing is ever found to be one.
+    A type that the policy does not have is a warning: nothing is ever found to be one. Of the
+    pack's own model only what the policy has is used, without a word.
     """
     path = path_of(routing_file, routing)
     if path is None:
@@ -82,11 +83,15 @@ def load_content(
         return None, digest, [routing_file.finding(_PLACE, f"{path.name}: {error}", _TRAIN)]
     known = {*routing.task_types, UNCLASSIFIED}
     kept = [index for index, name in enumerate(model.task_types) if name in known]
+    is_named = routing.task_detection.content.file is not None
+    if len(kept) < 2 and not is_named:
+        return None, digest, []
     if len(kept) < 2:
         problem = f"{path.name} knows fewer than two task types of this file"
         return None, digest, [routing_file.finding(_PLACE, problem, _TRAIN)]
     findings = []
-    if strange := [name for name in model.task_types if name not in known]:
+    strange = [name for name in model.task_types if name not in known]
+    if strange and is_named:
         problem = f"{path.name} knows task types that do not stand here: {', '.join(strange[:5])}"
         hint = f"{_TRAIN} of this file's types, or give them back"
         findings = [routing_file.finding(_PLACE, problem, hint, Severity.WARNING)]

@@ -100,6 +100,8 @@ def near_duplicates(
     for (one, mine), (other, theirs) in product(
         marked, [(it.id, _shingles(it.prompt)) for it in others]
     ):
+        if min(len(mine), len(theirs)) < least * max(len(mine), len(theirs)):
+            continue  # Sets of so different sizes cannot have that much in common.
         likeness = len(mine & theirs) / max(1, len(mine | theirs))
         if likeness >= least:
             yield Near(one, other, round(likeness, 3))
