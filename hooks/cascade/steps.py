@@ -223,6 +223,7 @@ def _describe(request: OpenRequest, underway: Underway) -> None:
         "enforced": underway.plan.enforced and underway.rungs[0].enforced,
         "first": (first or {}).get("verdict", "not_judged"),
         "escalated": len(answers) > 1,
+        "send": answers[-1].number,
     }
     last = answers[-1].verdict
     if last is not None:
