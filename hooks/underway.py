@@ -100,7 +100,7 @@ def gated_headers(
     answers = [send for send in sends.sends if send.role is Role.ANSWER]
     if len(answers) > 1:
         way = " -> ".join(send.group for send in answers)
-        headers.warn(known, f"escalated: {way}")
+        headers.warn(known, f"gate_escalated: {way}")
     last = answers[-1].verdict or {}
     if last.get("verdict") == "not_judged":
         headers.warn(known, "not_gated: the answer calls a tool")

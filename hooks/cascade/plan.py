@@ -244,9 +244,17 @@ class _Asked:
 
 
 def _streams(gate: Gate | None, steering: Steering, decision: Decision) -> str:
+    """Return what becomes of a stream: `buffer`, `refuse` or `pass`.
+
+    Where the policy does not say, it is kept back if the consequence is known to be high. A task
+    type that was only guessed from the words does not take anybody's stream away.
+    """
     said = gate.streams if gate is not None else None
-    high = gate is not None and decision.consequence == Consequence.HIGH.value
-    said = said or ("buffer" if high else "pass")
+    if said is None:
+        high = gate is not None and decision.consequence == Consequence.HIGH.value
+        said_so = steering.consequence is Consequence.HIGH
+        known = said_so or decision.task_source in ("caller", "rule")
+        said = "buffer" if high and known else "pass"
     return "buffer" if said == "pass" and steering.buffer else said
 
 

@@ -149,10 +149,11 @@ async def _judge(
     if parts and all(part.calls_tool for part in parts):
         return None  # No answer yet: a client's tool is asked first.
     parts = tuple(part for part in parts if not part.calls_tool)
+    own_limit = underway.view.output_max is not None
     if sum(len(part.text) for part in parts) > IN_THREAD_CHARS:
-        alone = await asyncio.to_thread(judge.alone, gate, parts)
+        alone = await asyncio.to_thread(judge.alone, gate, parts, own_limit)
     else:
-        alone = judge.alone(gate, parts)
+        alone = judge.alone(gate, parts, own_limit)
     if alone is not None:
         return alone
     sends = request.sends
@@ -222,6 +223,7 @@ def _describe(request: OpenRequest, underway: Underway) -> None:
         "enforced": underway.plan.enforced and underway.rungs[0].enforced,
         "first": (first or {}).get("verdict", "not_judged"),
         "escalated": len(answers) > 1,
+        "send": answers[-1].number,
     }
     last = answers[-1].verdict
     if last is not None:

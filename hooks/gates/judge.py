@@ -32,12 +32,15 @@ def failed(*reasons: str) -> Verdict:
     return Verdict(False, 0.0, reasons)
 
 
-def whole(parts: Sequence[Part]) -> Verdict:
-    """Say whether every answer is there and came to its end."""
+def whole(parts: Sequence[Part], own_limit: bool = False) -> Verdict:
+    """Say whether every answer is there and came to its end.
+
+    One that ended at a limit that its caller set (`own_limit`) is as long as it was meant to be.
+    """
     reasons: list[str] = []
     if not parts or any(not part.text.strip() and not part.calls_tool for part in parts):
         reasons.append(NO_ANSWER)
-    if any(part.cut_off for part in parts):
+    if not own_limit and any(part.cut_off for part in parts):
         reasons.append("the answer was cut off at its limit of output")
     if any(part.filtered for part in parts):
         reasons.append("the provider kept the answer back")
@@ -112,14 +115,14 @@ def by_word(said: str) -> Verdict:
     return failed("the verifier rejects the answer" if first == "FAIL" else UNCLEAR)
 
 
-def alone(gate: Gate, parts: Sequence[Part]) -> Verdict | None:
+def alone(gate: Gate, parts: Sequence[Part], own_limit: bool = False) -> Verdict | None:
     """Judge by a gate that asks nobody; None where somebody has to be asked.
 
     An answer that is not there needs no second opinion.
     """
     if gate.kind == COMPLETE:
-        return whole(parts)
+        return whole(parts, own_limit)
     if gate.kind in (AGREEMENT, VERIFIER):
-        verdict = whole(parts)
+        verdict = whole(parts, own_limit)
         return None if verdict.passed else verdict
     return by_oracle(gate, parts)

@@ -23,7 +23,7 @@ class Gate(Strict):
     `kind` is `complete`, `agreement`, `verifier` or that of an oracle, whose other keys stand
     beside it. `group` is whom the last two ask; `compare` says how two answers are compared;
     `rubric` is what the verifier judges by. `streams` says what becomes of a streamed request: None
-    buffers it where the consequence is high, and otherwise lets it pass unjudged.
+    buffers it where the consequence is known to be high, and otherwise lets it pass unjudged.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)

@@ -7,7 +7,7 @@ A residual is the export less the ledger: above zero, the provider bills more th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,6 +18,9 @@ Place = tuple[str, str]
 """Provider and model."""
 Key = tuple[str, str]
 """Day and model."""
+
+
+_INPUT = ("input", "cached_read", "cache_write")
 
 
 @dataclass(slots=True)
@@ -107,6 +110,11 @@ class LedgerSide:
             for place, cost in self._failed(line, served):
                 rest -= cost
                 self._side(day, place).cost += cost
+            for place, tokens in self._beside(line):
+                side = self._side(day, place)
+                side.requests += 1
+                side.input_tokens += sum(tokens.get(name, 0) for name in _INPUT)
+                side.output_tokens += tokens.get("output", 0)
         if served is None:
             return
         side = self._side(day, served)
@@ -135,6 +143,19 @@ class LedgerSide:
                 place = self._place_of(str(attempt.get("group")))
                 if place is not None and place != served:
                     yield place, cost
+
+    def _beside(self, line: EntryView) -> Iterable[tuple[Place, Mapping[str, int]]]:
+        """Yield the answers of a gated request besides the one that the entry's tokens are of."""
+        gate, attempts = line.body.get("gate"), line.body.get("attempts")
+        told = gate.get("send") if isinstance(gate, Mapping) else None
+        if told is None or not isinstance(attempts, list):
+            return
+        for attempt in attempts:
+            tokens = attempt.get("tokens")
+            if isinstance(tokens, Mapping) and attempt.get("send") != told:
+                place = self._place_of(str(attempt.get("group")))
+                if place is not None:
+                    yield (place[0], str(attempt.get("model") or place[1])), tokens
 
     def _side(self, day: str, place: Place) -> Side:
         if place[0] != self._provider:

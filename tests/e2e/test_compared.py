@@ -32,8 +32,9 @@ def all_rows(stack: Stack) -> list[dict[str, Any]]:
     return asyncio.run(read())
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("ask", [chat, responses, messages])
+@pytest.mark.parametrize(
+    ("ask", "stream"), [(chat, False), (chat, True), (responses, False), (messages, True)]
+)
 def test_a_request_is_sent_elsewhere_after_its_answer(
     stack: Stack, ask: Callable[..., Any], stream: bool
 ) -> None:

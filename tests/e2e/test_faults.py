@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -114,13 +115,37 @@ async def _begin_streams(site: Site, count: int) -> None:
         site.kill(0)
 
 
+def _cascade(site: Site) -> None:
+    """Send a cascade whose second step does not answer while the proxy lives."""
+    site.simulator.script("gpt-4o-mini", "answer=bad")
+    site.simulator.script("claude-haiku-4-5", "delay_ms=20000")
+    asked = {"model": "auto", "messages": [{"role": "user", "content": "Go."}]}
+    with suppress(httpx.TransportError):
+        site.proxies[0].post(
+            "/v1/chat/completions", asked, headers={"x-farebox-task-type": "cascading"}
+        )
+
+
 def test_a_killed_worker_leaves_nothing_uncharged(site: Site) -> None:
-    """Nobody saw the end of its streams: they are charged with their holds, by the survivor."""
-    with _more(site) as made:
+    """Nobody saw the end of its streams: they are charged with their holds, by the survivor.
+
+    So is a cascade between two steps, with the hold for all of them.
+    """
+    with _more(site) as made, ThreadPoolExecutor(1) as pool:
+        pool.submit(_cascade, site)
+        wait_until(lambda: len(site.simulator.calls(site.calls_before)) == 1, what="a step ended")
+        wait_until(lambda: site.simulator.bill()["in_flight"] == 1, what="the second step")
         asyncio.run(_begin_streams(site, 6))
-    assert [it.kind for it in made] == ["unreconciled"] * 6
+    assert [it.kind for it in made] == ["unreconciled"] * 7
     assert all(it.cost_nano_usd == it.held_nano_usd for it in made)
-    assert charged(made) >= site.billed() > 0
+    assert charged(made) >= sum(
+        it["cost_nano_usd"]
+        for it in site.simulator.calls(site.calls_before)
+        if it["model"] == "round-model"
+    )
+    assert sum(it.cost_nano_usd for it in made) >= site.billed() > 0
+    (cascade,) = (it for it in made if json.loads(it.body)["task_type"] == "cascading")
+    assert cascade.held_nano_usd > json.loads(cascade.body)["hold_nano_usd"]
     site.start()
     assert site.ask(0).status_code == 200
 

@@ -128,9 +128,21 @@ def test_a_stream_is_passed_buffered_or_refused(
             assert found.decision.group is None
 
 
-def test_a_stream_of_high_consequence_is_buffered() -> None:
-    found = planned(default_policy(), "security_review", stream=True)
+def test_a_stream_of_high_consequence_is_buffered(tmp_path: Path) -> None:
+    policy = policy_with(tmp_path, {}, gates={"high_consequence": GATE})
+    found = planned(policy, "security_review", stream=True)
     assert found.plan is not None and found.plan.buffered
+    assert planned(default_policy(), "security_review", stream=True).plan is None
+
+
+def test_a_guessed_task_type_takes_nobodys_stream_away(tmp_path: Path) -> None:
+    policy = policy_with(tmp_path, {}, gates={"high_consequence": GATE})
+    view = chat("Do a security review of this login form.", stream=True)
+    decision = decided(view, policy)
+    assert (decision.consequence, decision.task_source) == ("high", "classifier")
+    found = plan(policy, view, count_request(view), NOBODY, Learned(), decision)
+    assert found.plan is None
+    assert "not_gated" in found.decision.warnings[-1]
 
 
 def test_a_gate_that_one_request_may_not_pay_refuses(tmp_path: Path) -> None:

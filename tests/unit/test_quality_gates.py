@@ -83,6 +83,12 @@ def test_a_complete_answer_is_there_and_ended(part: Part, passes: bool) -> None:
     assert not judge.whole([]).passed
 
 
+def test_an_answer_may_end_at_its_callers_own_limit() -> None:
+    gate = Gate(kind="complete")
+    verdicts = [judge.alone(gate, [Part("half", cut_off=True)], own) for own in (True, False)]
+    assert [it is not None and it.passed for it in verdicts] == [True, False]
+
+
 def test_every_choice_must_pass() -> None:
     gate = Gate(kind="label", labels=["yes", "no"])  # type: ignore[call-arg]  # the oracle's own key
     assert judge.by_oracle(gate, [Part("yes"), Part("No.")]).passed

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.cli.entry_view import view
+from budgets.ledger import LedgerEntry
+from scripts.cli.entry_view import EntryView, view
 from scripts.reconcile.compare import LedgerSide, Line, Side
 from scripts.reconcile.invoices import InvoiceError, model_key, read_invoice
 from tests.support.month import entry
@@ -182,3 +183,24 @@ def test_a_byte_order_mark_and_spaces_in_the_head_do_no_harm(file: Path) -> None
     file.write_text("")
     with pytest.raises(InvoiceError):
         read_invoice(file)
+
+
+def test_every_answer_of_a_cascade_counts_for_its_own_model() -> None:
+    tokens = {"input": 100, "output": 20, "cached_read": 10, "cache_write": 0}
+    body = {
+        "serving_group": "sonnet",
+        "serving_model": "claude-sonnet-5-5",
+        "provider": "anthropic",
+        "tokens": {**tokens, "reasoning": 0},
+        "gate": {"send": 1},
+        "attempts": [
+            {"group": "haiku", "send": 0, "cost_nano_usd": 3, "tokens": tokens},
+            {"group": "sonnet", "send": 1, "cost_nano_usd": 40, "tokens": tokens},
+        ],
+    }
+    line = LedgerEntry("1-0", "settled", "h", 0, 43, 50, {("total", "P"): 43}, "{}")
+    places = {"haiku": ("anthropic", "claude-haiku-4-5")}
+    side = LedgerSide("anthropic", places.get)
+    side.add(EntryView(line, body))
+    found = {key[1]: (it.cost, it.input_tokens, it.requests) for key, it in side.sides.items()}
+    assert found == {"claude-haiku-4-5": (3, 110, 1), "claude-sonnet-5-5": (40, 110, 1)}
