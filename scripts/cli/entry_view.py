@@ -100,6 +100,13 @@ class EntryView:
             return self.entry.cost_nano_usd
         return max(self.entry.charges.values(), key=abs, default=0)
 
+    def gated(self) -> dict[str, Any]:
+        """Return what is known of its gate and its sends; nothing for a request with one answer."""
+        found = {
+            name: self.body[name] for name in ("gate", "cascade", "shadow_of") if name in self.body
+        }
+        return found | {"sends": self.body.get("attempts")} if found else {}
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of an export, in order."""
         entry, attempts = self.entry, self.body.get("attempts")

@@ -141,7 +141,8 @@ class _Lines:
         if self._as_json:
             for one in found:
                 if isinstance(one, LedgerEntry):
-                    write_json_line(entry_view.view(one).as_dict())
+                    shown = entry_view.view(one)
+                    write_json_line(shown.as_dict() | shown.gated())
                 else:
                     write_json_line(entry_view.refusal_as_dict(one))
             return

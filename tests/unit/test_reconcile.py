@@ -203,4 +203,6 @@ def test_every_answer_of_a_cascade_counts_for_its_own_model() -> None:
     side = LedgerSide("anthropic", places.get)
     side.add(EntryView(line, body))
     found = {key[1]: (it.cost, it.input_tokens, it.requests) for key, it in side.sides.items()}
+    assert EntryView(line, body).gated()["sends"] == body["attempts"]
+    assert EntryView(line, {"attempts": []}).gated() == {}
     assert found == {"claude-haiku-4-5": (3, 110, 1), "claude-sonnet-5-5": (40, 110, 1)}
