@@ -406,6 +406,12 @@ class RoutingFile(Strict):
         """Whether any task type is compared in shadow."""
         return any(task.shadow_compare is not None for task in self.task_types.values())
 
+    @cached_property
+    def judged(self) -> frozenset[str]:
+        """The task types that have a gate or a cascade of their own."""
+        tasks = {**self.task_types, UNCLASSIFIED: self.unclassified}
+        return frozenset(name for name, it in tasks.items() if it.gate or it.cascade)
+
     def gate(self, task_type: str, consequence: str) -> Gate | None:
         """Return what answers of this kind must pass: the task type's gate, or the common one."""
         gate = self.task(task_type).gate

@@ -26,6 +26,7 @@ from hooks.tokens import TokenCounts
 VERIFIER_WORDS_TOKENS = 400
 """What the verifier is told besides request, answer and rubric; see `steps`."""
 VERIFIER_OUTPUT_TOKENS = 64
+_HIGH = Consequence.HIGH.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,9 @@ def wanted(policy: Policy, decision: Decision) -> bool:
     routing = policy.routing
     if decision.group is None:
         return False
-    if routing.task(decision.task_type).cascade is not None:
+    if decision.task_type in routing.judged:
         return True
-    return routing.gate(decision.task_type, decision.consequence) is not None
+    return decision.consequence == _HIGH and routing.gates.high_consequence is not None
 
 
 def plan(
