@@ -17,6 +17,7 @@ def test_every_page_is_there_and_every_link_stays_among_them(tmp_path: Path) -> 
     write(tmp_path)
     pages = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.md")}
     wanted = {path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")}
+    wanted |= {path.relative_to(ROOT) for path in (ROOT / "benchmarks").rglob("*.md")}
     assert pages == wanted - {Path("README.md")} | {Path("index.md"), *map(Path, TOP.values())}
     for page in pages:
         for target in LINK.findall((tmp_path / page).read_text(encoding="utf-8")):
