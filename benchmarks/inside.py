@@ -45,7 +45,8 @@ from budgets.sweeper import Sweeper
 from callbacks.closing import Answer, answer_cost, close, terms_of
 from hooks import tokens
 from hooks.case import Case, Incoming, compact_json
-from hooks.decide import Caller, decide
+from hooks.decide import decide
+from hooks.decision import Caller
 from hooks.governor import Governor
 from hooks.policy import PolicyPaths, load_policy
 from hooks.request import read_request

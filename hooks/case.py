@@ -9,7 +9,7 @@ from typing import Any
 
 from hooks.arrival import Arrival, Run
 from hooks.cascade.plan import Plan
-from hooks.decide import Caller, Decision
+from hooks.decision import Caller, Decision
 from hooks.policy import Policy
 from hooks.request import RequestView
 from hooks.routing import Mode

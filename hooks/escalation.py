@@ -23,7 +23,7 @@ from budgets.open_requests import Terms
 from budgets.runtime import Runtime
 from hooks import approvals, loans, queue_desk
 from hooks.case import Case
-from hooks.decide import Escalated
+from hooks.decision import Escalated
 from hooks.refusals import Code
 from hooks.routing import AUTO, Mode
 

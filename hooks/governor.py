@@ -50,7 +50,8 @@ from hooks import (
 from hooks.cascade import opening
 from hooks.cascade.plan import plan, wanted
 from hooks.case import Case, Incoming, compact_json, storable
-from hooks.decide import Caller, Candidate, Decision, decide
+from hooks.decide import decide
+from hooks.decision import Caller, Candidate, Decision
 from hooks.escalation import Asked, WayOut
 from hooks.metrics import ADMITTED, REFUSED
 from hooks.refusals import Code, Refusal

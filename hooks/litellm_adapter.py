@@ -20,44 +20,35 @@ import structlog
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy import proxy_server
 from litellm.proxy._types import ProxyException
-from pydantic import BaseModel
 
 from budgets import home as homes
-from budgets.config import BudgetsFile
 from budgets.ledger import LedgerUnavailable
-from budgets.yamlfile import ConfigErrors
 from hooks import (
-    approval_routes,
     fields,
-    grant_routes,
     headers,
-    key_routes,
-    key_runtime,
-    litellm_auth,
     litellm_mends,
     litellm_router,
     litellm_sends,
     litellm_shadow,
+    litellm_start,
     litellm_streams,
     log_guard,
-    metrics_route,
-    month_routes,
-    queue_routes,
-    queue_send,
-    queue_webhook,
-    tested,
     tokens,
     underway,
 )
-from hooks.arrival import Run, arrived
 from hooks.cascade import steps
 from hooks.case import Incoming
 from hooks.governor import Admission, Governor, Refused
 from hooks.litellm_router import Simulation
-from hooks.policy import Policy, PolicyPaths, load_policy
-from hooks.queue_desk import QueueDesk, StoredRequest
-from hooks.queue_outcome import Reply
-from hooks.queue_runner import QueueRunner
+from hooks.litellm_shapes import (
+    LITELLM_METADATA_CALLS,
+    incoming_of,
+    keep_own_metadata,
+    mark_of,
+    stopped_at_length,
+    with_field,
+)
+from hooks.policy import Policy, PolicyPaths
 from hooks.refusals import Refusal
 from hooks.request import GOVERNED
 from hooks.routing import Mode
@@ -66,10 +57,6 @@ from hooks.shadow_compare.comparer import Sampled
 from hooks.worker import Worker
 
 log = structlog.get_logger("farebox.hook")
-
-_LITELLM_METADATA_CALLS = frozenset({"aresponses", "anthropic_messages", "acreate_batch"})
-_OWN_FIELDS = frozenset({"client_side_timeout", "litellm_session_id", "litellm_trace_id"})
-"""Fields that LiteLLM adds to its copy of the client's body, the last two from its headers."""
 
 _OUTPUT_FIELDS = {
     "acompletion": "max_tokens",
@@ -134,21 +121,21 @@ class FareboxHook(CustomLogger):
 
     def __init__(self) -> None:
         super().__init__()
-        _check_version()
+        litellm_start.check_version()
         log_guard.install()
         litellm_mends.apply()
         self._simulation = Simulation.from_environment(os.environ)
         self._gated: dict[str, _Gated] = {}
-        home = homes.resolve(config=_config_path())
-        policy = _load_or_exit(PolicyPaths(home.config, home.routing, home.budgets))
+        home = homes.resolve(config=litellm_start.config_path())
+        policy = litellm_start.load_or_exit(PolicyPaths(home.config, home.routing, home.budgets))
         self.worker = Worker(
             home=home,
             policy=policy,
             price_map=litellm.model_cost,
             apply_groups=self._apply_groups,
-            taken=_allow_kinds,
+            taken=litellm_start.allow_kinds,
             simulated=self._simulation.groups if self._simulation else frozenset(),
-            run_queue=_run_queue,
+            run_queue=litellm_start.run_queue,
         )
         self.governor = Governor(self.worker, lambda: time.time_ns() // 1_000_000)
         self.comparer = litellm_shadow.comparer(self.worker, self.governor)
@@ -156,7 +143,7 @@ class FareboxHook(CustomLogger):
         litellm_mends.strip_with(self._strip)
         litellm_mends.stand_before(lambda: self.worker.policy.routing.requests.body_bytes_max)
         tokens.warm_up()
-        _mount_routes(self.worker)
+        litellm_start.mount_routes(self.worker)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -180,12 +167,12 @@ class FareboxHook(CustomLogger):
         self._guard_fallbacks()
         _answering.set(None)
         started = datetime.now(UTC)
-        name = "litellm_metadata" if call_type in _LITELLM_METADATA_CALLS else "metadata"
+        name = "litellm_metadata" if call_type in LITELLM_METADATA_CALLS else "metadata"
         metadata = data.get(name)
         if not isinstance(metadata, dict):
             metadata = data[name] = {}
         metadata.pop("farebox", None)  # A client's own field of that name means nothing.
-        incoming = _incoming(data, call_type, user_api_key_dict)
+        incoming = incoming_of(data, call_type, user_api_key_dict)
         try:
             admission = await self.governor.admit(incoming)
         except Refused as refused:
@@ -238,7 +225,7 @@ class FareboxHook(CustomLogger):
         """Hand an answer that is out to its shadow comparison, if it was drawn for one."""
         if self.worker.policy.routing.compares:
             params = kwargs.get("litellm_params")
-            mark = _mark(params) if isinstance(params, Mapping) else None
+            mark = mark_of(params) if isinstance(params, Mapping) else None
             request_id = str(mark.get("id")) if mark is not None else ""
             if self.comparer.waits_for(request_id, gated=False):
                 self.comparer.answered(request_id, response_obj)
@@ -268,10 +255,10 @@ class FareboxHook(CustomLogger):
         if answering is None or answering["advice"] is None:
             return judged
         told = response if judged is None else judged
-        return _with_field(told, {"advice": answering["advice"]}) or judged
+        return with_field(told, {"advice": answering["advice"]}) or judged
 
     async def _judged(self, data: dict[str, Any], response: Any) -> Any:
-        mark = _mark(data) if self._gated else None
+        mark = mark_of(data) if self._gated else None
         gated = self._gated.pop(str(mark.get("id")), None) if mark is not None else None
         runtime = self.worker.runtime
         if mark is None or gated is None or runtime is None:
@@ -319,7 +306,7 @@ class FareboxHook(CustomLogger):
             return
         if call_type not in GOVERNED:
             return
-        _keep_own_metadata(data, call_type)
+        keep_own_metadata(data, call_type)
         data["model"] = admission.group
         data["fallbacks"] = list(admission.fallbacks)
         cap = admission.output_tokens_cap
@@ -344,7 +331,7 @@ class FareboxHook(CustomLogger):
         router.fallback_budget_check = check  # type: ignore[misc]  # documented as assignable
 
     async def _may_fall_back(self, group: str, request_kwargs: Mapping[str, Any]) -> bool:
-        mark = _mark(request_kwargs)
+        mark = mark_of(request_kwargs)
         if mark is None:
             return True
         try:
@@ -361,7 +348,7 @@ class FareboxHook(CustomLogger):
     ) -> None:
         """Keep a provider's error, which the client is shown, from repeating a provider's key."""
         litellm_router.mask_keys(original_exception)
-        mark = _mark(request_data)
+        mark = mark_of(request_data)
         if mark is not None:
             self.comparer.forget(str(mark.get("id")))
             self._gated.pop(str(mark.get("id")), None)
@@ -384,178 +371,5 @@ class FareboxHook(CustomLogger):
             answering["id"],
             dict(answering["headers"]),
             response,
-            _stopped_at_length(response),
+            stopped_at_length(response),
         )
-
-
-# ── LiteLLM's shapes ─────────────────────────────────────────────────────────────────────────────
-
-
-def _load_or_exit(paths: PolicyPaths) -> Policy:
-    """Return the policy; a proxy whose policy cannot be used must not start."""
-    try:
-        return load_policy(paths, litellm.model_cost)
-    except ConfigErrors as problems:
-        lines = "\n".join(f"  {finding}" for finding in problems.findings)
-        raise SystemExit(
-            f"Farebox cannot start: the configuration has mistakes.\n{lines}\n"
-            "Mend them and start again. `farebox check` shows the same, with hints."
-        ) from None
-
-
-def _allow_kinds(policy: Policy) -> None:
-    """Let authentication pass the kinds of routes that the policy allows."""
-    kinds = policy.routing.requests.allow_unbounded
-    litellm_auth.allow(frozenset(kind for kind, allowed in kinds.items() if allowed))
-
-
-def _check_version() -> None:
-    """End the start of a proxy whose LiteLLM must not be used."""
-    try:
-        tested.check(tested.installed())
-    except tested.UnfitLiteLLM as problem:
-        raise SystemExit(f"Farebox cannot start. {problem}") from None
-
-
-def _config_path() -> Any:
-    from pathlib import Path
-
-    given = proxy_server.user_config_file_path
-    return Path(given) if given else None
-
-
-_mounted = False
-
-
-async def _run_queue(worker: Worker) -> None:
-    """Run queued requests through this worker's own proxy, in whichever worker leads."""
-    runtime, desk = worker.runtime, worker.queue
-    if runtime is None or desk is None or litellm_auth.database_in_use():
-        return
-
-    async def send(run: Run, request: StoredRequest) -> Reply:
-        return await queue_send.send(proxy_server.app, run, request)
-
-    await QueueRunner(
-        runtime.ledger,
-        desk,
-        policy=lambda: worker.policy,
-        send=send,
-        spawn=runtime.spawn,
-        tell=queue_webhook.tell,
-        owner=worker.name,
-    ).run()
-
-
-def _mount_routes(worker: Worker) -> None:
-    """Mount Farebox's own routes on the proxy, once a process."""
-    global _mounted
-    if not _mounted:
-        _mounted = True
-        door = litellm_auth.doorkeeper
-
-        def budgets() -> BudgetsFile:
-            return worker.policy.budgets
-
-        proxy_server.app.include_router(key_routes.build_router(key_runtime.store, door))
-        proxy_server.app.include_router(metrics_route.build_router(door))
-        proxy_server.app.include_router(month_routes.build_router(worker.office, door))
-        proxy_server.app.include_router(grant_routes.build_router(door, budgets))
-        proxy_server.app.include_router(approval_routes.build_router(door, budgets))
-
-        async def desk() -> QueueDesk | None:
-            await worker.ready()
-            return worker.queue
-
-        proxy_server.app.include_router(queue_routes.build_router(desk, door))
-
-
-def _mark(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    for name in ("metadata", "litellm_metadata"):
-        metadata = data.get(name)
-        mark = metadata.get("farebox") if isinstance(metadata, Mapping) else None
-        if isinstance(mark, Mapping):
-            return mark
-    return None
-
-
-def _incoming(data: dict[str, Any], call_type: str, auth: Any) -> Incoming:
-    own = _OWN_FIELDS
-    if call_type in _LITELLM_METADATA_CALLS:
-        own = own | {"litellm_metadata"}
-    sent_request = data.get("proxy_server_request")
-    sent = sent_request if isinstance(sent_request, Mapping) else {}
-    body = sent.get("body")
-    given_headers = sent.get("headers")
-    request_headers = given_headers if isinstance(given_headers, Mapping) else {}
-    metadata = getattr(auth, "metadata", None) or {}
-    farebox = metadata.get(litellm_auth.METADATA_FIELD) if isinstance(metadata, Mapping) else None
-    farebox = farebox if isinstance(farebox, Mapping) else {}
-    return Incoming(
-        data=data,
-        call_type=str(getattr(call_type, "value", call_type)),
-        sent=frozenset(body) - own if isinstance(body, Mapping) else frozenset(),
-        headers={
-            str(k).lower(): str(v)
-            for k, v in request_headers.items()
-            if str(k).lower().startswith("x-farebox-")
-        },
-        key_name=getattr(auth, "key_alias", None) or getattr(auth, "key_name", None),
-        team=getattr(auth, "team_id", None),
-        user=_user_of(auth),
-        role=str(farebox.get("role") or ""),
-        allowed_groups=tuple(farebox.get("groups") or ()),
-        removed=litellm_mends.taken_fields.get(),
-        key_owner=litellm_auth.owner_of(farebox),
-        arrival=arrived.get(),
-    )
-
-
-def _user_of(auth: Any) -> str | None:
-    """Return the user that a key names; LiteLLM's own name for the master key is nobody's."""
-    user = getattr(auth, "user_id", None)
-    return None if user == proxy_server.litellm_proxy_admin_name else user
-
-
-def _keep_own_metadata(data: dict[str, Any], call_type: str) -> None:
-    """Leave of a provider-bound `metadata` what the provider knows.
-
-    Anthropic takes `user_id` and refuses other names. OpenAI's Responses API echoes whatever it is
-    given, so only the steering is taken out of it there.
-    """
-    given = data.get("metadata")
-    if call_type not in _LITELLM_METADATA_CALLS or not isinstance(given, dict):
-        return
-    if call_type == "anthropic_messages":
-        kept = {k: v for k, v in given.items() if k == "user_id"}
-    else:
-        kept = {k: v for k, v in given.items() if k not in fields.STEERING}
-    if kept:
-        data["metadata"] = kept
-    else:
-        del data["metadata"]
-
-
-def _stopped_at_length(response: Any) -> bool:
-    """Say whether an answer that was not streamed ended because its output was used up."""
-    choices = _field(response, "choices")
-    if isinstance(choices, list):
-        return any(_field(choice, "finish_reason") == "length" for choice in choices)
-    if _field(response, "stop_reason") == "max_tokens":
-        return True
-    reason = _field(_field(response, "incomplete_details"), "reason")
-    return isinstance(reason, str) and reason == "max_output_tokens"
-
-
-def _with_field(response: Any, content: dict[str, Any]) -> Any:
-    """Return an answer with a field `farebox` at its top, where every SDK keeps what it finds."""
-    if isinstance(response, dict):
-        return {**response, "farebox": content}
-    if isinstance(response, BaseModel) and response.model_config.get("extra") == "allow":
-        response.farebox = content  # type: ignore[attr-defined]  # an extra field of the model
-        return response
-    return None
-
-
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)

@@ -18,7 +18,7 @@ from budgets.sessions.types import SessionState
 from hooks.policy import Policy
 
 if TYPE_CHECKING:
-    from hooks.decide import Candidate, Decision
+    from hooks.decision import Candidate, Decision
 
 __all__ = ["SessionNote", "SessionState", "held_down", "raised", "same_group_first", "told"]
 

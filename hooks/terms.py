@@ -9,7 +9,8 @@ from budgets.matching import MatchedBudget, holds, matcher
 from budgets.open_requests import InputTerms, Terms
 from budgets.prices import Price, Rates, UnknownPrice
 from hooks.case import Case
-from hooks.decide import Candidate, budget_facts
+from hooks.chain import budget_facts
+from hooks.decision import Candidate
 from hooks.margins import input_terms
 from hooks.routing import Mode
 

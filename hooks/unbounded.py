@@ -13,7 +13,7 @@ from budgets.open_requests import Terms
 from hooks.asker import Asker
 from hooks.case import Case
 from hooks.data_policy import Demand, demands
-from hooks.decide import Decision
+from hooks.decision import Decision
 from hooks.steering import read_steering
 from hooks.terms import UNPRICED
 from hooks.values import InvalidRequest

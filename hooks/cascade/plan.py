@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from budgets import money
 from budgets.ledger import Learned
-from hooks.decide import Caller, Candidate, Decision, candidate_on, cap_of
+from hooks.chain import candidate_on, cap_of
+from hooks.decision import Caller, Candidate, Decision
 from hooks.gates.settings import VERIFIER, Cascade, Gate
 from hooks.policy import Policy
 from hooks.request import RequestView

@@ -26,7 +26,7 @@ from prometheus_client import Gauge
 from budgets.connection import AsyncClient
 from budgets.ledger import Ledger, LedgerUnavailable
 from budgets.redis_clients import STORE_ERRORS
-from hooks.decide import Decision
+from hooks.decision import Decision
 from hooks.request import RequestView
 from hooks.router import drift
 from hooks.router.drift import Judged

@@ -17,7 +17,7 @@ from hooks.policy import Policy
 from hooks.router.verdict import follows
 
 if TYPE_CHECKING:
-    from hooks.decide import Decision
+    from hooks.decision import Decision
 
 Walk = Callable[["Decision", str, tuple[str, ...]], "Decision"]
 """Walks the chain from a start, with some groups before it."""

@@ -13,7 +13,8 @@ from enum import StrEnum
 
 from budgets.ledger import Learned
 from hooks import advice
-from hooks.decide import Caller, Decision, decide
+from hooks.decide import decide
+from hooks.decision import Caller, Decision
 from hooks.policy import Policy
 from hooks.request import read_request
 from hooks.routing import AUTO, Tier

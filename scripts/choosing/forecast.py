@@ -28,7 +28,8 @@ from typing import Protocol
 from budgets.ledger import Learned
 from budgets.prices import Price, TokenUsage
 from hooks.choosing import Forecasts, Strategy
-from hooks.decide import Caller, decide
+from hooks.decide import decide
+from hooks.decision import Caller
 from hooks.policy import Policy
 from hooks.request import read_request
 from hooks.routing import AUTO, UNCLASSIFIED

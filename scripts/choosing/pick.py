@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from budgets.ledger import Learned
-from hooks.decide import Caller, Candidate, Decision, decide
+from hooks.decide import decide
+from hooks.decision import Caller, Candidate, Decision
 from hooks.policy import Policy
 from hooks.request import read_request
 from hooks.routing import AUTO, Consequence

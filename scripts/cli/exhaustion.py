@@ -7,7 +7,7 @@ import time
 from budgets.ledger import BudgetState, Refused
 from hooks import escalation
 from hooks.case import Case, Incoming
-from hooks.decide import Caller, Decision, Escalated
+from hooks.decision import Caller, Decision, Escalated
 from hooks.policy import Policy
 from hooks.request import RequestView
 from hooks.terms import terms_of_all

@@ -26,7 +26,9 @@ from budgets.period import period_at
 from budgets.sessions.types import SessionState
 from budgets.yamlfile import did_you_mean
 from hooks import fields, tokens
-from hooks.decide import Caller, Decision, budget_facts, decide
+from hooks.chain import budget_facts
+from hooks.decide import decide
+from hooks.decision import Caller, Decision
 from hooks.escalation import TRIED
 from hooks.policy import Policy
 from hooks.request import RequestView, read_request

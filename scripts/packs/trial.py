@@ -15,7 +15,8 @@ from typing import Any
 
 from budgets.ledger import Learned
 from hooks import tokens
-from hooks.decide import Caller, Decision, decide
+from hooks.decide import decide
+from hooks.decision import Caller, Decision
 from hooks.policy import Policy
 from hooks.request import RequestView, read_request
 from hooks.routing import AUTO

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from budgets.ledger import Learned
 from budgets.prices import UnknownPrice
 from hooks import tokens
-from hooks.decide import Caller, Decision, decide
+from hooks.decide import decide
+from hooks.decision import Caller, Decision
 from hooks.groups import Group
 from hooks.policy import Policy
 from hooks.request import read_request

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from budgets.ledger import Learned, LearnedInput, LearnedOutput
-from hooks.decide import Caller, Decision, decide
+from hooks.decide import decide
+from hooks.decision import Caller, Decision
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.request import RequestView, read_request
 from hooks.tokens import count_request

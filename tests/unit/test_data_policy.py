@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hooks.decide import Caller
+from hooks.decision import Caller
 from hooks.policy import Policy
 from tests.support.policies import chat, decided, variant
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from budgets.ledger import LearnedOutput
-from hooks.decide import Caller, Decision
+from hooks.decision import Caller, Decision
 from hooks.policy import Policy
 from hooks.request import RequestView, read_request
 from hooks.routing import Mode

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from budgets.prices import UnknownPrice
-from hooks.decide import Caller
+from hooks.decision import Caller
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.routing import Tier
 from scripts.packs import pack as packs

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hooks.decide import Caller
+from hooks.decision import Caller
 from hooks.features import buckets
 from hooks.policy import Policy, load_policy
 from hooks.router import loading

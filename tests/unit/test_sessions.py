@@ -19,7 +19,8 @@ from budgets.sessions.memory import MemorySessions
 from budgets.sessions.types import Bounds, SessionId, SessionState, session_id
 from budgets.sweeper import Sweeper
 from hooks.case import Incoming
-from hooks.decide import Caller, Decision, decide
+from hooks.decide import decide
+from hooks.decision import Caller, Decision
 from hooks.governor import Admission, Governor
 from hooks.policy import Policy
 from hooks.request import RequestView

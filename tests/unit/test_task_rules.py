@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hooks.decide import Caller, Decision
+from hooks.decision import Caller, Decision
 from hooks.policy import Policy
 from hooks.request import read_request
 from tests.support.policies import chat, decided, variant

@@ -1,0 +1,110 @@
+"""Starting inside LiteLLM: its version, the policy, the routes that Farebox mounts on the proxy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import litellm
+from litellm.proxy import proxy_server
+
+from budgets.config import BudgetsFile
+from budgets.yamlfile import ConfigErrors
+from hooks import (
+    approval_routes,
+    grant_routes,
+    key_routes,
+    key_runtime,
+    litellm_auth,
+    metrics_route,
+    month_routes,
+    queue_routes,
+    queue_send,
+    queue_webhook,
+    tested,
+)
+from hooks.arrival import Run
+from hooks.policy import Policy, PolicyPaths, load_policy
+from hooks.queue_desk import QueueDesk, StoredRequest
+from hooks.queue_outcome import Reply
+from hooks.queue_runner import QueueRunner
+from hooks.worker import Worker
+
+
+def load_or_exit(paths: PolicyPaths) -> Policy:
+    """Return the policy; a proxy whose policy cannot be used must not start."""
+    try:
+        return load_policy(paths, litellm.model_cost)
+    except ConfigErrors as problems:
+        lines = "\n".join(f"  {finding}" for finding in problems.findings)
+        raise SystemExit(
+            f"Farebox cannot start: the configuration has mistakes.\n{lines}\n"
+            "Mend them and start again. `farebox check` shows the same, with hints."
+        ) from None
+
+
+def allow_kinds(policy: Policy) -> None:
+    """Let authentication pass the kinds of routes that the policy allows."""
+    kinds = policy.routing.requests.allow_unbounded
+    litellm_auth.allow(frozenset(kind for kind, allowed in kinds.items() if allowed))
+
+
+def check_version() -> None:
+    """End the start of a proxy whose LiteLLM must not be used."""
+    try:
+        tested.check(tested.installed())
+    except tested.UnfitLiteLLM as problem:
+        raise SystemExit(f"Farebox cannot start. {problem}") from None
+
+
+def config_path() -> Any:
+    """Return the file that LiteLLM was started with, if it says so."""
+    from pathlib import Path
+
+    given = proxy_server.user_config_file_path
+    return Path(given) if given else None
+
+
+_mounted = False
+
+
+async def run_queue(worker: Worker) -> None:
+    """Run queued requests through this worker's own proxy, in whichever worker leads."""
+    runtime, desk = worker.runtime, worker.queue
+    if runtime is None or desk is None or litellm_auth.database_in_use():
+        return
+
+    async def send(run: Run, request: StoredRequest) -> Reply:
+        return await queue_send.send(proxy_server.app, run, request)
+
+    await QueueRunner(
+        runtime.ledger,
+        desk,
+        policy=lambda: worker.policy,
+        send=send,
+        spawn=runtime.spawn,
+        tell=queue_webhook.tell,
+        owner=worker.name,
+    ).run()
+
+
+def mount_routes(worker: Worker) -> None:
+    """Mount Farebox's own routes on the proxy, once a process."""
+    global _mounted
+    if not _mounted:
+        _mounted = True
+        door = litellm_auth.doorkeeper
+
+        def budgets() -> BudgetsFile:
+            return worker.policy.budgets
+
+        proxy_server.app.include_router(key_routes.build_router(key_runtime.store, door))
+        proxy_server.app.include_router(metrics_route.build_router(door))
+        proxy_server.app.include_router(month_routes.build_router(worker.office, door))
+        proxy_server.app.include_router(grant_routes.build_router(door, budgets))
+        proxy_server.app.include_router(approval_routes.build_router(door, budgets))
+
+        async def desk() -> QueueDesk | None:
+            await worker.ready()
+            return worker.queue
+
+        proxy_server.app.include_router(queue_routes.build_router(desk, door))
