@@ -13,7 +13,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import structlog
@@ -47,6 +47,7 @@ from hooks import (
     unbounded,
     words,
 )
+from hooks.admission import Admission, Refused
 from hooks.cascade import opening
 from hooks.cascade.plan import plan, wanted
 from hooks.case import Case, Incoming, compact_json, storable
@@ -63,41 +64,6 @@ from hooks.values import InvalidRequest
 from hooks.worker import Worker
 
 log = structlog.get_logger("farebox.governor")
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What to send: the group, the fallbacks after it, the cap to set (None: leave it alone).
-
-    `advice` is what the answer is to say of model and task type, where the request asked for it.
-    """
-
-    request_id: str
-    mode: Mode
-    group: str
-    fallbacks: tuple[str, ...]
-    output_tokens_cap: int | None
-    headers: dict[str, str]
-    gated: bool = False
-    """Whether the answer is judged; see `hooks.cascade`."""
-    asks: bool = False
-    """Whether more may be asked for it than the first answer."""
-    buffered: bool = False
-    """Whether a stream was asked for that is sent whole, once it is judged."""
-    advice: Mapping[str, Any] | None = None
-
-
-class Refused(Exception):
-    """The request is not sent. `facts` is what was known of it, for its trace."""
-
-    def __init__(
-        self, refusal: Refusal, request_id: str, decision_id: str, facts: dict[str, Any]
-    ) -> None:
-        super().__init__(refusal.code.value)
-        self.refusal = refusal
-        self.request_id = request_id
-        self.decision_id = decision_id
-        self.facts = facts
 
 
 LEDGER_RETRY_MS = 1_000

@@ -36,9 +36,10 @@ from hooks import (
     tokens,
     underway,
 )
+from hooks.admission import Admission, Refused
 from hooks.cascade import steps
 from hooks.case import Incoming
-from hooks.governor import Admission, Governor, Refused
+from hooks.governor import Governor
 from hooks.litellm_router import Simulation
 from hooks.litellm_shapes import (
     LITELLM_METADATA_CALLS,

@@ -8,8 +8,9 @@ from typing import Any
 
 from budgets.open_requests import OpenRequest
 from budgets.sends import Outcome, Role, Send, Sends
+from hooks.admission import Admission, Refused
 from hooks.case import Incoming, compact_json
-from hooks.governor import Admission, Governor, Refused
+from hooks.governor import Governor
 from hooks.litellm_sends import ROUTER_CALLS, Body, router
 from hooks.oracles import Oracle
 from hooks.routing import Mode

@@ -25,7 +25,7 @@ from hooks.request import RequestView
 from hooks.terms import terms_of_more
 
 if TYPE_CHECKING:
-    from hooks.governor import Admission
+    from hooks.admission import Admission
 
 
 @dataclass(frozen=True, slots=True)

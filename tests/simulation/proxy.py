@@ -25,8 +25,9 @@ from budgets.runtime import Runtime
 from budgets.sweeper import Sweeper
 from callbacks.closing import Answer, answer_cost, close, lost_answer_cost, terms_of
 from hooks import underway
+from hooks.admission import Refused
 from hooks.case import Incoming
-from hooks.governor import Governor, Refused
+from hooks.governor import Governor
 from hooks.policy import Policy
 from hooks.worker import Worker
 from tests.simulation import provider

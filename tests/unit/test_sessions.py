@@ -18,10 +18,11 @@ from budgets.runtime import Runtime
 from budgets.sessions.memory import MemorySessions
 from budgets.sessions.types import Bounds, SessionId, SessionState, session_id
 from budgets.sweeper import Sweeper
+from hooks.admission import Admission
 from hooks.case import Incoming
 from hooks.decide import decide
 from hooks.decision import Caller, Decision
-from hooks.governor import Admission, Governor
+from hooks.governor import Governor
 from hooks.policy import Policy
 from hooks.request import RequestView
 from hooks.session_desk import Sessions

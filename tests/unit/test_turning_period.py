@@ -16,8 +16,9 @@ from budgets.memory import MemoryLedger
 from budgets.outage import Outage
 from budgets.runtime import Runtime
 from budgets.sweeper import Sweeper
+from hooks.admission import Refused
 from hooks.case import Incoming
-from hooks.governor import Governor, Refused
+from hooks.governor import Governor
 from hooks.underway import may_fall_back
 from hooks.worker import Worker
 from tests.support.policies import PATHS, default_policy, price_map
