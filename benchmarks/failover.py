@@ -36,19 +36,13 @@ from typing import Any
 
 from benchmarks import machine
 from budgets.connection import AsyncClient, connect
-from budgets.ledger import (
-    BudgetHold,
-    Held,
-    HoldRequest,
-    LedgerUnavailable,
-    PublishedPolicy,
-    PublishedRule,
-    Recovery,
-    Settlement,
-)
+from budgets.errors import LedgerUnavailable
+from budgets.holds import BudgetHold, Held, HoldRequest
 from budgets.period import Period
+from budgets.published import PublishedPolicy, PublishedRule
 from budgets.recent import Recent
 from budgets.redis_store import RedisLedger
+from budgets.settlements import Recovery, Settlement
 from tests.topologies.servers import Server, Topology, cluster, sentinel_set, single
 
 CLIENTS = 16

@@ -35,8 +35,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from benchmarks.figures import quantile
 from budgets import home as homes
 from budgets.connection import connect
+from budgets.holds import HoldRequest
 from budgets.inflight import InFlight
-from budgets.ledger import HoldRequest, Learned
+from budgets.learned import Learned
 from budgets.outage import Outage
 from budgets.prices import TokenUsage
 from budgets.redis_store import RedisLedger

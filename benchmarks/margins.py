@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from budgets.ledger import Learned, LearnedInput
+from budgets.learned import Learned, LearnedInput
 from budgets.margins import InputLearning, observe_input
 from budgets.open_requests import InputTerms
 from budgets.prices import TokenUsage

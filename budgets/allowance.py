@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from budgets.ledger import BudgetHold, Slice, SliceRequest
+from budgets.holds import BudgetHold
 from budgets.period import Period
+from budgets.slices import Slice, SliceRequest
 
 Key = tuple[str, str]
 """Rule and period id."""

@@ -16,7 +16,8 @@ import structlog
 
 from budgets.archive import Archived, ArchiveFailed, archive, cutoff_ms
 from budgets.archive_files import ArchiveFolder
-from budgets.ledger import Ledger, LedgerUnavailable
+from budgets.errors import LedgerUnavailable
+from budgets.ledger import Ledger
 
 log = structlog.get_logger("farebox.archive")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from budgets.ledger import Difference
+from budgets.records import Difference
 from budgets.statements import Addendum, Statement
 from budgets.verify import line_order
 

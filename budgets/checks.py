@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from budgets.carry import check_carry
-from budgets.ledger import BudgetHold, HoldRequest, PublishedPolicy, RefusalRecord, Settlement
+from budgets.holds import BudgetHold, HoldRequest
 from budgets.money import AMOUNT_NANO_USD_MAX
 from budgets.period import Period
+from budgets.published import PublishedPolicy
+from budgets.records import RefusalRecord
+from budgets.settlements import Settlement
 
 BUDGETS_PER_HOLD_MAX = 200
 """Far above what a policy matches; it bounds the time that one script keeps the store busy."""

@@ -30,8 +30,8 @@ from pydantic import (
 from budgets import carry as carrying
 from budgets import money
 from budgets.alerts.settings import AlertSettings
-from budgets.ledger import Level, PublishedPolicy, PublishedRule, Threshold
 from budgets.period import PeriodKind
+from budgets.published import Level, PublishedPolicy, PublishedRule, Threshold
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
 
 BUDGETS_MAX = 500

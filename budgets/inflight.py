@@ -15,7 +15,8 @@ from collections.abc import Callable
 import structlog
 
 from budgets.background import end
-from budgets.ledger import Ledger, LedgerUnavailable
+from budgets.errors import LedgerUnavailable
+from budgets.ledger import Ledger
 
 log = structlog.get_logger(__name__)
 

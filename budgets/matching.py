@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from budgets.config import Budget, BudgetsFile
-from budgets.ledger import BudgetHold
+from budgets.holds import BudgetHold
 from budgets.period import Period, period_at
 
 VALUE_LENGTH_MAX = 96

@@ -20,34 +20,12 @@ from budgets.checks import (
     check_refusal,
     check_settlement,
 )
+from budgets.errors import ClockSkew, HoldIdReused, PolicyOutrun
 from budgets.grants.memory import GrantBooks
+from budgets.holds import BudgetHold, BudgetState, Held, HoldRequest, Refused, ThresholdEvent
+from budgets.learned import Learned, LearnedInput, LearnedOutput
 from budgets.learning import observe
-from budgets.ledger import (
-    SLICE_OWNER_ACTIVE_MS,
-    BudgetHold,
-    BudgetState,
-    ClockSkew,
-    Held,
-    HoldIdReused,
-    HoldRequest,
-    Leader,
-    Learned,
-    LearnedInput,
-    LearnedOutput,
-    LedgerEntry,
-    LedgerEvent,
-    OfflineHold,
-    PolicyOutrun,
-    PublishedPolicy,
-    RefusalRecord,
-    Refused,
-    Settled,
-    Settlement,
-    SettleStatus,
-    Slice,
-    SliceRequest,
-    ThresholdEvent,
-)
+from budgets.ledger import SLICE_OWNER_ACTIVE_MS, Leader
 from budgets.margins import observe_input
 from budgets.memory_proof import Proof
 from budgets.memory_records import (
@@ -59,6 +37,10 @@ from budgets.memory_records import (
     would_refuse_of,
 )
 from budgets.period import Period
+from budgets.published import PublishedPolicy
+from budgets.records import LedgerEntry, LedgerEvent, RefusalRecord
+from budgets.settlements import Settled, Settlement, SettleStatus
+from budgets.slices import OfflineHold, Slice, SliceRequest
 from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 
 REFUSED_TTL_MS = 3_600_000

@@ -13,27 +13,18 @@ from typing import Any
 from budgets.archived import ArchivedPart, CounterName, Sums
 from budgets.audit.memory import MemoryTrail
 from budgets.clock import Guard
+from budgets.errors import PolicyNotPublished
 from budgets.grants.types import Grant, in_force, raises
+from budgets.holds import BudgetState, Held, Refused, ThresholdEvent
 from budgets.learning import Learning
-from budgets.ledger import (
-    BudgetState,
-    Held,
-    Leader,
-    LedgerEntry,
-    LedgerEvent,
-    Level,
-    OfflineHold,
-    PolicyNotPublished,
-    PublishedRule,
-    Refused,
-    Settled,
-    Settlement,
-    SettleStatus,
-    ThresholdEvent,
-)
+from budgets.ledger import Leader
 from budgets.margins import InputLearning
 from budgets.memory_closing import ClosedPeriods
 from budgets.memory_records import Counter, Hold, Share, Want, name_of, next_line_id
+from budgets.published import Level, PublishedRule
+from budgets.records import LedgerEntry, LedgerEvent
+from budgets.settlements import Settled, Settlement, SettleStatus
+from budgets.slices import OfflineHold
 
 ENDED_TTL_MS = 7 * 86_400_000
 UNRECONCILED_TTL_MS = 62 * 86_400_000

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from budgets.carry import Carry, handed_on
 from budgets.carry_audit import CarryAudit, CarryRow
 from budgets.grants.types import at_closing
-from budgets.ledger import BudgetState, Difference
+from budgets.holds import BudgetState
 from budgets.memory_records import Counter, next_line_id
 from budgets.period import Period
+from budgets.records import Difference
 from budgets.statements import Addendum, Statement, StatementRow
 
 

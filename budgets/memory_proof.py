@@ -14,10 +14,12 @@ from budgets.archived import (
     Sums,
     charges_text,
 )
+from budgets.errors import LedgerPaused
 from budgets.grants.types import Active
-from budgets.ledger import Difference, LedgerEntry, LedgerPaused, unwatched
+from budgets.ledger import unwatched
 from budgets.memory_books import Books
 from budgets.memory_records import Counter, lines_beyond
+from budgets.records import Difference, LedgerEntry
 from budgets.verify import (
     CounterRow,
     archived_of,

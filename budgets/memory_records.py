@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from budgets.grants.types import Active
-from budgets.ledger import BudgetHold, BudgetState, LedgerEntry, LedgerEvent, Level
+from budgets.holds import BudgetHold, BudgetState
+from budgets.published import Level
+from budgets.records import LedgerEntry, LedgerEvent
 from budgets.statements import Addendum
 from budgets.verify import line_order
 

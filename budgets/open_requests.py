@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from budgets.ledger import BudgetHold, Recovery
+from budgets.holds import BudgetHold
 from budgets.prices import Price
 from budgets.sends import Sends
+from budgets.settlements import Recovery
 
 OPEN_REQUESTS_MAX = 100_000
 """Bound of the registry. Beyond it the oldest is forgotten here, and its lease ends its hold."""

@@ -25,19 +25,13 @@ import structlog
 
 from budgets import spool
 from budgets.allowance import Allowance
+from budgets.errors import LedgerUnavailable
+from budgets.holds import BudgetHold, Held, HoldRequest
 from budgets.journal import Journal, JournalError, Line
-from budgets.ledger import (
-    BudgetHold,
-    Held,
-    HoldRequest,
-    Ledger,
-    LedgerUnavailable,
-    OfflineHold,
-    RefusalRecord,
-    Settled,
-    Settlement,
-    SettleStatus,
-)
+from budgets.ledger import Ledger
+from budgets.records import RefusalRecord
+from budgets.settlements import Settled, Settlement, SettleStatus
+from budgets.slices import OfflineHold
 
 log = structlog.get_logger("farebox.journal")
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import structlog
 
-from budgets.ledger import Ledger, Settlement, SettleStatus
+from budgets.ledger import Ledger
+from budgets.settlements import Settlement, SettleStatus
 
 log = structlog.get_logger("farebox.ledger")
 

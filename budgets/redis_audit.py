@@ -23,7 +23,9 @@ from budgets.archived import (
     EntryLine,
     Sums,
 )
-from budgets.ledger import Difference, LedgerUnavailable, unwatched
+from budgets.errors import LedgerUnavailable
+from budgets.ledger import unwatched
+from budgets.records import Difference
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
 from budgets.verify import CounterRow, archived_of, differences, mendable, row_differences
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 from budgets import redis_codec as codec
 from budgets.carry_audit import CarryAudit, CarryRow
-from budgets.ledger import Difference
+from budgets.records import Difference
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
 from budgets.statements import Addendum, Statement
 

@@ -12,29 +12,19 @@ from dataclasses import replace
 from typing import Any
 
 from budgets.archived import CounterName, charges_of
-from budgets.ledger import (
-    BudgetHold,
-    BudgetState,
-    Held,
+from budgets.holds import BudgetHold, BudgetState, Held, Refused, ThresholdEvent
+from budgets.learned import Learned, LearnedInput, LearnedOutput
+from budgets.published import Level, PublishedPolicy, PublishedRule
+from budgets.records import LedgerEntry, LedgerEvent
+from budgets.settlements import (
     InputSample,
-    Learned,
-    LearnedInput,
-    LearnedOutput,
-    LedgerEntry,
-    LedgerEvent,
-    Level,
     OutputSample,
-    PublishedPolicy,
-    PublishedRule,
     Recovery,
-    Refused,
     Settled,
     Settlement,
     SettleStatus,
-    Slice,
-    SliceRequest,
-    ThresholdEvent,
 )
+from budgets.slices import Slice, SliceRequest
 from budgets.statements import Addendum, OpenHold, Statement, StatementRow
 
 Args = list[str | int]

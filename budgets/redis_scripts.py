@@ -19,7 +19,7 @@ from typing import Any
 from redis import asyncio as redis
 from redis import exceptions as errors
 
-from budgets.ledger import LedgerUnavailable
+from budgets.errors import LedgerUnavailable
 from budgets.redis_clients import STORE_ERRORS, Client, NotReplicated, SlotMoves
 
 RedisClient = redis.Redis | redis.RedisCluster

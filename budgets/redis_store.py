@@ -26,37 +26,19 @@ from budgets.checks import (
     check_settlement,
 )
 from budgets.clock import StepWatch
+from budgets.errors import ClockSkew, HoldIdReused, LedgerPaused, PolicyNotPublished, PolicyOutrun
 from budgets.grants.redis import RedisGrants
-from budgets.ledger import (
-    SLICE_OWNER_ACTIVE_MS,
-    BudgetHold,
-    BudgetState,
-    ClockSkew,
-    Difference,
-    Held,
-    HoldIdReused,
-    HoldRequest,
-    Leader,
-    Learned,
-    LedgerEntry,
-    LedgerEvent,
-    LedgerPaused,
-    OfflineHold,
-    PolicyNotPublished,
-    PolicyOutrun,
-    PublishedPolicy,
-    RefusalRecord,
-    Refused,
-    Settled,
-    Settlement,
-    Slice,
-    SliceRequest,
-    unwatched,
-)
+from budgets.holds import BudgetHold, BudgetState, Held, HoldRequest, Refused
+from budgets.learned import Learned
+from budgets.ledger import SLICE_OWNER_ACTIVE_MS, Leader, unwatched
 from budgets.period import Period
+from budgets.published import PublishedPolicy
+from budgets.records import Difference, LedgerEntry, LedgerEvent, RefusalRecord
 from budgets.redis_audit import RedisAudit
 from budgets.redis_carry import carry_differences
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
+from budgets.settlements import Settled, Settlement
+from budgets.slices import OfflineHold, Slice, SliceRequest
 from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 from budgets.verify import next_order_id, rebuilt
 

@@ -21,28 +21,19 @@ from budgets import embedded
 from budgets.background import end
 from budgets.connection import AsyncClient, RedisServerError, check_server, connect
 from budgets.counters import OVERAGE_NANO_USD, OVERAGE_REQUESTS
+from budgets.errors import LedgerPaused, LedgerUnavailable
+from budgets.holds import BudgetHold, Held, HoldRequest, Refused, ThresholdEvent
 from budgets.home import Home
 from budgets.inflight import InFlight
 from budgets.journal import Journal, JournalError
-from budgets.ledger import (
-    BudgetHold,
-    Held,
-    HoldRequest,
-    Ledger,
-    LedgerPaused,
-    LedgerUnavailable,
-    RefusalRecord,
-    Refused,
-    Settled,
-    Settlement,
-    SettleStatus,
-    ThresholdEvent,
-)
+from budgets.ledger import Ledger
 from budgets.open_requests import OpenRequest, OpenRequests
 from budgets.outage import NoSlice, Outage, tell_of_lost_hold
 from budgets.period import Period
 from budgets.recent import Recent
+from budgets.records import RefusalRecord
 from budgets.redis_store import RedisLedger
+from budgets.settlements import Settled, Settlement, SettleStatus
 from budgets.sweeper import Sweeper
 
 log = structlog.get_logger("farebox.ledger")

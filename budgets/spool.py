@@ -10,16 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from typing import Any
 
-from budgets.ledger import (
-    BudgetHold,
-    InputSample,
-    OfflineHold,
-    OutputSample,
-    Recovery,
-    RefusalRecord,
-    Settlement,
-)
+from budgets.holds import BudgetHold
 from budgets.period import Period
+from budgets.records import RefusalRecord
+from budgets.settlements import InputSample, OutputSample, Recovery, Settlement
+from budgets.slices import OfflineHold
 
 Content = dict[str, Any]
 

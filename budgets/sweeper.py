@@ -18,7 +18,9 @@ import uuid
 import structlog
 
 from budgets.background import end
-from budgets.ledger import Ledger, LedgerEntry, LedgerUnavailable
+from budgets.errors import LedgerUnavailable
+from budgets.ledger import Ledger
+from budgets.records import LedgerEntry
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from budgets.archived import IN_REDIS, LIVE, ArchivedSums
-from budgets.ledger import Difference
+from budgets.records import Difference
 
 CHANGES_TOLD_MAX = 100
 """How many changed counters the event of a repair names; it counts the others."""

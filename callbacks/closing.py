@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from budgets import totals
-from budgets.ledger import InputSample, OutputSample, Settlement
 from budgets.open_requests import Attempt, OpenRequest, Terms
 from budgets.prices import TokenUsage
 from budgets.sends import Role
+from budgets.settlements import InputSample, OutputSample, Settlement
 
 NANO_TOLERANCE = 1
 

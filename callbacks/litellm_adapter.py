@@ -27,7 +27,7 @@ import structlog
 from litellm.integrations.custom_logger import CustomLogger
 
 from budgets import runtime
-from budgets.ledger import LedgerUnavailable
+from budgets.errors import LedgerUnavailable
 from budgets.open_requests import Attempt, OpenRequest
 from callbacks import litellm_answers as answers
 from callbacks import sends, tracing

@@ -22,8 +22,8 @@ from budgets.approvals.types import (
     Who,
 )
 from budgets.config import Step
-from budgets.ledger import BudgetHold, BudgetState, HoldRequest
-from budgets.ledger import Refused as LedgerRefused
+from budgets.holds import BudgetHold, BudgetState, HoldRequest
+from budgets.holds import Refused as LedgerRefused
 from budgets.runtime import Runtime
 from hooks.case import Case, compact_json
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
 from hooks import advice, data_policy, sessions

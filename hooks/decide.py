@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from hooks import sessions
 from hooks.chain import asker_of, choose
 from hooks.decision import Caller, Decision, Would

@@ -18,7 +18,8 @@ from typing import Any
 from budgets import money
 from budgets.approvals.types import TicketState
 from budgets.config import Step
-from budgets.ledger import Held, HoldRequest, LedgerUnavailable, Refused
+from budgets.errors import LedgerUnavailable
+from budgets.holds import Held, HoldRequest, Refused
 from budgets.open_requests import Terms
 from budgets.runtime import Runtime
 from hooks import approvals, loans, queue_desk

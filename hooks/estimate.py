@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from budgets.prices import Price, TokenUsage
 from hooks.groups import Group
 from hooks.margins import input_extra_tokens, input_factors, margin_of

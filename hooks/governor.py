@@ -19,21 +19,15 @@ from typing import Any, NoReturn
 import structlog
 
 from budgets import totals
-from budgets.ledger import (
-    ClockSkew,
-    Held,
-    HoldIdReused,
-    HoldRequest,
-    LedgerPaused,
-    LedgerUnavailable,
-    Level,
-    RefusalRecord,
-)
-from budgets.ledger import Refused as LedgerRefused
+from budgets.errors import ClockSkew, HoldIdReused, LedgerPaused, LedgerUnavailable
+from budgets.holds import Held, HoldRequest
+from budgets.holds import Refused as LedgerRefused
 from budgets.open_requests import OpenRequest, Terms
 from budgets.outage import MARK
 from budgets.period import period_at
 from budgets.prices import TokenUsage
+from budgets.published import Level
+from budgets.records import RefusalRecord
 from budgets.runtime import Runtime, announce
 from hooks import (
     advice,

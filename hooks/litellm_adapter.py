@@ -22,7 +22,7 @@ from litellm.proxy import proxy_server
 from litellm.proxy._types import ProxyException
 
 from budgets import home as homes
-from budgets.ledger import LedgerUnavailable
+from budgets.errors import LedgerUnavailable
 from hooks import (
     fields,
     headers,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from budgets import money
 from budgets.config import Loan
+from budgets.errors import ClockSkew, PolicyNotPublished
 from budgets.grants.types import Grant, Granted, GrantKind, GrantPart, GrantRefused, NewGrant
-from budgets.ledger import BudgetHold, ClockSkew, HoldRequest, PolicyNotPublished, Refused
+from budgets.holds import BudgetHold, HoldRequest, Refused
 from budgets.runtime import Runtime
 from hooks.case import Case
 

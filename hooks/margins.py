@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from budgets.margins import ceiling_of, floor_of
 from budgets.open_requests import InputTerms
 from hooks.groups import Group

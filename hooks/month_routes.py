@@ -10,8 +10,8 @@ import structlog
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
+from budgets.errors import LedgerUnavailable
 from budgets.home import HomeError
-from budgets.ledger import LedgerUnavailable
 from budgets.months.closer import Months, Rules
 from budgets.months.closing import HoldsOpen
 from budgets.months.snapshot import SnapshotDamaged

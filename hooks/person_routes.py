@@ -11,7 +11,8 @@ import structlog
 from budgets import runtime
 from budgets.approvals.types import Who
 from budgets.config import BudgetsFile
-from budgets.ledger import ClockSkew, Ledger, LedgerUnavailable
+from budgets.errors import ClockSkew, LedgerUnavailable
+from budgets.ledger import Ledger
 from budgets.matching import counter_name
 from budgets.period import Period, period_at
 from budgets.yamlfile import did_you_mean

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from budgets.audit.trail import Trail
-from budgets.ledger import LedgerUnavailable
+from budgets.errors import LedgerUnavailable
 from hooks.policy import Policy
 
 log = structlog.get_logger("farebox.audit")

@@ -15,8 +15,8 @@ from typing import Any
 
 import structlog
 
+from budgets.errors import LedgerUnavailable
 from budgets.home import Home, HomeError
-from budgets.ledger import LedgerUnavailable
 from budgets.open_requests import Terms
 from budgets.queue.items import PRIORITY_USUAL, Full, Item, Need, NewItem, RequestQueue, Room
 from budgets.queue.redis_queue import RedisQueue

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import structlog
 from fastapi import APIRouter, Depends, Query, Response
 
-from budgets.ledger import LedgerUnavailable
+from budgets.errors import LedgerUnavailable
 from budgets.queue.items import Item, State, Totals
 from budgets.queue.seal import SealError
 from budgets.queue.view import item_dict, totals_dict

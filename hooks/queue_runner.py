@@ -28,7 +28,8 @@ from typing import Any
 import structlog
 
 from budgets.approvals.types import Who
-from budgets.ledger import Ledger, LedgerUnavailable
+from budgets.errors import LedgerUnavailable
+from budgets.ledger import Ledger
 from budgets.period import period_at
 from budgets.queue.items import ANSWER_LOST, INTERRUPTED, RUNNER_DIED, Item, State, Totals
 from budgets.queue.order import runnable

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from budgets.config import Step
+from budgets.errors import LedgerUnavailable
+from budgets.holds import Refused
 from budgets.home import Home
-from budgets.ledger import LedgerUnavailable, Refused
 from budgets.runtime import Runtime
 from budgets.sessions.redis import RedisSessions
 from budgets.sessions.types import Bounds, SessionBook, SessionId, SessionState, session_id

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from budgets.ledger import BudgetHold, ClockSkew
-from budgets.ledger import Refused as LedgerRefused
+from budgets.errors import ClockSkew
+from budgets.holds import BudgetHold
+from budgets.holds import Refused as LedgerRefused
 from budgets.open_requests import OpenRequest
 from budgets.runtime import Runtime
 from budgets.sends import Role

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from budgets import money
-from budgets.ledger import Refused
+from budgets.holds import Refused
 
 
 def instant(time_ms: int, zone: str) -> str:

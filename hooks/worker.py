@@ -26,8 +26,10 @@ from budgets.archivist import Archivist, Settings
 from budgets.audit.anchor import Anchorer
 from budgets.connection import RedisUrlError
 from budgets.embedded import EmbeddedRedisError
+from budgets.errors import LedgerUnavailable, PolicyOutrun
 from budgets.home import Home
-from budgets.ledger import Learned, Ledger, LedgerUnavailable, PolicyOutrun
+from budgets.learned import Learned
+from budgets.ledger import Ledger
 from budgets.matching import allowances_at
 from budgets.months.closer import MonthCloser, Months, Rules
 from budgets.months.keeping import RedisSnapshots, SnapshotFolder

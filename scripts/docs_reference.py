@@ -33,7 +33,7 @@ from pydantic_core import PydanticUndefined
 
 from budgets import money
 from budgets.config import BudgetsFile, NanoUsd
-from budgets.ledger import LedgerEntry
+from budgets.records import LedgerEntry
 from hooks import headers
 from hooks.refusals import Code, Refusal
 from hooks.routing import RoutingFile

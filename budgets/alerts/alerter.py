@@ -20,8 +20,9 @@ from budgets.alerts.facts import Facts, NewestCharges
 from budgets.alerts.outbox import Outbox
 from budgets.alerts.watcher import LOOK_INTERVAL_S, Watcher
 from budgets.config import BudgetsFile
+from budgets.errors import LedgerUnavailable
 from budgets.home import Home, environment_beside
-from budgets.ledger import Ledger, LedgerUnavailable
+from budgets.ledger import Ledger
 
 log = structlog.get_logger("farebox.alerts")
 

@@ -22,7 +22,8 @@ from budgets.alerts.outbox import Alert, Delivery, Outbox, Raised
 from budgets.alerts.quiet import quiet_for_ms
 from budgets.alerts.render import facts_of, render
 from budgets.alerts.settings import Channel, template_texts
-from budgets.ledger import LedgerUnavailable, Level
+from budgets.errors import LedgerUnavailable
+from budgets.published import Level
 
 log = structlog.get_logger("farebox.alerts")
 

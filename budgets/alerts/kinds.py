@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from budgets.ledger import Level
+from budgets.published import Level
 
 Kind = Literal[
     "threshold",

@@ -19,7 +19,7 @@ from budgets.alerts.outbox import (
     Sample,
     Watched,
 )
-from budgets.ledger import PolicyNotPublished
+from budgets.errors import PolicyNotPublished
 from budgets.memory import MemoryLedger
 
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from budgets.ledger import BudgetState
+from budgets.holds import BudgetState
 from budgets.period import Period
 
 KEPT_S = 35 * 86_400

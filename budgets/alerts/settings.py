@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from budgets.alerts.kinds import KINDS, TEMPLATES, Kind
-from budgets.ledger import Level
+from budgets.published import Level
 from budgets.yamlfile import Strict
 
 CHANNELS_MAX = 50

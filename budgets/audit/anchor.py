@@ -21,7 +21,7 @@ from urllib.parse import quote
 import structlog
 
 from budgets.audit.trail import Head, Trail
-from budgets.ledger import LedgerUnavailable
+from budgets.errors import LedgerUnavailable
 
 log = structlog.get_logger("farebox.audit")
 

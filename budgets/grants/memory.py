@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from budgets.errors import ClockSkew
 from budgets.grants.codec import record_of
 from budgets.grants.types import (
     GRANTS_PER_COUNTER_MAX,
@@ -12,7 +13,6 @@ from budgets.grants.types import (
     check_grant,
     lasting,
 )
-from budgets.ledger import ClockSkew
 from budgets.memory_books import Books
 from budgets.memory_records import Counter
 

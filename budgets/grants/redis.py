@@ -6,9 +6,9 @@ from abc import abstractmethod
 from typing import Any
 
 from budgets import redis_codec as codec
+from budgets.errors import ClockSkew
 from budgets.grants.codec import grant_from, record_text
 from budgets.grants.types import Grant, Granted, GrantRefused, NewGrant, check_grant
-from budgets.ledger import ClockSkew
 
 
 class RedisGrants:

@@ -23,7 +23,7 @@ from budgets.money import AMOUNT_NANO_USD_MAX
 from budgets.period import Period
 
 if TYPE_CHECKING:
-    from budgets.ledger import BudgetState
+    from budgets.holds import BudgetState
 
 GRANTS_PER_COUNTER_MAX = 100
 """The most grants of one budget in one period: every hold reads them."""

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import structlog
 
 from budgets.config import BudgetsFile
+from budgets.errors import LedgerUnavailable
 from budgets.home import HomeError
-from budgets.ledger import Ledger, LedgerUnavailable
+from budgets.ledger import Ledger
 from budgets.months.closing import HoldsOpen, close, ended_periods, first_activity_ms
 from budgets.months.keeping import SnapshotFolder, Snapshots
 from budgets.months.snapshot import Snapshot, SnapshotDamaged, read_snapshot, snapshot_of

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from budgets.archive import pages
 from budgets.archive_files import ArchiveDamaged, ArchiveFolder
-from budgets.ledger import Ledger, LedgerEntry, unwatched
+from budgets.ledger import Ledger, unwatched
 from budgets.months.tally import Tally
+from budgets.records import LedgerEntry
 from budgets.redis_codec import stream_entry
 
 LATE_MS = 70 * 86_400_000

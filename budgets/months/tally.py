@@ -18,9 +18,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from budgets.audit.trail import TrailLine
-from budgets.ledger import LedgerEntry, LedgerEvent
 from budgets.period import Period, kind_of
 from budgets.prices import Price, TokenUsage
+from budgets.records import LedgerEntry, LedgerEvent
 
 NAMES_MAX = 5_000
 TIERS = ("execute", "generate", "reason")

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from budgets import money
-from budgets.ledger import BudgetHold, ClockSkew, LedgerUnavailable
-from budgets.ledger import Refused as LedgerRefused
+from budgets.errors import ClockSkew, LedgerUnavailable
+from budgets.holds import BudgetHold
+from budgets.holds import Refused as LedgerRefused
 from budgets.open_requests import OpenRequest, Terms
 from budgets.runtime import Runtime
 from budgets.sends import Role, Send, Sends

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from budgets import money
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from hooks.chain import candidate_on, cap_of
 from hooks.decision import Caller, Candidate, Decision
 from hooks.gates.settings import VERIFIER, Cascade, Gate

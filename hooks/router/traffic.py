@@ -24,7 +24,8 @@ import structlog
 from prometheus_client import Gauge
 
 from budgets.connection import AsyncClient
-from budgets.ledger import Ledger, LedgerUnavailable
+from budgets.errors import LedgerUnavailable
+from budgets.ledger import Ledger
 from budgets.redis_clients import STORE_ERRORS
 from hooks.decision import Decision
 from hooks.request import RequestView

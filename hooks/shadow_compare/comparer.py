@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from budgets.ledger import LedgerUnavailable
+from budgets.errors import LedgerUnavailable
 from budgets.open_requests import OpenRequest
 from budgets.runtime import Runtime
 from hooks.gates.answers import Part, parts_of

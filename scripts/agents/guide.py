@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from hooks import advice
 from hooks.decide import decide
 from hooks.decision import Caller, Decision

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from budgets.prices import Price, TokenUsage
 from hooks.choosing import Forecasts, Strategy
 from hooks.decide import decide

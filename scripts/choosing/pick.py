@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from hooks.decide import decide
 from hooks.decision import Caller, Candidate, Decision
 from hooks.policy import Policy

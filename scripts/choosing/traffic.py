@@ -16,8 +16,9 @@ from pydantic import ValidationError
 
 from budgets.archive_files import ArchiveFolder
 from budgets.entries import EntryBody
-from budgets.ledger import Ledger, LedgerEntry, unwatched
+from budgets.ledger import Ledger, unwatched
 from budgets.months.reading import Missing, entries_between
+from budgets.records import LedgerEntry
 
 LATENCIES_MAX = 4_096
 UNTOLD = "unclassified"

@@ -21,7 +21,8 @@ from budgets.alerts.render import Message, render, samples
 from budgets.alerts.settings import AlertSettings, template_texts
 from budgets.config import BudgetsFile
 from budgets.home import Home
-from budgets.ledger import LedgerEvent, Level
+from budgets.published import Level
+from budgets.records import LedgerEvent
 from budgets.verify import line_order
 from budgets.yamlfile import did_you_mean
 from scripts.cli.context import OpenLedger, budgets_of, environment, home_of, open_ledger, zone_of

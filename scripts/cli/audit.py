@@ -11,8 +11,8 @@ import typer
 
 from budgets.connection import RedisServerError, RedisUrlError
 from budgets.embedded import EmbeddedRedisError
+from budgets.errors import LedgerUnavailable
 from budgets.home import Home
-from budgets.ledger import LedgerUnavailable
 from budgets.yamlfile import ConfigErrors, Severity
 from hooks.routing import fold
 from scripts.choosing.audit import FILE_NAME, AuditFile, load_audit, template

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from budgets import money
+from budgets.errors import LedgerUnavailable
 from budgets.home import Home
-from budgets.ledger import LedgerUnavailable
 from budgets.prices import UnknownPrice
 from budgets.yamlfile import ConfigErrors
 from scripts.cli import entry_view

@@ -27,8 +27,8 @@ from budgets import workers
 from budgets.config import load_budgets
 from budgets.connection import RedisServerError, RedisUrlError, check_server, redacted
 from budgets.embedded import EmbeddedRedisError
+from budgets.errors import LedgerUnavailable
 from budgets.home import PACK, Home
-from budgets.ledger import LedgerUnavailable
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors, Severity
 from hooks.tested import CLEAN_UP, INSTALL, LITELLM_COMPROMISED, LITELLM_TESTED

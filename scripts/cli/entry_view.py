@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from budgets.ledger import LedgerEntry, LedgerEvent
 from budgets.prices import TokenUsage
+from budgets.records import LedgerEntry, LedgerEvent
 from scripts.cli.output import amount, time_iso
 
 TEXT_FIELDS = (

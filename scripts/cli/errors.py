@@ -18,8 +18,8 @@ from budgets.archive import ArchiveFailed
 from budgets.archive_files import ArchiveDamaged
 from budgets.connection import RedisServerError, RedisUrlError, redacted
 from budgets.embedded import EmbeddedRedisError
+from budgets.errors import LedgerUnavailable
 from budgets.home import HomeError
-from budgets.ledger import LedgerUnavailable
 from budgets.yamlfile import ConfigErrors
 from scripts.cli.output import lines, notes, write_json
 

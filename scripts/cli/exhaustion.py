@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from budgets.ledger import BudgetState, Refused
+from budgets.holds import BudgetState, Refused
 from hooks import escalation
 from hooks.case import Case, Incoming
 from hooks.decision import Caller, Decision, Escalated

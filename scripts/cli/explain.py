@@ -18,11 +18,13 @@ from rich.console import Console
 
 from budgets.connection import RedisServerError, RedisUrlError
 from budgets.embedded import EmbeddedRedisError
+from budgets.errors import LedgerUnavailable, PolicyNotPublished
 from budgets.home import Home
-from budgets.ledger import Learned, LedgerEvent, LedgerUnavailable, PolicyNotPublished
+from budgets.learned import Learned
 from budgets.matching import MatchedBudget, matched
 from budgets.money import AMOUNT_NANO_USD_MAX
 from budgets.period import period_at
+from budgets.records import LedgerEvent
 from budgets.sessions.types import SessionState
 from budgets.yamlfile import did_you_mean
 from hooks import fields, tokens

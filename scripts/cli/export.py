@@ -21,8 +21,8 @@ from budgets.archive import everything
 from budgets.archived import ArchiveMoved
 from budgets.config import BudgetsFile
 from budgets.home import Home
-from budgets.ledger import LedgerEntry
 from budgets.period import Period, PeriodKind, kind_of, period_of_id
+from budgets.records import LedgerEntry
 from budgets.redis_codec import stream_entry
 from scripts.cli import entry_view
 from scripts.cli.context import OpenLedger, archive_of, budgets_of, open_ledger

@@ -9,7 +9,7 @@ import sys
 from enum import StrEnum
 from typing import IO, Any, Protocol
 
-from budgets.ledger import LedgerEntry
+from budgets.records import LedgerEntry
 from scripts.cli import entry_view
 from scripts.cli.entry_view import EntryView
 from scripts.cli.errors import wrong_usage

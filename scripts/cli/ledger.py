@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from budgets.home import Home
-from budgets.ledger import LedgerEntry, LedgerEvent
+from budgets.records import LedgerEntry, LedgerEvent
 from budgets.verify import line_order
 from scripts.cli import (
     entry_view,

@@ -18,7 +18,7 @@ from budgets.archive_files import ArchiveDamaged
 from budgets.archived import ArchivedSums, ArchiveMoved
 from budgets.config import BudgetsFile
 from budgets.home import Home
-from budgets.ledger import Difference
+from budgets.records import Difference
 from budgets.verify import mendable
 from scripts.cli.context import OpenLedger, archive_of, budgets_of, home_of, open_ledger
 from scripts.cli.errors import ExitCode, Problem, command

@@ -14,8 +14,10 @@ from urllib.parse import unquote
 from rich.text import Text
 
 from budgets.config import Budget, BudgetsFile
-from budgets.ledger import BudgetState, Level, PolicyNotPublished
+from budgets.errors import PolicyNotPublished
+from budgets.holds import BudgetState
 from budgets.period import Period, period_at
+from budgets.published import Level
 from scripts.cli.context import OpenLedger
 from scripts.cli.output import amount, share, text, time_iso
 

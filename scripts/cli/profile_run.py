@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from budgets.errors import LedgerUnavailable
 from budgets.home import Home
-from budgets.ledger import Learned, LedgerUnavailable
+from budgets.learned import Learned
 from hooks.policy import Policy
 from scripts.cli.context import home_of, open_ledger, policy_of
 from scripts.cli.errors import ExitCode, Problem, command, wrong_usage

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from budgets.ledger import LedgerUnavailable
+from budgets.errors import LedgerUnavailable
 from hooks.router import loading
 from hooks.router.drift import Judged
 from hooks.router.loading import Router, State

@@ -17,9 +17,11 @@ from budgets.alerts.outbox import Depths
 from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.config import BudgetsFile
 from budgets.connection import RedisServerError
+from budgets.errors import LedgerUnavailable
 from budgets.home import Home
 from budgets.journal import waiting_in
-from budgets.ledger import Leader, Learned, LedgerUnavailable
+from budgets.learned import Learned
+from budgets.ledger import Leader
 from budgets.queue.items import Totals
 from budgets.queue.redis_queue import RedisQueue
 from budgets.queue.view import totals_dict

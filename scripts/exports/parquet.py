@@ -13,7 +13,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from budgets.ledger import LedgerEntry
+from budgets.records import LedgerEntry
 from scripts.cli.entry_view import EntryView, view
 
 ROW_GROUP = 10_000

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from hooks import tokens
 from hooks.decide import decide
 from hooks.decision import Caller, Decision

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from budgets.prices import UnknownPrice
 from hooks import tokens
 from hooks.decide import decide

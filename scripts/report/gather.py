@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from budgets.archive_files import ArchiveFolder
 from budgets.config import Budget, BudgetsFile
-from budgets.ledger import BudgetState, Ledger, PolicyNotPublished, unwatched
+from budgets.errors import PolicyNotPublished
+from budgets.holds import BudgetState
+from budgets.ledger import Ledger, unwatched
 from budgets.months.closer import proved_snapshot
 from budgets.months.closing import first_activity_ms
 from budgets.months.figures import figures

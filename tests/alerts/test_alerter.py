@@ -12,8 +12,8 @@ from budgets.alerts import alerter as module
 from budgets.alerts.alerter import Alerter, open_alerter
 from budgets.alerts.channels import Letter
 from budgets.background import end
+from budgets.errors import LedgerUnavailable
 from budgets.home import resolve
-from budgets.ledger import LedgerUnavailable
 from tests.alerts.conftest import Post, memory_post
 from tests.alerts.test_delivering import HOOK, budgets_file
 from tests.ledger.worlds import all_events

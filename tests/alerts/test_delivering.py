@@ -24,10 +24,10 @@ from budgets.alerts.facts import Facts, NewestCharges
 from budgets.alerts.settings import Channel
 from budgets.approvals.types import NewTicket, TicketBudget, TicketKind, Who
 from budgets.config import BudgetsFile
-from budgets.ledger import Settlement
 from budgets.memory import MemoryLedger
 from budgets.period import period_at
 from budgets.redis_store import RedisLedger
+from budgets.settlements import Settlement
 from tests.alerts.conftest import Post, memory_post
 from tests.ledger.worlds import CENT, USD, held
 from tests.support.proxy import free_port

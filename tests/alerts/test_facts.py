@@ -7,7 +7,7 @@ import json
 import pytest
 
 from budgets.alerts.facts import KEPT_S, NewestCharges, period_kind
-from budgets.ledger import Settlement
+from budgets.settlements import Settlement
 from tests.alerts.conftest import Post
 from tests.ledger.worlds import CENT, USD, held, policy
 

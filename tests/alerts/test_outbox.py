@@ -16,7 +16,7 @@ from budgets.alerts.outbox import (
     Watched,
 )
 from budgets.grants.types import Granted, grant_to
-from budgets.ledger import Level
+from budgets.published import Level
 from tests.alerts.conftest import Post
 from tests.ledger.worlds import CENT, USD, all_events, current_period, held, policy, settle
 

@@ -8,7 +8,7 @@ import pytest
 
 from budgets.alerts.outbox import HOUR_MS, Sample
 from budgets.alerts.outlook import is_unusual, outlook, passes_forecast
-from budgets.ledger import BudgetState
+from budgets.holds import BudgetState
 from budgets.period import Period, period_at
 from tests.ledger.worlds import CENT, DAY_MS, USD
 

@@ -9,7 +9,7 @@ import pytest
 from budgets.alerts.kinds import GATHERED, KINDS, TEMPLATES
 from budgets.alerts.render import TEXT_MAX, Message, check_template, defaults, render, samples
 from budgets.alerts.settings import AlertSettings
-from budgets.ledger import Level
+from budgets.published import Level
 from tests.ledger.worlds import CENT, USD
 
 LEVELS = [level.value for level in Level]

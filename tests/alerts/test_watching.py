@@ -10,8 +10,8 @@ from budgets.alerts.outbox import HOUR_MS, Raised
 from budgets.alerts.render import render
 from budgets.alerts.watcher import EACH_INTERVAL_MS, LEASE_MS, Watcher
 from budgets.config import BudgetsFile
-from budgets.ledger import RefusalRecord
 from budgets.period import period_at
+from budgets.records import RefusalRecord
 from tests.alerts.conftest import Post
 from tests.ledger.worlds import CENT, USD, held, settle
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from budgets import connection, embedded
-from budgets.ledger import LedgerEntry
+from budgets.records import LedgerEntry
 from budgets.redis_store import RedisLedger
 from tests.support.house import Pair
 from tests.support.proxy import MASTER_KEY, wait_until

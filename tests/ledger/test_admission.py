@@ -6,17 +6,10 @@ import asyncio
 
 import pytest
 
-from budgets.ledger import (
-    ClockSkew,
-    Held,
-    HoldIdReused,
-    HoldRequest,
-    Level,
-    PolicyNotPublished,
-    PolicyOutrun,
-    Refused,
-    SettleStatus,
-)
+from budgets.errors import ClockSkew, HoldIdReused, PolicyNotPublished, PolicyOutrun
+from budgets.holds import Held, HoldRequest, Refused
+from budgets.published import Level
+from budgets.settlements import SettleStatus
 from tests.ledger.worlds import (
     CENT,
     DAY_MS,

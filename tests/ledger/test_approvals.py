@@ -25,7 +25,8 @@ from budgets.approvals.types import (
     TicketState,
     Who,
 )
-from budgets.ledger import Held, HoldRequest, Ledger, Refused
+from budgets.holds import Held, HoldRequest, Refused
+from budgets.ledger import Ledger
 from tests.ledger.worlds import (
     CENT,
     LEASE_MS,

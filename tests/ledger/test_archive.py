@@ -35,7 +35,9 @@ from budgets.archive_files import ArchiveFolder
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveMoved, EntryLine, Sums
 from budgets.archivist import Archivist, Settings
 from budgets.connection import connect
-from budgets.ledger import Difference, Ledger, SettleStatus
+from budgets.ledger import Ledger
+from budgets.records import Difference
+from budgets.settlements import SettleStatus
 from tests.ledger.worlds import (
     DAY_MS,
     LEASE_MS,

@@ -8,7 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from budgets.clock import STEP_MS_MAX, Guard, StepWatch
-from budgets.ledger import ClockSkew, Leader
+from budgets.errors import ClockSkew
+from budgets.ledger import Leader
 from budgets.period import Period
 from tests.ledger.worlds import (
     LEASE_MS,

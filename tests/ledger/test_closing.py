@@ -9,16 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from budgets.carry import DEBT, Carry, unused_up_to
-from budgets.ledger import (
-    Difference,
-    Held,
-    Level,
-    PolicyNotPublished,
-    PublishedPolicy,
-    PublishedRule,
-    SettleStatus,
-)
+from budgets.errors import PolicyNotPublished
+from budgets.holds import Held
 from budgets.period import Period
+from budgets.published import Level, PublishedPolicy, PublishedRule
+from budgets.records import Difference
+from budgets.settlements import SettleStatus
 from budgets.statements import Addendum, PeriodOpen, Statement, StatementRow
 from tests.ledger.worlds import (
     LEASE_MS,

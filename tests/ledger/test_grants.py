@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from budgets.errors import ClockSkew
 from budgets.grants.types import (
     GRANTS_PER_COUNTER_MAX,
     Granted,
@@ -16,8 +17,9 @@ from budgets.grants.types import (
     grant_to,
     transfer_between,
 )
-from budgets.ledger import ClockSkew, Ledger, Level, PublishedPolicy, PublishedRule
+from budgets.ledger import Ledger
 from budgets.period import Period
+from budgets.published import Level, PublishedPolicy, PublishedRule
 from tests.ledger.worlds import (
     CENT,
     DAY_MS,

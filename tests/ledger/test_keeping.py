@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from budgets.errors import LedgerUnavailable
 from budgets.inflight import InFlight
-from budgets.ledger import LedgerUnavailable
 from budgets.memory import MemoryLedger
 from budgets.sweeper import Sweeper
 from tests.ledger.worlds import LEASE_MS, World, all_entries, held, policy, settle

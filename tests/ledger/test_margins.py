@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budgets import spool
-from budgets.ledger import InputSample, LearnedInput, OutputSample, Settlement
+from budgets.learned import LearnedInput
 from budgets.margins import PASSED_AT_MOST, InputLearning, ceiling_of, floor_of, observe_input
+from budgets.settlements import InputSample, OutputSample, Settlement
 from tests.ledger.worlds import World, held, policy
 
 LIKELY, BOUND, EXTRA = 1.2, 1.9, 64

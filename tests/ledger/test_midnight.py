@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from budgets.ledger import ClockSkew, Held
+from budgets.errors import ClockSkew
+from budgets.holds import Held
 from budgets.period import Period
 from tests.ledger.worlds import (
     LEASE_MS,

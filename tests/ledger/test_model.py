@@ -41,30 +41,17 @@ from budgets.approvals.types import (
 from budgets.archived import ArchivedPart, Sums
 from budgets.carry import DEBT, Carry, unused_up_to
 from budgets.connection import connect
+from budgets.errors import ClockSkew, HoldIdReused, LedgerPaused, PolicyNotPublished
 from budgets.grants.types import grant_to, transfer_between
-from budgets.ledger import (
-    BudgetHold,
-    ClockSkew,
-    HoldIdReused,
-    HoldRequest,
-    InputSample,
-    Ledger,
-    LedgerPaused,
-    Level,
-    OfflineHold,
-    OutputSample,
-    PolicyNotPublished,
-    PublishedPolicy,
-    PublishedRule,
-    Recovery,
-    RefusalRecord,
-    Settlement,
-    SliceRequest,
-    Threshold,
-)
+from budgets.holds import BudgetHold, HoldRequest
+from budgets.ledger import Ledger
 from budgets.memory import MemoryLedger
 from budgets.period import Period
+from budgets.published import Level, PublishedPolicy, PublishedRule, Threshold
+from budgets.records import RefusalRecord
 from budgets.redis_store import RedisLedger
+from budgets.settlements import InputSample, OutputSample, Recovery, Settlement
+from budgets.slices import OfflineHold, SliceRequest
 
 BUDGETS = ("team", "total", "user:ann", "user:bob")
 RULES = ("team", "total", "user")

@@ -9,10 +9,11 @@ import pytest
 
 from budgets.archive import archive
 from budgets.archive_files import ArchiveFolder
-from budgets.ledger import RefusalRecord, Settlement
 from budgets.months.reading import Missing, read_months
 from budgets.months.tally import Setting, Tally
 from budgets.period import period_at
+from budgets.records import RefusalRecord
+from budgets.settlements import Settlement
 from tests.ledger.worlds import World, held, policy
 
 

@@ -10,20 +10,14 @@ from typing import Any
 
 import pytest
 
+from budgets.errors import HoldIdReused, LedgerUnavailable
+from budgets.holds import Held, HoldRequest
 from budgets.journal import Journal
-from budgets.ledger import (
-    Held,
-    HoldIdReused,
-    HoldRequest,
-    Ledger,
-    LedgerUnavailable,
-    RefusalRecord,
-    Settlement,
-    SettleStatus,
-    Slice,
-    SliceRequest,
-)
+from budgets.ledger import Ledger
 from budgets.outage import NoSlice, Outage
+from budgets.records import RefusalRecord
+from budgets.settlements import Settlement, SettleStatus
+from budgets.slices import Slice, SliceRequest
 from tests.ledger.worlds import (
     CENT,
     LEASE_MS,

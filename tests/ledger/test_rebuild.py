@@ -13,16 +13,12 @@ from typing import Protocol
 import pytest
 
 from budgets.connection import AsyncClient, connect
-from budgets.ledger import (
-    Difference,
-    LedgerPaused,
-    LedgerUnavailable,
-    PublishedPolicy,
-    PublishedRule,
-)
+from budgets.errors import LedgerPaused, LedgerUnavailable
 from budgets.memory import MemoryLedger
 from budgets.money import AMOUNT_NANO_USD_MAX
 from budgets.period import Period
+from budgets.published import PublishedPolicy, PublishedRule
+from budgets.records import Difference
 from budgets.redis_store import RedisLedger
 from tests.ledger.worlds import (
     LEASE_MS,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from budgets.connection import AsyncClient
-from budgets.ledger import BudgetHold, Recovery, Settlement
+from budgets.holds import BudgetHold
 from budgets.recent import KEPT_S, SETTLEMENTS_MAX, Recent
+from budgets.settlements import Recovery, Settlement
 from tests.ledger.worlds import RedisWorld, World, all_entries, current_period, held, policy, state
 
 

@@ -14,15 +14,16 @@ from redis import exceptions as errors
 from redis.asyncio.connection import UnixDomainSocketConnection
 
 from budgets.connection import AsyncClient
-from budgets.ledger import LedgerUnavailable, PolicyNotPublished, SettleStatus
+from budgets.errors import LedgerUnavailable, PolicyNotPublished
 from budgets.redis_scripts import redis_errors
 from budgets.redis_store import RedisLedger
+from budgets.settlements import SettleStatus
 from tests.ledger.worlds import CENT, RedisWorld, all_entries, held, hold, policy, settle, state
 
 WORKER = """
 import asyncio, sys
 from budgets.connection import connect
-from budgets.ledger import Held
+from budgets.holds import Held
 from budgets.redis_store import RedisLedger
 from tests.ledger.worlds import hold
 

@@ -9,18 +9,13 @@ from functools import reduce
 
 import pytest
 
+from budgets.errors import HoldIdReused
+from budgets.learned import LearnedOutput
 from budgets.learning import observe
-from budgets.ledger import (
-    HoldIdReused,
-    LearnedOutput,
-    Level,
-    OutputSample,
-    Recovery,
-    RefusalRecord,
-    Settlement,
-    SettleStatus,
-)
 from budgets.period import Period
+from budgets.published import Level
+from budgets.records import RefusalRecord
+from budgets.settlements import OutputSample, Recovery, Settlement, SettleStatus
 from tests.ledger.worlds import (
     DAY_MS,
     LEASE_MS,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import pytest
 
-from budgets.ledger import Level, PublishedPolicy, PublishedRule
+from budgets.published import Level, PublishedPolicy, PublishedRule
 from tests.ledger.worlds import (
     CENT,
     DAY_MS,

@@ -6,7 +6,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from budgets.ledger import Difference
+from budgets.records import Difference
 from tests.ledger.worlds import LEASE_MS, RedisWorld, World, all_entries, held, hold, policy, settle
 
 

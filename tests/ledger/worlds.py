@@ -6,26 +6,15 @@ import time
 import uuid
 from typing import Protocol
 
-from budgets.ledger import (
-    BudgetHold,
-    BudgetState,
-    Held,
-    HoldRequest,
-    Ledger,
-    LedgerEntry,
-    LedgerEvent,
-    Level,
-    PublishedPolicy,
-    PublishedRule,
-    Refused,
-    Settled,
-    Settlement,
-    Threshold,
-)
+from budgets.holds import BudgetHold, BudgetState, Held, HoldRequest, Refused
+from budgets.ledger import Ledger
 from budgets.memory import MemoryLedger
 from budgets.money import NANO_PER_USD
 from budgets.period import Period, period_at
+from budgets.published import Level, PublishedPolicy, PublishedRule, Threshold
+from budgets.records import LedgerEntry, LedgerEvent
 from budgets.redis_store import RedisLedger
+from budgets.settlements import Settled, Settlement
 
 USD = NANO_PER_USD
 CENT = USD // 100

@@ -22,12 +22,13 @@ from budgets.approvals.types import (
 )
 from budgets.connection import AsyncClient
 from budgets.grants.types import Granted, grant_to
-from budgets.ledger import BudgetHold, Held, HoldRequest, Settlement
+from budgets.holds import BudgetHold, Held, HoldRequest
 from budgets.period import period_at
 from budgets.queue.items import Item, Need, Room, State
 from budgets.queue.redis_queue import RedisQueue
 from budgets.queue.seal import Sealer
 from budgets.redis_store import RedisLedger
+from budgets.settlements import Settlement
 from hooks.arrival import Run
 from hooks.queue_desk import QueueDesk, StoredRequest
 from hooks.queue_outcome import Reply

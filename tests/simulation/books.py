@@ -10,8 +10,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from budgets.ledger import BudgetHold, LedgerEntry, Level, PublishedPolicy, PublishedRule, Refused
+from budgets.holds import BudgetHold, Refused
 from budgets.memory import MemoryLedger
+from budgets.published import Level, PublishedPolicy, PublishedRule
+from budgets.records import LedgerEntry
 
 if TYPE_CHECKING:
     from tests.simulation.store import Operation

@@ -13,23 +13,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from budgets.ledger import (
-    BudgetHold,
-    ClockSkew,
-    Held,
-    HoldIdReused,
-    HoldRequest,
-    OfflineHold,
-    PolicyNotPublished,
-    PolicyOutrun,
-    PublishedPolicy,
-    RefusalRecord,
-    Refused,
-    Settled,
-    Settlement,
-    SliceRequest,
-)
+from budgets.errors import ClockSkew, HoldIdReused, PolicyNotPublished, PolicyOutrun
+from budgets.holds import BudgetHold, Held, HoldRequest, Refused
 from budgets.memory import MemoryLedger
+from budgets.published import PublishedPolicy
+from budgets.records import RefusalRecord
+from budgets.settlements import Settled, Settlement
+from budgets.slices import OfflineHold, SliceRequest
 from tests.simulation.books import Books, Broken, HoldRecord, Share
 
 if TYPE_CHECKING:

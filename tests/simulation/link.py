@@ -16,19 +16,11 @@ from typing import Any
 
 from budgets.audit.memory import MemoryTrail
 from budgets.connection import SOCKET_TIMEOUT_S
-from budgets.ledger import (
-    BudgetHold,
-    Held,
-    HoldRequest,
-    LedgerUnavailable,
-    PolicyNotPublished,
-    PolicyOutrun,
-    PublishedPolicy,
-    Refused,
-    Slice,
-    SliceRequest,
-)
+from budgets.errors import LedgerUnavailable, PolicyNotPublished, PolicyOutrun
+from budgets.holds import BudgetHold, Held, HoldRequest, Refused
+from budgets.published import PublishedPolicy
 from budgets.redis_store import PUBLISH_TRIES
+from budgets.slices import Slice, SliceRequest
 from tests.simulation.faults import LinkFault, Plan
 from tests.simulation.loop import VirtualLoop, outside
 from tests.simulation.store import Answer, Store

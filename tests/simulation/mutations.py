@@ -9,21 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from budgets.ledger import (
-    Held,
-    HoldRequest,
-    LedgerEntry,
-    RefusalRecord,
-    Refused,
-    Settled,
-    Settlement,
-    Slice,
-)
+from budgets.holds import Held, HoldRequest, Refused
 from budgets.memory import MemoryLedger
 from budgets.memory_records import Hold, Share
 from budgets.open_requests import OpenRequest
 from budgets.outage import Outage
+from budgets.records import LedgerEntry, RefusalRecord
 from budgets.runtime import Runtime
+from budgets.settlements import Settled, Settlement
+from budgets.slices import Slice
 from tests.simulation.proxy import Proxy
 
 

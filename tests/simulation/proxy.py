@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from budgets.errors import LedgerUnavailable
 from budgets.home import Home
 from budgets.inflight import InFlight
-from budgets.ledger import LedgerUnavailable
 from budgets.matching import allowances_at
 from budgets.open_requests import Attempt, OpenRequest
 from budgets.outage import Outage

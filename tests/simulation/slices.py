@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from budgets.ledger import BudgetHold
+from budgets.holds import BudgetHold
 from tests.simulation.books import Broken
 
 

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from budgets.ledger import LedgerEntry, LedgerEvent
 from budgets.months.tally import Setting
 from budgets.period import Period, period_at
 from budgets.prices import Price, TokenUsage, read_price
+from budgets.records import LedgerEntry, LedgerEvent
 
 ZONE = "Europe/Berlin"
 USD = 10**9

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from budgets.ledger import Learned, LearnedInput, LearnedOutput
+from budgets.learned import Learned, LearnedInput, LearnedOutput
 from hooks.decide import decide
 from hooks.decision import Caller, Decision
 from hooks.policy import Policy, PolicyPaths, load_policy

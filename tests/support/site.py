@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from budgets.journal import waiting_in
-from budgets.ledger import LedgerEntry
+from budgets.records import LedgerEntry
 from scripts.simulator.process import SimulatorProcess
 from tests.support.exact import INPUT_TOKENS, OUTPUT_TOKENS, body
 from tests.support.proxy import MASTER_KEY, Pack, ProxyProcess, wait_until

@@ -20,7 +20,9 @@ from budgets.alerts.outbox import Depths
 from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.connection import AsyncClient, connect
 from budgets.embedded import EmbeddedRedis
-from budgets.ledger import BudgetState, Difference, Learned, LedgerEntry, LedgerEvent
+from budgets.holds import BudgetState
+from budgets.learned import Learned
+from budgets.records import Difference, LedgerEntry, LedgerEvent
 from budgets.redis_store import RedisLedger
 from scripts.simulator.process import SimulatorProcess
 from tests.support.proxy import MASTER_KEY, Pack, ProxyProcess, wait_until

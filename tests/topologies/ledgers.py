@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from budgets.connection import connect
-from budgets.ledger import LedgerUnavailable
+from budgets.errors import LedgerUnavailable
 from budgets.redis_store import RedisLedger
 
 

@@ -12,9 +12,11 @@ import pytest
 from budgets.alerts.outbox import Alert, Gathered, Watched
 from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.connection import RedisServerError, RedisUrlError, check_server, connect
-from budgets.ledger import LedgerUnavailable, Recovery, RefusalRecord, Settlement
+from budgets.errors import LedgerUnavailable
 from budgets.period import Period
+from budgets.records import RefusalRecord
 from budgets.redis_store import RedisLedger
+from budgets.settlements import Recovery, Settlement
 from hooks.key_store import KeyStore, KeysUnavailable
 from tests.ledger.worlds import all_entries, all_events, current_period, held, policy, share, state
 from tests.topologies.ledgers import ledger_at

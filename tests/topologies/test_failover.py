@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from budgets.ledger import LedgerUnavailable, SettleStatus
+from budgets.errors import LedgerUnavailable
 from budgets.redis_clients import COMMAND_TIMEOUT_S
 from budgets.redis_store import RedisLedger
+from budgets.settlements import SettleStatus
 from tests.ledger.worlds import all_entries, held, hold, policy, settle, state
 from tests.topologies.ledgers import at_last, ledger_at
 from tests.topologies.servers import Server, Topology, cluster, sentinel_set, single, until

@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 from budgets import runtime
 from budgets.approvals.types import NewTicket, TicketBudget, TicketKind, Who
 from budgets.config import BudgetsFile
+from budgets.errors import LedgerUnavailable
 from budgets.inflight import InFlight
-from budgets.ledger import LedgerUnavailable
 from budgets.memory import MemoryLedger
 from budgets.outage import Outage
 from budgets.runtime import Runtime

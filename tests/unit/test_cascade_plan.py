@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from budgets import money
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from hooks.cascade.plan import Plan, Planned, plan, wanted
 from hooks.policy import Policy
 from hooks.shadow_compare.caps import KEY_NAME

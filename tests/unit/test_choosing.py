@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgets.ledger import LedgerEntry
+from budgets.records import LedgerEntry
 from hooks.choosing import Blend
 from scripts.choosing import history
 from scripts.choosing.field import Field, Latency, Offer, Quality, make_field

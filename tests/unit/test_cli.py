@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from budgets.ledger import InputSample
 from budgets.matching import BudgetFacts
+from budgets.settlements import InputSample
 from tests.unit.test_cli_support import CENT, HOSTILE, REPOSITORY, Request, World, new_world
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from budgets.ledger import LedgerEntry
+from budgets.records import LedgerEntry
 from scripts.cli.entry_view import view
 from scripts.exports import focus
 from scripts.exports.cost_log import CostLog

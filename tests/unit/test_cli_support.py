@@ -26,17 +26,12 @@ from typer.testing import CliRunner, Result
 from budgets import embedded, workers
 from budgets.config import BudgetsFile, load_budgets
 from budgets.connection import connect
-from budgets.ledger import (
-    Held,
-    HoldRequest,
-    InputSample,
-    OutputSample,
-    RefusalRecord,
-    Settlement,
-)
+from budgets.holds import Held, HoldRequest
 from budgets.matching import BudgetFacts, holds, matched
 from budgets.period import period_at
+from budgets.records import RefusalRecord
 from budgets.redis_store import RedisLedger
+from budgets.settlements import InputSample, OutputSample, Settlement
 from budgets.totals import of_entry, of_refusal
 from budgets.workers import WorkerStatus
 from scripts.cli.main import app

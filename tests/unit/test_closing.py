@@ -6,10 +6,11 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from budgets.ledger import BudgetHold, InputSample
+from budgets.holds import BudgetHold
 from budgets.open_requests import Attempt, InputTerms, OpenRequest, Terms
 from budgets.period import period_at
 from budgets.prices import Price, Rates, TokenUsage
+from budgets.settlements import InputSample
 from callbacks.closing import Answer, answer_cost, close, lost_answer_cost, terms_of
 
 PRICE = Price(Rates(1_000_000, 2_000_000, 1_000_000, 1_000_000, 1_000_000, 2_000_000))

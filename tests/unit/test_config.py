@@ -8,7 +8,7 @@ import pytest
 
 from budgets import money
 from budgets.config import BudgetsFile, json_schema, load_budgets
-from budgets.ledger import Level
+from budgets.published import Level
 from budgets.yamlfile import ConfigErrors
 
 TOP = "version: 1\ntime_zone: UTC\nbudgets:\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from budgets.ledger import LearnedOutput
+from budgets.learned import LearnedOutput
 from hooks.decision import Caller, Decision
 from hooks.policy import Policy
 from hooks.request import RequestView, read_request

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgets.ledger import Learned, LearnedInput, LearnedOutput
+from budgets.learned import Learned, LearnedInput, LearnedOutput
 from hooks.estimate import (
     OUTPUT_TOKENS_LEAST,
     OUTPUT_TOKENS_UNKNOWN,

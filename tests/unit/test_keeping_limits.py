@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from budgets.errors import LedgerUnavailable
 from budgets.inflight import InFlight
-from budgets.ledger import LedgerUnavailable, PublishedPolicy
 from budgets.memory import MemoryLedger
 from budgets.outage import Outage
+from budgets.published import PublishedPolicy
 from budgets.runtime import Runtime
 from budgets.sweeper import Sweeper
 from hooks.policy import Policy

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from budgets.ledger import Learned, LearnedInput
+from budgets.learned import Learned, LearnedInput
 from hooks.margins import GROUP_REQUESTS_MIN, input_factors, input_terms, learning_keys
 from hooks.policy import Policy
 from hooks.request import read_request

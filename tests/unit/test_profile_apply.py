@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from budgets.ledger import Learned
+from budgets.learned import Learned
 from scripts.profile.edit import Edit, NotEditable, edited
 from scripts.profile.judges import load_oracle
 from scripts.profile.plan import grading_cost, group_of, plan, snapshot, tiers_of

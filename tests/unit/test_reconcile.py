@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from budgets.ledger import LedgerEntry
+from budgets.records import LedgerEntry
 from scripts.cli.entry_view import EntryView, view
 from scripts.reconcile.compare import LedgerSide, Line, Side
 from scripts.reconcile.invoices import InvoiceError, model_key, read_invoice

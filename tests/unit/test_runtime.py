@@ -9,22 +9,17 @@ from typing import Any
 
 import pytest
 
+from budgets.errors import HoldIdReused, LedgerUnavailable
+from budgets.holds import Held, HoldRequest
 from budgets.inflight import InFlight
 from budgets.journal import Journal
-from budgets.ledger import (
-    Held,
-    HoldIdReused,
-    HoldRequest,
-    LedgerUnavailable,
-    Recovery,
-    RefusalRecord,
-    Settlement,
-)
 from budgets.memory import MemoryLedger
 from budgets.open_requests import OpenRequest
 from budgets.outage import NoSlice, Outage
 from budgets.period import Period
+from budgets.records import RefusalRecord
 from budgets.runtime import Runtime
+from budgets.settlements import Recovery, Settlement
 from budgets.sweeper import Sweeper
 from tests.ledger.test_outage import FullDisk
 from tests.ledger.worlds import CENT, DAY_MS, LEASE_MS, USD, all_entries, policy, share

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from budgets.errors import LedgerPaused
 from budgets.home import Home
 from budgets.inflight import InFlight
 from budgets.journal import Journal
-from budgets.ledger import Learned, LedgerPaused
+from budgets.learned import Learned
 from budgets.memory import MemoryLedger
 from budgets.outage import Outage
 from budgets.runtime import Runtime

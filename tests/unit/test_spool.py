@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from budgets import spool
-from budgets.ledger import BudgetHold, OutputSample, Recovery, Settlement
+from budgets.holds import BudgetHold
 from budgets.period import Period
+from budgets.settlements import OutputSample, Recovery, Settlement
 
 PERIOD = Period("2026-11", 1, 2)
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from budgets.errors import ClockSkew
+from budgets.holds import BudgetHold, Held, HoldRequest
+from budgets.holds import Refused as LedgerRefused
 from budgets.home import Home
 from budgets.inflight import InFlight
 from budgets.journal import Journal
-from budgets.ledger import BudgetHold, ClockSkew, Held, HoldRequest
-from budgets.ledger import Refused as LedgerRefused
 from budgets.memory import MemoryLedger
 from budgets.outage import Outage
 from budgets.runtime import Runtime

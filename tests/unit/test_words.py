@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgets.ledger import BudgetState, Refused
+from budgets.holds import BudgetState, Refused
 from hooks import headers
 from hooks.refusals import Code, Refusal
 from hooks.words import budget_detail, budget_message, budget_next_step
