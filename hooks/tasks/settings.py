@@ -20,7 +20,7 @@ class Content(Strict):
 
     enabled: bool = True
     file: str | None = Field(default=None, min_length=1)
-    confidence_min: float = Field(default=0.35, ge=0, le=1)
+    confidence_min: float = Field(default=0.4, ge=0, le=1)
     under_routing_cost: float = Field(default=3.0, ge=1, le=100)
     caution_min: float = Field(default=0.15, ge=0, le=1)
 

@@ -224,8 +224,15 @@ def test_a_spoilt_request_has_a_clean_answer_and_no_cost_that_is_not_booked(
 
     calls = house.calls_since(before)
     house.wait_settled()
-    booked = sum(entry.cost_nano_usd for entry in house.books.entries(after))
-    assert booked == sum(call["cost_nano_usd"] for call in calls)
+    # What was reported is booked to the nanodollar. Where nothing was, each side counts by itself, and
+    # an attempt that LiteLLM lost without a word is charged as one that may have been billed.
+    fresh = house.books.entries(after)
+    booked = sum(entry.cost_nano_usd for entry in fresh)
+    own_count = sum(entry.cost_nano_usd for entry in fresh if '"estimated"' in entry.body)
+    reported = sum(call["cost_nano_usd"] for call in calls if call["usage_reported"])
+    billed = sum(call["cost_nano_usd"] for call in calls)
+    assert booked - own_count == reported
+    assert own_count >= 0.66 * (billed - reported)
     assert house.books.verify() == ()
 
 

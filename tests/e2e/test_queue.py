@@ -94,7 +94,7 @@ def keys(queue_house: House) -> dict[str, str]:
 
 
 def prompt() -> str:
-    return f"Say hello to the zebra, number {next(_numbers)}"
+    return f"Hello zebra, number {next(_numbers)}"
 
 
 def queued(house: House, key: str, text: str, **metadata: Any) -> httpx.Response:
