@@ -224,11 +224,11 @@ def test_a_spoilt_request_has_a_clean_answer_and_no_cost_that_is_not_booked(
 
     calls = house.calls_since(before)
     house.wait_settled()
-    # What was reported is booked to the nanodollar. Where nothing was, each side counts by itself, and
-    # an attempt that LiteLLM lost without a word is charged as one that may have been billed.
+    # What was reported is booked to the nanodollar. Where nothing was, each side counts by itself,
+    # and an attempt that LiteLLM lost without a word is charged as one that may have been billed.
     fresh = house.books.entries(after)
     booked = sum(entry.cost_nano_usd for entry in fresh)
-    own_count = sum(entry.cost_nano_usd for entry in fresh if '"estimated"' in entry.body)
+    own_count = sum(it.cost_nano_usd for it in fresh if "estimated" in json.loads(it.body)["marks"])
     reported = sum(call["cost_nano_usd"] for call in calls if call["usage_reported"])
     billed = sum(call["cost_nano_usd"] for call in calls)
     assert booked - own_count == reported
