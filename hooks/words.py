@@ -61,8 +61,9 @@ def budget_next_step(refused: Refused, detail: Mapping[str, Any]) -> str:
     # Waiting helps nobody whose request is larger than the whole limit.
     wait = "Set a lower max_tokens" if _never_fits(refused) else f"Wait until {detail['resets_at']}"
     return (
-        f"{wait}, or ask the budget's owner to raise limit_usd of "
-        f"{detail['rule']} in budgets/budgets.yaml; it takes effect within two seconds."
+        f"{wait}, or ask the budget's owner for a grant (`farebox budget grant {detail['rule']}`) "
+        f"or for a higher limit_usd of {detail['rule']} in budgets/budgets.yaml: both take effect "
+        "within two seconds."
     )
 
 
