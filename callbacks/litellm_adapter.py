@@ -24,6 +24,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 from budgets import runtime
@@ -64,6 +65,7 @@ class FareboxCallback(CustomLogger):
         """Note that an attempt begins; raise the hold where earlier attempts used it up."""
         request = _request_of(kwargs)
         if request is None:
+            _refuse_after_the_end(kwargs)
             return None
         nested = _call_name(call_type) != request.call_type
         open_attempt = request.open_attempt()
@@ -193,6 +195,21 @@ class FareboxCallback(CustomLogger):
         worker = runtime.current()
         if worker is not None:
             worker.spawn(_close_failed(request, original_exception, request_data))
+
+
+def _refuse_after_the_end(kwargs: Mapping[str, Any]) -> None:
+    """Keep LiteLLM from sending for a request that has ended: nothing is held for it any more.
+
+    It does so now and then while deployments are in cooldown; nobody waits for what that brings,
+    and the provider would bill it all the same. A 422 ends such a send and cools no deployment.
+
+    Raises:
+        HTTPException: the request was ours, and has ended.
+    """
+    if runtime.current() is None or not isinstance(_metadata_of(kwargs).get("farebox"), Mapping):
+        return
+    log.warning("send_after_the_end", model=str(kwargs.get("model")))
+    raise HTTPException(422, "This request has ended: nothing more is sent for it.")
 
 
 def _trace_refusal(request_data: Mapping[str, Any]) -> None:
