@@ -206,7 +206,10 @@ def _refuse_after_the_end(kwargs: Mapping[str, Any]) -> None:
     Raises:
         HTTPException: the request was ours, and has ended.
     """
-    if runtime.current() is None or not isinstance(_metadata_of(kwargs).get("farebox"), Mapping):
+    worker = runtime.current()
+    # A client may have put any mark there: it is ours where it names a request of ours.
+    name = as_mapping(_metadata_of(kwargs).get("farebox")).get("id")
+    if worker is None or not isinstance(name, str) or worker.requests.recent(name) is None:
         return
     log.warning("send_after_the_end", model=str(kwargs.get("model")))
     raise HTTPException(422, "This request has ended: nothing more is sent for it.")

@@ -125,7 +125,8 @@ class Gate:
         )
 
     def last_call(self) -> int:
-        """Return the number of the last call that the upstream has ended."""
+        """Return the number of the last call, once none is in flight."""
+        self.simulator.wait_until_idle()
         calls = self.simulator.calls()
         return int(calls[-1]["seq"]) if calls else 0
 
