@@ -32,9 +32,10 @@ from hooks.chain import budget_facts
 from hooks.decide import decide
 from hooks.decision import Caller, Decision
 from hooks.escalation import TRIED
+from hooks.levels import Consequence, Mode
 from hooks.policy import Policy
 from hooks.request import RequestView, read_request
-from hooks.routing import AUTO, Consequence, Mode
+from hooks.routing import AUTO
 from hooks.values import InvalidRequest
 from scripts.cli import decision_view, entry_view, exhaustion
 from scripts.cli.context import OpenLedger, home_of, open_ledger, policy_of

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hooks.levels import Consequence, Tier
 from hooks.policy import Policy
-from hooks.routing import UNCLASSIFIED, Consequence, Tier
+from hooks.routing import UNCLASSIFIED
 from scripts.profile.document import doubt
 from scripts.profile.edit import Edit, NotEditable, edited
 from scripts.profile.records import Header, TierName
