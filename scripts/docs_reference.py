@@ -1,5 +1,5 @@
-"""Writes the generated parts of the documentation: fields, codes, headers, commands, the tables
-for choosing models.
+"""Writes the generated parts of the documentation: fields, codes, headers, metrics, commands, the
+tables for choosing models.
 
     python -m scripts.docs_reference            writes them
     python -m scripts.docs_reference --check    says which pages are not current; exit code 1 then
@@ -40,6 +40,7 @@ from hooks.routing import RoutingFile
 from scripts.choosing import pages as choosing
 from scripts.cli import entry_view
 from scripts.cli.main import app
+from scripts.docs_metrics import metrics_in
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "reference"
@@ -229,6 +230,16 @@ def environment(sentences: Sentences) -> str:
     return table(("variable", "meaning"), rows)
 
 
+def metrics(_: Sentences) -> str:
+    """Return the table of metrics: every one that the sources make."""
+    paths = [path for folder in SOURCES[:3] for path in (ROOT / folder).rglob("*.py")]
+    rows = [
+        (f"`{it.name}`", it.kind, ", ".join(f"`{name}`" for name in it.labels), it.about)
+        for it in metrics_in(paths)
+    ]
+    return table(("metric", "kind", "labels", "meaning"), rows)
+
+
 def commands(_: Sentences) -> str:
     """Return the help of every command."""
     command = typer.main.get_command(app)
@@ -254,6 +265,7 @@ PARTS: Mapping[str, Callable[[Sentences], str]] = {
     "headers": response_headers,
     "entry": entry_fields,
     "environment": environment,
+    "metrics": metrics,
     "commands": commands,
 } | {name: (lambda _, part=part: part()) for name, part in choosing.PARTS.items()}
 
