@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hooks.levels import Mode
 from hooks.refusals import Refusal
-from hooks.routing import Mode
 
 
 @dataclass(frozen=True, slots=True)

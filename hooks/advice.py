@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hooks.levels import Tier
 from hooks.policy import Policy
-from hooks.routing import AUTO, UNCLASSIFIED, Tier
+from hooks.routing import AUTO, UNCLASSIFIED
 
 BELOW, ABOVE = "below", "above"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from hooks.routing import RuleMatch
+from hooks.tasks.types import RuleMatch
 
 ENDPOINTS = {
     "acompletion": "chat",

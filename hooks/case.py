@@ -10,9 +10,9 @@ from typing import Any
 from hooks.arrival import Arrival, Run
 from hooks.cascade.plan import Plan
 from hooks.decision import Caller, Decision
+from hooks.levels import Mode
 from hooks.policy import Policy
 from hooks.request import RequestView
-from hooks.routing import Mode
 
 
 @dataclass(frozen=True, slots=True)

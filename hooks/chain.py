@@ -10,13 +10,15 @@ from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
 from hooks import advice, data_policy, sessions
 from hooks.asker import Asker
+from hooks.categories import Category
 from hooks.constraints import Judged, drops, expected_latency_ms
 from hooks.decision import Caller, Candidate, Decision
 from hooks.estimate import cost_on
 from hooks.groups import Group
+from hooks.levels import Tier
 from hooks.policy import Policy
 from hooks.request import RequestView
-from hooks.routing import AUTO, Category, Tier
+from hooks.routing import AUTO
 from hooks.tokens import TokenCounts
 
 

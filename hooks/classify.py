@@ -15,7 +15,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hooks.routing import Keyword, RoutingFile
+from hooks.routing import RoutingFile
+from hooks.tasks.types import Keyword
 
 TEXT_HEAD_MAX = 6_000
 """How many characters of a text's beginning are looked at."""

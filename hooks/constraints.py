@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from budgets import money
 from budgets.matching import Cap
 from budgets.prices import UnknownPrice
+from hooks.categories import Category
 from hooks.data_policy import Demand
 from hooks.estimate import CostEstimate
+from hooks.facts import ModelFacts
 from hooks.groups import Group
+from hooks.levels import Tier
 from hooks.request import RequestView
-from hooks.routing import Category, ModelFacts, Tier
 
 
 @dataclass(frozen=True, slots=True)

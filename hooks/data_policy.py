@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from hooks.asker import Asker, matches
-from hooks.routing import DataRule
+from hooks.tasks.types import DataRule
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from hooks.chain import asker_of, choose
 from hooks.decision import Caller, Decision, Would
 from hooks.estimate import expected_output
 from hooks.features import words as words_of
+from hooks.levels import Consequence, Mode, Tier
 from hooks.policy import Policy
 from hooks.request import RequestView
 from hooks.router import way
 from hooks.router.verdict import judge
-from hooks.routing import AUTO, Consequence, Mode, Tier
+from hooks.routing import AUTO
 from hooks.sessions import SessionState
 from hooks.tasks.detect import detect, raised_floor
 from hooks.tasks.signals import signals_of

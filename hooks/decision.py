@@ -12,8 +12,8 @@ from typing import Any
 
 from hooks.constraints import Drop
 from hooks.estimate import CostEstimate
+from hooks.levels import Mode
 from hooks.router.verdict import Verdict
-from hooks.routing import Mode
 from hooks.sessions import SessionNote
 
 

@@ -25,8 +25,9 @@ from budgets.runtime import Runtime
 from hooks import approvals, loans, queue_desk
 from hooks.case import Case
 from hooks.decision import Escalated
+from hooks.levels import Mode
 from hooks.refusals import Code
-from hooks.routing import AUTO, Mode
+from hooks.routing import AUTO
 
 EXCEEDED = "budget_exceeded"
 TAKEN, REFUSED, DROPPED, ASKED, TRIED = "taken", "refused", "dropped", "asked", "tried"

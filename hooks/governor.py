@@ -48,11 +48,11 @@ from hooks.case import Case, Incoming, compact_json, storable
 from hooks.decide import decide
 from hooks.decision import Caller, Candidate, Decision
 from hooks.escalation import Asked, WayOut
+from hooks.levels import Mode
 from hooks.metrics import ADMITTED, REFUSED
 from hooks.refusals import Code, Refusal
 from hooks.request import GOVERNED, read_request
 from hooks.router import notice
-from hooks.routing import Mode
 from hooks.terms import UNPRICED, terms_of_all
 from hooks.values import InvalidRequest
 from hooks.worker import Worker

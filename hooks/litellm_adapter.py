@@ -40,6 +40,7 @@ from hooks.admission import Admission, Refused
 from hooks.cascade import steps
 from hooks.case import Incoming
 from hooks.governor import Governor
+from hooks.levels import Mode
 from hooks.litellm_router import Simulation
 from hooks.litellm_shapes import (
     LITELLM_METADATA_CALLS,
@@ -52,7 +53,6 @@ from hooks.litellm_shapes import (
 from hooks.policy import Policy, PolicyPaths
 from hooks.refusals import Refusal
 from hooks.request import GOVERNED
-from hooks.routing import Mode
 from hooks.samples.sampler import Sampler
 from hooks.shadow_compare.comparer import Sampled
 from hooks.worker import Worker

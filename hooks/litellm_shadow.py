@@ -11,9 +11,9 @@ from budgets.sends import Outcome, Role, Send, Sends
 from hooks.admission import Admission, Refused
 from hooks.case import Incoming, compact_json
 from hooks.governor import Governor
+from hooks.levels import Mode
 from hooks.litellm_sends import ROUTER_CALLS, Body, router
 from hooks.oracles import Oracle
-from hooks.routing import Mode
 from hooks.shadow_compare import grade
 from hooks.shadow_compare.caps import KEY_NAME
 from hooks.shadow_compare.comparer import Comparer, NotSent, Sampled, Sent

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from budgets.learned import Learned
 from budgets.margins import ceiling_of, floor_of
 from budgets.open_requests import InputTerms
+from hooks.facts import InputMargin
 from hooks.groups import Group
 from hooks.request import RequestView
-from hooks.routing import InputMargin, RoutingFile
+from hooks.routing import RoutingFile
 
 GROUP_REQUESTS_MIN = 200
 """So many requests of a group must have been seen before its bound alone counts."""

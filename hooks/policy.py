@@ -19,11 +19,13 @@ from budgets.yamlfile import ConfigErrors, Finding, Severity, YamlFile, read_yam
 from hooks.cascade.checks import gate_findings
 from hooks.checks import budget_findings, chain_findings, litellm_findings, routing_findings
 from hooks.classify import Classifier
+from hooks.facts import ModelFacts
 from hooks.groups import Groups, PriceMap, read_groups
+from hooks.levels import Tier
 from hooks.queue_checks import queue_findings
 from hooks.router import loading
 from hooks.router.checks import router_findings
-from hooks.routing import AUTO, ModelFacts, RoutingFile, Tier, load_routing
+from hooks.routing import AUTO, RoutingFile, load_routing
 from hooks.samples.checks import sample_findings
 from hooks.shadow_compare.caps import with_caps
 from hooks.tasks.checks import task_findings

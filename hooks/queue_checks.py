@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from budgets.home import Home, HomeError
 from budgets.queue.seal import VARIABLE, SealError, sealer
 from budgets.yamlfile import Finding, KeyPath, Severity, YamlFile
-from hooks.routing import Mode, RoutingFile
+from hooks.levels import Mode
+from hooks.routing import RoutingFile
 
 
 def queue_findings(

@@ -24,10 +24,11 @@ from budgets.queue.seal import Sealer, SealError, sealer
 from budgets.runtime import Runtime
 from hooks.arrival import Arrival
 from hooks.case import Case, storable
+from hooks.categories import QueueRules
 from hooks.fields import CALL_TYPES
+from hooks.levels import Mode
 from hooks.policy import Policy
 from hooks.queue_webhook import check_address
-from hooks.routing import Mode, QueueRules
 from hooks.steering import Steering
 from hooks.words import instant
 

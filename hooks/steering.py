@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from budgets.queue.items import PRIORITY_MAX
-from hooks.routing import Consequence
+from hooks.levels import Consequence
 from hooks.values import InvalidRequest, whole
 
 STEERING_CHARS_MAX = 200

@@ -11,8 +11,8 @@ from budgets.prices import Price, Rates, UnknownPrice
 from hooks.case import Case
 from hooks.chain import budget_facts
 from hooks.decision import Candidate
+from hooks.levels import Mode
 from hooks.margins import input_terms
-from hooks.routing import Mode
 
 UNPRICED = Price(Rates(0, 0, 0, 0, 0, 0))
 """Stands in for an unknown price in shadow mode, which refuses nothing: LiteLLM's cost counts."""

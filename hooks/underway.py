@@ -10,8 +10,8 @@ from budgets.runtime import Runtime
 from budgets.sends import Role
 from hooks import headers
 from hooks.cascade.steps import Withheld
+from hooks.levels import Mode
 from hooks.refusals import Code, Refusal
-from hooks.routing import Mode
 
 
 async def may_fall_back(runtime: Runtime | None, request_id: str, group: str) -> bool:

@@ -1,5 +1,5 @@
-"""Writes the generated parts of the documentation: fields, codes, headers, commands, the tables
-for choosing models.
+"""Writes the generated parts of the documentation: fields, codes, headers, metrics, commands, the
+tables for choosing models.
 
     python -m scripts.docs_reference            writes them
     python -m scripts.docs_reference --check    says which pages are not current; exit code 1 then
@@ -34,16 +34,18 @@ from pydantic_core import PydanticUndefined
 from budgets import money
 from budgets.config import BudgetsFile, NanoUsd
 from budgets.records import LedgerEntry
-from hooks import headers
+from hooks import approvals, headers, steering
 from hooks.refusals import Code, Refusal
 from hooks.routing import RoutingFile
+from scripts.agents import guide, render, triggers
 from scripts.choosing import pages as choosing
 from scripts.cli import entry_view
 from scripts.cli.main import app
+from scripts.docs_metrics import metrics_in
+from scripts.packs import pack as packs
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "reference"
-EXPLANATIONS = ROOT / "docs" / "explanation"
 SENTENCES = PAGES / "fields.yaml"
 HELP_WIDTH = 90
 SOURCES = ("budgets", "hooks", "callbacks", "scripts")
@@ -196,6 +198,17 @@ def codes(sentences: Sentences) -> str:
     return table(("code", "status", "retry", "meaning"), rows)
 
 
+def steering_names(sentences: Sentences) -> str:
+    """Return the table of what a caller steers with."""
+    rows = []
+    for name in (*steering.NAMES, steering.ADVICE):
+        header = f"x-farebox-{name.removeprefix('farebox_').replace('_', '-')}"
+        # An approval in a body would reach the provider, and logs of it.
+        inside = "" if header == approvals.HEADER else f"`{name}`"
+        rows.append((inside, f"`{header}`", sentences.of("steering", name)))
+    return table(("in `metadata`", "as a header", "meaning"), rows)
+
+
 def response_headers(sentences: Sentences) -> str:
     """Return the table of response headers."""
     names = [
@@ -229,6 +242,38 @@ def environment(sentences: Sentences) -> str:
     return table(("variable", "meaning"), rows)
 
 
+def metrics(_: Sentences) -> str:
+    """Return the table of metrics: every one that the sources make."""
+    paths = [path for folder in SOURCES[:3] for path in (ROOT / folder).rglob("*.py")]
+    rows = [
+        (f"`{it.name}`", it.kind, ", ".join(f"`{name}`" for name in it.labels), it.about)
+        for it in metrics_in(paths)
+    ]
+    return table(("metric", "kind", "labels", "meaning"), rows)
+
+
+def vendor_packs(_: Sentences) -> str:
+    """Return the table of packs: what each category begins with, and what a pack needs."""
+    loaded = {name: packs.load(name) for name in packs.names()}
+    categories = next(iter(loaded.values())).categories
+    rows = []
+    for name, pack in loaded.items():
+        bases = [pack.groups[chain.base].facts.title for chain in pack.categories.values()]
+        needs = ", ".join(f"`{it}`" for it in pack.needs) or "–"
+        rows.append((f"`{name}`", *bases, needs, pack.as_of))
+    return table(("pack", *categories, "needs", "as of"), rows)
+
+
+def agents_files(_: Sentences) -> str:
+    """Return the table of what is rendered for each kind of agent."""
+    policy, rules = choosing.default_policy(), triggers.load()
+    rows = []
+    for target in guide.Target:
+        first, *others = (page.path for page in render.pages(policy, target, rules))
+        rows.append((f"`{target}`", f"`{first}`", ", ".join(f"`{path}`" for path in others)))
+    return table(("target", "instructions", "commands"), rows)
+
+
 def commands(_: Sentences) -> str:
     """Return the help of every command."""
     command = typer.main.get_command(app)
@@ -251,9 +296,13 @@ PARTS: Mapping[str, Callable[[Sentences], str]] = {
     "budgets": lambda sentences: fields_of(BudgetsFile, sentences),
     "routing": lambda sentences: fields_of(RoutingFile, sentences),
     "codes": codes,
+    "steering": steering_names,
     "headers": response_headers,
     "entry": entry_fields,
     "environment": environment,
+    "metrics": metrics,
+    "packs": vendor_packs,
+    "agents-files": agents_files,
     "commands": commands,
 } | {name: (lambda _, part=part: part()) for name, part in choosing.PARTS.items()}
 
@@ -272,7 +321,7 @@ def pages() -> dict[Path, str]:
         return f"{match[1]}\n{PARTS[match[2]](sentences)}\n{match[3]}"
 
     found = {}
-    for path in sorted([*PAGES.glob("*.md"), *EXPLANATIONS.glob("*.md")]):
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]):
         text = path.read_text(encoding="utf-8")
         if _PART.search(text):
             found[path] = _PART.sub(part, text)

@@ -2,18 +2,20 @@
 
 The pages are those of docs/, with four files of the repository's top and the benchmarks' reports
 beside them: the README is the tutorial. All of them are read in the repository as well, so their
-links lead to files there; here the links between the places are turned. Needs the standard library
-only.
+links lead to files there; here the links between the places are turned. The menu is the list in
+docs/README.md: a page that is not in it ends the build. Needs the standard library only.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ROOT / ".farebox-docs" / "pages"
+SITE = ROOT / ".farebox-docs"
 
 TOP = {
     "README.md": "tutorial.md",
@@ -22,6 +24,9 @@ TOP = {
     "SECURITY.md": "security.md",
 }
 """Files beside docs/ that are pages too, and what they are called there."""
+
+_HEADING = re.compile(r"^(?P<level>##+) (?P<title>.+)$")
+_ITEM = re.compile(r"^(?:- |\*\*)\[(?P<title>[^\]]+)\]\((?P<page>[^)#]+\.md)\)")
 
 
 def write(pages: Path) -> None:
@@ -50,5 +55,33 @@ def write(pages: Path) -> None:
         (pages / target).write_text(text, encoding="utf-8")
 
 
+def menu(index: str) -> list[Any]:
+    """Return MkDocs' `nav` from the list of pages: a menu a heading, a page a line."""
+    found: list[Any] = [{"Documentation": "index.md"}]
+    section, part = found, found
+    for line in index.splitlines():
+        if heading := _HEADING.match(line):
+            part = []
+            if heading["level"] == "##":
+                section = part
+                found.append({heading["title"]: part})
+            else:
+                section.append({heading["title"]: part})
+        elif item := _ITEM.match(line):
+            part.append({item["title"][0].upper() + item["title"][1:]: item["page"]})
+    return found
+
+
+def main() -> None:
+    """Write the pages, and beside them the settings with the menu."""
+    write(SITE / "pages")
+    nav = menu((SITE / "pages" / "index.md").read_text(encoding="utf-8"))
+    # JSON is YAML too. `INHERIT` takes the rest from the repository's own file.
+    (SITE / "mkdocs.yml").write_text(
+        f"INHERIT: ../mkdocs.yml\ndocs_dir: pages\nsite_dir: site\nnav: {json.dumps(nav)}\n",
+        encoding="utf-8",
+    )
+
+
 if __name__ == "__main__":
-    write(PAGES)
+    main()

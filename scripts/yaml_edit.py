@@ -1,7 +1,8 @@
 """Edits of YAML files that people keep by hand: their comments, order and layout stay.
 
-An edit is made on the file's data and shown as a diff before anything is written. Lines that the
-edit does not touch keep every byte, so that a diff shows what changed and nothing else.
+An edit is made on the file's data (`edited`, `edited_entry`), or of single values where they stand
+(`edited_values`), and shown as a diff before anything is written. Lines that the edit does not
+touch keep every byte, so that a diff shows what changed and nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import io
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -29,6 +30,10 @@ LAYOUTS = ((4, 2), (2, 0))
 
 Change = Callable[[Any], object]
 """Changes the data of a file in place; mappings and lists there behave like `dict` and `list`."""
+
+
+class NotEditable(ValueError):
+    """A value that does not stand in the file by itself, so that it cannot be changed there."""
 
 
 class EditConflict(Exception):
@@ -64,28 +69,36 @@ class Edit:
         return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
     def write(self) -> None:
-        """Write the file whole or not at all.
+        """Write the file whole or not at all; its mode stays, and a link to it.
 
         Raises:
             EditConflict: somebody has changed the file meanwhile.
             OSError: it cannot be written.
         """
-        if self.path.read_text(encoding="utf-8") != self.before:
+        target = self.path.resolve()
+        if text_of(target) != self.before:
             raise EditConflict(self.path)
-        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(self.after)
-            os.chmod(temporary, self.path.stat().st_mode & 0o777)
-            os.replace(temporary, self.path)
-        except OSError:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self.after.encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, target.stat().st_mode & 0o7777)
+            os.replace(temporary, target)
+        except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
 
 
+def text_of(path: Path) -> str:
+    """Return a file's text with its line ends as they are."""
+    return path.read_bytes().decode("utf-8")
+
+
 def edited(path: Path, change: Change, text: str | None = None) -> Edit:
     """Return the edit that `change` makes of a file, or of `text` in its stead."""
-    before = path.read_text(encoding="utf-8") if text is None else text
+    before = text_of(path) if text is None else text
     return Edit(path, before, _edited(before, change))
 
 
@@ -105,6 +118,72 @@ def edited_entry(text: str, path: KeyPath, change: Change) -> str:
     done = _edited(entry, lambda data: change(data[path[-1]]))
     lines[first:last] = [f"{margin}{line}" for line in done.splitlines(keepends=True)]
     return "".join(lines)
+
+
+def edited_values(text: str, path: KeyPath, values: Mapping[str, str], note: str = "") -> str:
+    """Return the text with new scalars for a mapping's keys, and not another byte changed.
+
+    `note` becomes the comment of the first one's line, in place of an earlier note of the same
+    first word; a person's own comment stays.
+
+    Raises:
+        NotEditable: the mapping or a key is not written out there, or is shared by an anchor.
+    """
+    found = {key.value: value for key, value in _mapping(text, path).value}
+    spans = []
+    for name, new in values.items():
+        value = found.get(name)
+        if not isinstance(value, yaml.ScalarNode):
+            raise NotEditable(f"`{name}` is not written out there")
+        spans.append((value.start_mark.index, value.end_mark.index, new))
+    note_at = found[next(iter(values))].start_mark.line
+    # From the end, so that the places before stay where they are.
+    for start, end, new in sorted(spans, reverse=True):
+        text = text[:start] + new + text[end:]
+    return _with_note(text, note_at, note) if note else text
+
+
+def _mapping(text: str, path: KeyPath) -> yaml.MappingNode:
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    shared = _shared(node)
+    shown = ".".join(map(str, path))
+    for name in path:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        node = next((value for key, value in pairs if key.value == str(name)), None)
+        if node is None:
+            raise NotEditable(f"`{shown}` is not written out in the file")
+        if id(node) in shared:
+            raise NotEditable(f"`{name}` is shared by an anchor: others would change with it")
+    if not isinstance(node, yaml.MappingNode):
+        raise NotEditable(f"`{shown}` is no mapping")
+    return node
+
+
+def _shared(root: yaml.Node | None) -> set[int]:
+    """Return the nodes that stand in several places: an alias gives the very same node."""
+    seen: set[int] = set()
+    shared: set[int] = set()
+    stack = [root] if root is not None else []
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            shared.add(id(node))
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            stack += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            stack += node.value
+    return shared
+
+
+def _with_note(text: str, line: int, note: str) -> str:
+    lines = text.split("\n")
+    whole = lines[line].rstrip("\r")
+    ending = lines[line][len(whole) :]
+    before = whole.split(f"  # {note.split()[0]} ")[0].rstrip()
+    lines[line] = f"{before}  # {note}{ending}"
+    return "\n".join(lines)
 
 
 def _edited(before: str, change: Change) -> str:

@@ -8,7 +8,9 @@ from budgets.yamlfile import Finding, KeyPath, Severity, YamlFile, did_you_mean
 from hooks import oracles
 from hooks.gates.settings import Gate, Grader
 from hooks.groups import Groups
-from hooks.routing import UNCLASSIFIED, Consequence, RoutingFile, TaskType, Tier
+from hooks.levels import Consequence, Tier
+from hooks.routing import UNCLASSIFIED, RoutingFile
+from hooks.tasks.types import TaskType
 
 
 def gate_findings(file: YamlFile, routing: RoutingFile, groups: Groups) -> Iterator[Finding]:

@@ -18,9 +18,10 @@ from budgets.learned import Learned
 from hooks.chain import candidate_on, cap_of
 from hooks.decision import Caller, Candidate, Decision
 from hooks.gates.settings import VERIFIER, Cascade, Gate
+from hooks.levels import Consequence, Mode, Tier
 from hooks.policy import Policy
 from hooks.request import RequestView
-from hooks.routing import AUTO, Consequence, Mode, Tier
+from hooks.routing import AUTO
 from hooks.steering import Steering
 from hooks.tokens import TokenCounts
 

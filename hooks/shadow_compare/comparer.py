@@ -25,9 +25,10 @@ from budgets.open_requests import OpenRequest
 from budgets.runtime import Runtime
 from hooks.gates.answers import Part, parts_of
 from hooks.gates.settings import Grader, ShadowCompare
+from hooks.levels import Tier
 from hooks.metrics import COMPARISONS
 from hooks.oracles import Oracle
-from hooks.routing import RoutingFile, Tier
+from hooks.routing import RoutingFile
 from hooks.shadow_compare import grade, rows
 from hooks.walk import Walk
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from budgets.yamlfile import Finding, Severity, YamlFile, did_you_mean
-from hooks.routing import RoutingFile, RuleMatch, fold
+from hooks.routing import RoutingFile, fold
+from hooks.tasks.types import RuleMatch
 
 
 def task_findings(file: YamlFile, routing: RoutingFile) -> Iterator[Finding]:

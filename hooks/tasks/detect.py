@@ -13,10 +13,11 @@ from hooks.asker import Asker, matches
 from hooks.classify import Classified, Classifier
 from hooks.features import words as words_of
 from hooks.request import RequestView
-from hooks.routing import UNCLASSIFIED, RoutingFile, RuleMatch, fold
+from hooks.routing import UNCLASSIFIED, RoutingFile, fold
 from hooks.tasks.content import ContentModel, plain_term
 from hooks.tasks.settings import SignalFloor
 from hooks.tasks.signals import Signals, holds, shown
+from hooks.tasks.types import RuleMatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from budgets.learned import Learned
 from hooks import advice
 from hooks.decide import decide
 from hooks.decision import Caller, Decision
+from hooks.levels import Tier
 from hooks.policy import Policy
 from hooks.request import read_request
-from hooks.routing import AUTO, Tier
+from hooks.routing import AUTO
 from hooks.tokens import TokenCounts
 
 SHORT = TokenCounts(text=20, frame=8)

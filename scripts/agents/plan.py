@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
 
+from hooks.levels import Tier
 from hooks.policy import Policy
-from hooks.routing import UNCLASSIFIED, Tier, fold
+from hooks.routing import UNCLASSIFIED, fold
 from scripts.agents.guide import Guide, task_type_of
 
 TASKS_MAX = 1_000

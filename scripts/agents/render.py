@@ -17,8 +17,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hooks.advice import FLAG, NEW_SESSION, PROCEED
+from hooks.levels import Tier
 from hooks.policy import Policy
-from hooks.routing import Tier
 from scripts.agents.blocks import Block, DamagedMarker, is_marked, updated
 from scripts.agents.guide import Guide, Session, Target, guide_of
 from scripts.agents.triggers import TriggersFile

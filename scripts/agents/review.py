@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from hooks.routing import Tier
+from hooks.levels import Tier
 from scripts.agents.diff import Changed
 from scripts.agents.render import environment, tidy
 from scripts.agents.triggers import Fired, TriggersFile

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
-from hooks.routing import Consequence, Tier
+from hooks.levels import Consequence, Tier
 
 FILE_NAME = "audit.yaml"
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from hooks.levels import Consequence, Tier
 from hooks.policy import Policy
-from hooks.routing import Consequence, Tier, fold
+from hooks.routing import fold
 from scripts.choosing.audit import AuditFile, Operation
 from scripts.choosing.audit_check import known_name
 from scripts.choosing.forecast import tier_groups

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from budgets.yamlfile import Finding, KeyPath, Severity, YamlFile, did_you_mean
 from hooks.gates.settings import COMPLETE
+from hooks.levels import Consequence, Tier
 from hooks.policy import Policy
-from hooks.routing import UNCLASSIFIED, Consequence, TaskType, Tier, fold
+from hooks.routing import UNCLASSIFIED, fold
+from hooks.tasks.types import TaskType
 from scripts.choosing.audit import AuditFile, Operation
 from scripts.choosing.traffic import Traffic
 

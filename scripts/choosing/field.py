@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from budgets.prices import Price, TokenUsage, UnknownPrice, read_price
 from hooks.choosing import Blend
+from hooks.facts import ModelFacts, Speed
 from hooks.groups import PriceMap
 from hooks.policy import Policy
-from hooks.routing import ModelFacts, Speed
 
 _BARE_AFFIXES = ("-preview", "-latest")
 

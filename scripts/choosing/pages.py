@@ -25,7 +25,8 @@ DEVELOPERS = (10, 50)
 
 
 @cache
-def _policy() -> Policy:
+def default_policy() -> Policy:
+    """Return the repository's own policy."""
     paths = PolicyPaths(
         ROOT / "litellm_config.yaml",
         ROOT / "hooks" / "routing.yaml",
@@ -41,8 +42,8 @@ def _prices() -> PriceMap:
 
 @cache
 def _field() -> Field:
-    choosing = _policy().routing.choosing
-    return make_field(_policy(), _prices(), choosing.blend, choosing.benchmark)
+    choosing = default_policy().routing.choosing
+    return make_field(default_policy(), _prices(), choosing.blend, choosing.benchmark)
 
 
 def plot() -> str:
@@ -50,7 +51,7 @@ def plot() -> str:
     # Matplotlib takes a second to import: only who writes the pages waits for it.
     from scripts.choosing.plot import svg
 
-    return svg(_field(), _policy().routing.choosing) + "\n"
+    return svg(_field(), default_policy().routing.choosing) + "\n"
 
 
 def tables() -> str:
@@ -58,7 +59,7 @@ def tables() -> str:
     from scripts.cli.pareto import heading
 
     parts = [heading(_field()) + "\n"]
-    for table in tables_of(_field(), _policy().routing.choosing):
+    for table in tables_of(_field(), default_policy().routing.choosing):
         parts.append(f"## {table.title}\n\n{table.about}\n\n{markdown(table)}")
     said = "\n".join(f"- {it}" for it in warnings_of(_field()))
     parts.append(f"## Configured and dominated\n\n{said}\n")
@@ -67,7 +68,7 @@ def tables() -> str:
 
 def benchmarks() -> str:
     """Return every score that the policy has, with its source and date."""
-    routing = _policy().routing
+    routing = default_policy().routing
     rows = [
         (facts.title, name, f"{it.score:g}", it.of or "–", it.date, it.source, it.note or "–")
         for facts in (*routing.models.values(), *routing.market.values())
@@ -79,12 +80,12 @@ def benchmarks() -> str:
 
 def cheats() -> str:
     """Return the cheat sheet."""
-    return markdown(cheat_sheet(_policy()))
+    return markdown(cheat_sheet(default_policy()))
 
 
 def categories() -> str:
     """Return the categories with their sizes, budgets and chains."""
-    policy = _policy()
+    policy = default_policy()
     budgets = policy.budgets.budgets
     rows = []
     for name, category in policy.routing.categories.items():
@@ -124,7 +125,7 @@ def task_types() -> str:
             task.signal,
             task.escalation or "–",
         )
-        for name, task in _policy().routing.task_types.items()
+        for name, task in default_policy().routing.task_types.items()
     ]
     heads = (
         "Task type", "Aliases", "Tier", "Floor", "Consequence", "Why", "Signal", "Escalates when",
@@ -136,7 +137,7 @@ def vendors() -> str:
     """Return each vendor's models by tier."""
     rows = [
         (name, it.execute or "none", it.generate or "none", it.reason or "none")
-        for name, it in _policy().routing.vendor_tiers.items()
+        for name, it in default_policy().routing.vendor_tiers.items()
     ]
     return _table(("Vendor", "Execute", "Generate", "Reason"), rows)
 
@@ -152,7 +153,7 @@ def strategies() -> str:
             f"{it.setup_hours[0]:g} to {it.setup_hours[1]:g} h",
             it.use_when,
         )
-        for name, it in _policy().routing.choosing.forecasts.strategies.items()
+        for name, it in default_policy().routing.choosing.forecasts.strategies.items()
     ]
     heads = ("Strategy", "Added latency", "A query", "Accuracy", "Setting up", "Use when")
     return _table(heads, rows)
@@ -160,7 +161,7 @@ def strategies() -> str:
 
 def examples() -> str:
     """Return the worked examples: teams, at the typical cost of a task."""
-    policy = _policy()
+    policy = default_policy()
     settings = policy.routing.choosing.forecasts
     mix, blend = shares_of(settings.mix), policy.routing.choosing.blend
     made = [
@@ -177,7 +178,7 @@ def volumes() -> str:
     from scripts.choosing.forecast import PricedCosts
     from scripts.cli.forecast import USUAL_PER_DAY, basis
 
-    policy = _policy()
+    policy = default_policy()
     choosing = policy.routing.choosing
     settings, costs = choosing.forecasts, PricedCosts(policy)
     mix = shares_of(settings.mix)

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from budgets.learned import Learned
 from hooks.decide import decide
 from hooks.decision import Caller, Candidate, Decision
+from hooks.levels import Consequence
 from hooks.policy import Policy
 from hooks.request import read_request
-from hooks.routing import AUTO, Consequence
+from hooks.routing import AUTO
 from hooks.tokens import TokenCounts, count_request
 from scripts.choosing.tables import Column, Table
 

@@ -13,8 +13,9 @@ import typer
 
 from budgets.yamlfile import did_you_mean
 from hooks import advice
+from hooks.levels import Tier
 from hooks.policy import Policy
-from hooks.routing import AUTO, UNCLASSIFIED, Tier, fold
+from hooks.routing import AUTO, UNCLASSIFIED, fold
 from scripts.agents import diff as diffs
 from scripts.agents import plan as plans
 from scripts.agents import triggers as rules

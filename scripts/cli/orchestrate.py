@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from hooks.routing import AUTO, Consequence
+from hooks.levels import Consequence
+from hooks.routing import AUTO
 from scripts.cli.context import home_of
 from scripts.cli.errors import ExitCode, Problem, command, wrong_usage
 from scripts.cli.http import KeyFileOption, Proxy, ProxyOption, client, proxy_of, unreachable

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from budgets.yamlfile import did_you_mean
+from hooks.levels import Consequence
 from hooks.policy import Policy
-from hooks.routing import UNCLASSIFIED, Consequence, fold
+from hooks.routing import UNCLASSIFIED, fold
 from scripts.choosing.pick import Answers, Choice, cheat_sheet, choose, situations
 from scripts.cli.choosing import print_table
 from scripts.cli.context import home_of, policy_of

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
@@ -12,17 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from budgets.home import Home
 from budgets.yamlfile import ConfigErrors
-from hooks.policy import Policy, PolicyPaths, load_policy
+from hooks.policy import Policy
+from scripts.choosing.trial import load_edited
+from scripts.cli.choosing import print_diff, write_edit
 from scripts.cli.context import home_of, paths_of, policy_of, price_map
 from scripts.cli.errors import Problem, command
 from scripts.cli.options import AsJson, Config
-from scripts.cli.output import clean, console, cost, table, text, write_json
+from scripts.cli.output import console, cost, table, text, write_json
 from scripts.cli.profile_report import load_profile, parse_traffic, tiers_now
 from scripts.cli.profile_run import profile_path
+from scripts.yaml_edit import Edit, text_of
 
 if TYPE_CHECKING:
     from scripts.profile.apply import Applied
@@ -77,77 +76,45 @@ def apply(
             kind="stale_profile",
         )
     found = results(profile)
-    content = home.routing.read_bytes()
-    if sha256(content).hexdigest() != policy.digests[str(home.routing)]:
-        raise _changed(home.routing)
+    text_now = text_of(home.routing)
+    if sha256(text_now.encode("utf-8")).hexdigest() != policy.digests[str(home.routing)]:
+        raise Problem(
+            f"{home.routing} was changed meanwhile, so nothing was written.",
+            "Run it again.",
+            kind="changed",
+        )
     made = applied_to(
         policy,
         profile.header,
         found,
-        content.decode("utf-8"),
+        Edit(home.routing, text_now, text_now),
         lower_high_consequence=lower_high_consequence,
     )
-    checked = _check(home, made.after) if made.changes else policy
+    checked = _check(home, made.edit) if made.changes else policy
     measured = list(profile.header.tiers)
     now, after = tiers_now(policy), tiers_now(checked)
     before_way = ways(found, now, measured)[0]
     after_way = Way("after", ways(found, after, measured)[0].tiers)
     costs = spends(profile, found, (before_way, after_way), traffic)
     if write and made.changes:
-        replace_file(home.routing, content, made.after.encode("utf-8"))
+        write_edit(made.edit)
     if as_json:
         _write_json(made, home.routing, costs, stale, write)
         return
     _show(made, home.routing, costs, stale, write)
 
 
-def _check(home: Home, new_text: str) -> Policy:
+def _check(home: Home, edit: Edit) -> Policy:
     """Load the policy as it would be; raises `Problem` with what is wrong."""
-    paths = paths_of(home)
-    with tempfile.TemporaryDirectory(prefix="farebox-apply-") as folder:
-        trial = Path(folder) / paths.routing.name
-        trial.write_text(new_text, encoding="utf-8")
-        try:
-            return load_policy(PolicyPaths(paths.litellm, trial, paths.budgets), price_map())
-        except ConfigErrors as errors:
-            first = str(errors.findings[0]).replace(str(trial), str(paths.routing))
-            raise Problem(
-                f"The routing would not be valid, so nothing was written: {first}.",
-                "Change it by hand, or pin the task type.",
-                kind="invalid_result",
-            ) from None
-
-
-def replace_file(path: Path, expected: bytes, new: bytes) -> None:
-    """Replace a file in one step, if it still is what it was; its mode and links stay.
-
-    Raises:
-        Problem: somebody else has changed it, or it cannot be written.
-    """
-    target = path.resolve()
     try:
-        if target.read_bytes() != expected:
-            raise _changed(path)
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(new)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, target.stat().st_mode & 0o7777)
-            os.replace(name, target)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
-    except OSError as error:
-        raise Problem(f"{path} cannot be written: {error.strerror}.", kind="not_written") from None
-
-
-def _changed(path: Path) -> Problem:
-    return Problem(
-        f"{path} was changed meanwhile, so nothing was written.", "Run it again.", kind="changed"
-    )
+        return load_edited(paths_of(home), [edit], price_map())
+    except ConfigErrors as errors:
+        first = errors.findings[0]
+        raise Problem(
+            f"The routing would not be valid: {first.key}: {first.message}. Nothing was written.",
+            "Change it by hand, or pin the task type.",
+            kind="invalid_result",
+        ) from None
 
 
 def _write_json(
@@ -160,7 +127,7 @@ def _write_json(
             "stale": list(stale),
             "changes": [asdict(it) for it in made.changes],
             "kept": [asdict(it) for it in made.kept],
-            "diff": made.diff(path),
+            "diff": made.edit.diff(),
             "money": [
                 {
                     "requests_a_day": requests,
@@ -194,9 +161,7 @@ def _show(
     out = console()
     for sentence in stale:
         out.print(text(f"Stale: {sentence}", "yellow"))
-    for line in made.diff(path).splitlines():
-        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-        out.print(Text(clean(line), style=colour), soft_wrap=True)
+    print_diff(out, made.edit.diff())
     rows = table("Task type", "Tier", "Why")
     for change in made.changes:
         rows.add_row(

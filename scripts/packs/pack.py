@@ -13,7 +13,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from budgets.yamlfile import Strict, did_you_mean, read_yaml, validate
-from hooks.routing import DataRule, InputMargin, ModelFacts, VendorTiers
+from hooks.facts import InputMargin, ModelFacts, VendorTiers
+from hooks.tasks.types import DataRule
 
 
 class Chain(Strict):

@@ -7,17 +7,16 @@ lowered without being asked to. Where nothing is promised, the routing stays as 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
+from hooks.levels import Consequence, Tier
 from hooks.policy import Policy
-from hooks.routing import UNCLASSIFIED, Consequence, Tier
+from hooks.routing import UNCLASSIFIED
 from scripts.profile.document import doubt
-from scripts.profile.edit import Edit, NotEditable, edited
 from scripts.profile.records import Header, TierName
 from scripts.profile.verdicts import TierResult, TypeResult, Verdict
+from scripts.yaml_edit import Edit, NotEditable, edited_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,55 +49,43 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The new text, with what it changes and what it does not."""
+    """The edit, with what it changes and what it does not."""
 
-    before: str
-    after: str
+    edit: Edit
     changes: tuple[Change, ...]
     kept: tuple[Kept, ...]
-
-    def diff(self, path: Path) -> str:
-        """Return the change as a unified diff."""
-        return "".join(
-            difflib.unified_diff(
-                self.before.splitlines(keepends=True),
-                self.after.splitlines(keepends=True),
-                f"a/{path.name}",
-                f"b/{path.name}",
-            )
-        )
 
 
 def apply(
     policy: Policy,
     header: Header,
     found: Sequence[TypeResult],
-    text: str,
+    edit: Edit,
     *,
     lower_high_consequence: bool = False,
 ) -> Applied:
-    """Return the edit that a profile's results ask for."""
+    """Return the edit that a profile's results ask for, on top of one of `routing.yaml`."""
     floors = floors_of(policy, header)
     changes: list[Change] = []
     kept: list[Kept] = []
-    after = text
+    after = edit.after
     for it in found:
         wanted = _wanted(policy, it, floors, lower_high_consequence)
         if isinstance(wanted, Change):
             place = (
                 ("unclassified",) if it.task_type == UNCLASSIFIED else ("task_types", it.task_type)
             )
-            note = f"{header.name}: {wanted.why}"
+            note = f"profile {header.name}: {wanted.why}"
             values = {"tier": wanted.tier_after, "floor": wanted.floor_after}
             try:
-                after = edited(after, Edit(place, values, note))
+                after = edited_values(after, place, values, note)
             except NotEditable as error:
                 kept.append(Kept(it.task_type, wanted.tier_before, str(error)))
                 continue
             changes.append(wanted)
         else:
             kept.append(wanted)
-    return Applied(text, after, tuple(changes), tuple(kept))
+    return Applied(replace(edit, after=after), tuple(changes), tuple(kept))
 
 
 def floors_of(policy: Policy, header: Header) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hooks.routing import Tier
+from hooks.levels import Tier
 from hooks.spoken import without_blocks
 from scripts.agents import triggers
 from scripts.agents.blocks import Block, DamagedMarker, updated

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from budgets.yamlfile import ConfigErrors
-from hooks.routing import Tier
+from hooks.levels import Tier
 from scripts.agents import triggers
 from scripts.agents.diff import NotADiff, read_diff
 from scripts.agents.guide import guide_of

@@ -150,6 +150,7 @@ CHECKS: Mapping[str, Callable[[str], None]] = {
     "demo": _demo,
     "valid": _has("The configuration is valid."),
     "team-budgets": _has("team-a", "$20.00", "each-user", "$5.00"),
+    "migrated": _has("The configuration is valid.", "from-provider-openai", "$100.00 a day"),
     "task-type": _has("incident_report", "post-incident", "claude-sonnet"),
     "named-task-type": _has("documentation claude-sonnet"),
     "new-model": _has("“gpt-4o” goes to gpt-4o."),

@@ -1,14 +1,16 @@
-"""The pages of the documentation site: every page is there, and every link stays among them.
+"""The documentation site: every page is there once and in the menu, and every link stays inside.
 
-`scripts/docs` builds the site itself, with tools of its own.
+`scripts/docs` builds the site itself, with tools of its own; `.ci/run` runs that.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from scripts.docs_site import ROOT, TOP, write
+from scripts.docs_site import ROOT, TOP, menu, write
 
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 
@@ -23,6 +25,19 @@ def test_every_page_is_there_and_every_link_stays_among_them(tmp_path: Path) -> 
         for target in LINK.findall((tmp_path / page).read_text(encoding="utf-8")):
             found = (tmp_path / page).parent.joinpath(target).resolve()
             assert found.is_relative_to(tmp_path.resolve()) and found.exists(), f"{page}: {target}"
+    listed = list(_pages_of(menu((tmp_path / "index.md").read_text(encoding="utf-8"))))
+    assert len(listed) == len(set(listed))
+    missing = sorted(str(it) for it in pages - {Path(it) for it in listed})
+    assert missing == [], "list them in docs/README.md, one a line"
+
+
+def _pages_of(nav: list[Any]) -> Iterator[str]:
+    for entry in nav:
+        for part in entry.values():
+            if isinstance(part, str):
+                yield part
+            else:
+                yield from _pages_of(part)
 
 
 def test_every_reader_finds_the_path_from_the_first_page() -> None:

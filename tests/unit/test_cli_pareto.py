@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from hooks.routing import Consequence
+from hooks.levels import Consequence
 from scripts.choosing.field import make_field, within
 from scripts.choosing.pick import Answers, choose
 from scripts.cli.pick import ask

@@ -9,11 +9,11 @@ import pytest
 
 from budgets.matching import Cap
 from budgets.prices import UnknownPrice
+from hooks.categories import Constraints, DataPolicy, QualityFloor
 from hooks.constraints import Drop, Judged, drops, expected_latency_ms
 from hooks.estimate import CostEstimate
 from hooks.groups import Group
 from hooks.request import RequestView, read_request
-from hooks.routing import Constraints, DataPolicy, QualityFloor
 from tests.support.policies import chat, default_policy
 
 POLICY = default_policy()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from budgets.learned import LearnedOutput
 from hooks.decision import Caller, Decision
+from hooks.levels import Mode
 from hooks.policy import Policy
 from hooks.request import RequestView, read_request
-from hooks.routing import Mode
 from tests.support.policies import category_edit, chat, decided, default_policy, variant
 
 REVIEW = (

@@ -11,8 +11,8 @@ import yaml
 
 from budgets.prices import UnknownPrice
 from hooks.decision import Caller
+from hooks.levels import Tier
 from hooks.policy import Policy, PolicyPaths, load_policy
-from hooks.routing import Tier
 from scripts.packs import pack as packs
 from scripts.packs import trial
 from scripts.packs.apply import CannotApply, apply

@@ -10,8 +10,8 @@ from itertools import pairwise
 from budgets.audit.memory import MemoryTrail
 from budgets.audit.trail import TrailLine
 from hooks import policy_trail
+from hooks.levels import Mode
 from hooks.policy import Policy
-from hooks.routing import Mode
 from tests.support.policies import default_policy
 
 BEFORE = default_policy()

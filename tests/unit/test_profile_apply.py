@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from budgets.learned import Learned
-from scripts.profile.edit import Edit, NotEditable, edited
 from scripts.profile.judges import load_oracle
 from scripts.profile.plan import grading_cost, group_of, plan, snapshot, tiers_of
 from scripts.profile.records import (
@@ -194,41 +193,6 @@ def test_grading_is_estimated_for_the_task_types_that_a_model_grades(tmp_path: P
     graded, free = (grading_cost(policy, judge, [cell], Learned()) for cell in cells)
     assert 0 < graded.estimate_nano_usd < graded.hold_nano_usd
     assert (free.estimate_nano_usd, free.hold_nano_usd) == (0, 0)
-
-
-# ── edits ────────────────────────────────────────────────────────────────────────────────────────
-
-TEXT = """\
-# A head.
-task_types:
-  one:   # about one
-    tier: 'execute'     # by hand
-    floor: FAST
-  two: {tier: reason, floor: HIGH}  # flow
-base: &base
-  tier: execute
-other: *base
-"""
-
-
-def test_an_edit_changes_its_values_and_no_other_byte() -> None:
-    """Comments, quotes, order and odd spaces are a person's own."""
-    one = edited(TEXT, Edit(("task_types", "one"), {"tier": "reason", "floor": "HIGH"}, "p: good"))
-    assert one == TEXT.replace(
-        "tier: 'execute'     # by hand\n    floor: FAST",
-        "tier: reason     # by hand  # profile p: good\n    floor: HIGH",
-    )
-    again = edited(one, Edit(("task_types", "one"), {"tier": "execute"}, "q: fine"))
-    assert "# by hand  # profile q: fine\n" in again
-    two = edited(TEXT, Edit(("task_types", "two"), {"tier": "execute", "floor": "FAST"}))
-    assert two == TEXT.replace("{tier: reason, floor: HIGH}", "{tier: execute, floor: FAST}")
-
-
-@pytest.mark.parametrize("place", [("other",), ("base",), ("none",), ("task_types", "one", "tier")])
-def test_what_is_shared_or_missing_is_not_edited(place: tuple[str, ...]) -> None:
-    """An anchor's value would change for others as well."""
-    with pytest.raises(NotEditable):
-        edited(TEXT, Edit(place, {"tier": "reason"}))
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hooks.levels import Consequence
 from hooks.request import (
     GOVERNED,
     RequestView,
     read_request,
 )
-from hooks.routing import Consequence
 from hooks.steering import TAGS_MAX, Steering, clean
 from hooks.values import InvalidRequest
 from hooks.walk import CHARS_MAX, DEPTH_MAX, PARTS_MAX

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hooks.routing import (
-    UNCLASSIFIED,
-    Consequence,
-    InputMargin,
-    Mode,
-    Tier,
-    fold,
-    json_schema,
-)
+from hooks.facts import InputMargin
+from hooks.levels import Consequence, Mode, Tier
+from hooks.routing import UNCLASSIFIED, fold, json_schema
 from tests.support.policies import default_policy
 
 # The two tables of task types: name, aliases, tier, floor, and the consequence where it says one.

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.yaml_edit import EditConflict, edited, edited_entry, span
+from scripts.yaml_edit import (
+    EditConflict,
+    NotEditable,
+    edited,
+    edited_entry,
+    edited_values,
+    span,
+)
 from tests.support.policies import PATHS
 
 
@@ -104,3 +111,50 @@ def test_one_entry_of_a_large_file_is_edited_alone() -> None:
         ("    consequence: low", "    consequence: medium"),
         ("    why: Extraction without reasoning; speed counts.", "    why: Because."),
     ]
+
+
+VALUES = """\
+# A head.
+task_types:
+  one:   # about one
+    tier: 'execute'     # by hand
+    floor: FAST
+  two: {tier: reason, floor: HIGH}  # flow
+base: &base
+  tier: execute
+other: *base
+"""
+
+
+def test_an_edit_of_values_changes_its_values_and_no_other_byte() -> None:
+    """Comments, quotes, order and odd spaces are a person's own."""
+    one = edited_values(
+        VALUES, ("task_types", "one"), {"tier": "reason", "floor": "HIGH"}, "profile p: good"
+    )
+    assert one == VALUES.replace(
+        "tier: 'execute'     # by hand\n    floor: FAST",
+        "tier: reason     # by hand  # profile p: good\n    floor: HIGH",
+    )
+    again = edited_values(one, ("task_types", "one"), {"tier": "execute"}, "profile q: fine")
+    assert "# by hand  # profile q: fine\n" in again
+    two = edited_values(VALUES, ("task_types", "two"), {"tier": "execute", "floor": "FAST"})
+    assert two == VALUES.replace("{tier: reason, floor: HIGH}", "{tier: execute, floor: FAST}")
+
+
+@pytest.mark.parametrize("place", [("other",), ("base",), ("none",), ("task_types", "one", "tier")])
+def test_what_is_shared_or_missing_is_not_edited(place: tuple[str, ...]) -> None:
+    """An anchor's value would change for others as well."""
+    with pytest.raises(NotEditable):
+        edited_values(VALUES, place, {"tier": "reason"})
+
+
+def test_line_ends_of_another_system_stay(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"a: 1\r\nb: 2\r\n")
+
+    def change(data: Any) -> None:
+        data["b"] = 3
+
+    edited(path, change).write()
+    assert path.read_bytes().startswith(b"a: 1\r\n")
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == {"a": 1, "b": 3}

@@ -1,0 +1,38 @@
+"""The words that grade a request: the mode that it is treated in, its tier, its consequence."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """`shadow` records and changes nothing; `enforce` acts."""
+
+    SHADOW = "shadow"
+    ENFORCE = "enforce"
+
+
+class Tier(StrEnum):
+    """The cognitive level that a task type needs, in rising order."""
+
+    EXECUTE = "execute"
+    GENERATE = "generate"
+    REASON = "reason"
+
+    @property
+    def rank(self) -> int:
+        """The tier's place, from 0."""
+        return list(Tier).index(self)
+
+
+class Consequence(StrEnum):
+    """What a wrong answer costs downstream, in rising order."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        """The consequence's place, from 0."""
+        return list(Consequence).index(self)

@@ -1,0 +1,108 @@
+"""What the pages name is there: commands with their options, metrics, headers, variables.
+
+What a page says of a thing is for people to read. That the thing is there is checked here, in the
+blocks that no test runs as well. What is generated is checked in `test_reference`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from hooks import tested
+from scripts.cli.main import app
+from scripts.docs_metrics import PREFIX, metrics_in
+from scripts.docs_reference import PAGES, ROOT
+
+DOCUMENTS = [
+    page
+    for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+    if page.parent != PAGES
+]
+METADATA = {"farebox_advice", "farebox_primary"}
+"""Names of fields that look like metrics."""
+
+OF_TESTS = re.compile(r"FAREBOX_TEST_")
+
+_INLINE = re.compile(r"`(farebox [^`]+)`")
+_FENCED = re.compile(r"^```\w*$\n(.*?)^```$", re.M | re.S)
+_COMMAND = re.compile(r"(?:^|\$\(|&& |\| )farebox ([a-z][^|;&)#\n]*)", re.M)
+_METRIC = re.compile(rf"`({PREFIX}[a-z_]+)[`{{]")
+
+
+def _commands_of(text: str) -> Iterator[list[str]]:
+    fenced = "\n".join(_FENCED.findall(text)).replace("\\\n", " ")
+    for found in _COMMAND.findall(fenced):
+        yield found.split()
+    for found in _INLINE.findall(_FENCED.sub("", text)):
+        yield found.split()[1:]
+
+
+def _wrong(words: list[str]) -> str | None:
+    """Return what is wrong with a command line, if anything is."""
+    command, rest = _farebox(), list(words)
+    while rest and (children := getattr(command, "commands", None)):
+        names = rest.pop(0).split("|")
+        if not all(name in children for name in names):
+            return f"there is no `{' '.join(words)}`"
+        command = children[names[0]]
+    known = {option for it in command.params for option in (*it.opts, *it.secondary_opts)}
+    for word in rest:
+        option = re.match(r"--[a-z][a-z-]*", word)
+        if option and option[0] not in known | {"--help"}:
+            return f"`{' '.join(words)}` has no {option[0]}"
+    return None
+
+
+@cache
+def _farebox() -> Any:
+    return typer.main.get_command(app)
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    wrong = [it for words in _commands_of(text) if (it := _wrong(words))]
+    for name in set(_METRIC.findall(text)) - METADATA:
+        if name not in _metrics():
+            wrong.append(f"there is no metric {name}")
+    for name in set(re.findall(r"\bx-farebox-[a-z-]+[a-z]", text)) - _names("headers-and-codes.md"):
+        wrong.append(f"there is no header {name}")
+    for name in set(re.findall(r"\bFAREBOX_[A-Z_]+[A-Z]", text)) - _names("environment.md"):
+        if not OF_TESTS.match(name):
+            wrong.append(f"there is no variable {name}")
+    assert wrong == []
+
+
+@cache
+def _metrics() -> frozenset[str]:
+    folders = (ROOT / name for name in ("budgets", "hooks", "callbacks"))
+    return frozenset(it.name for it in metrics_in(p for f in folders for p in f.rglob("*.py")))
+
+
+@cache
+def _names(page: str) -> frozenset[str]:
+    """The names that a page of the reference has, most of them generated."""
+    return frozenset(re.findall(r"`([A-Za-z_-]+)`", (PAGES / page).read_text(encoding="utf-8")))
+
+
+def test_the_release_of_litellm_that_pages_name_is_the_tested_one() -> None:
+    named = set()
+    for page in DOCUMENTS:
+        if page.name not in ("comparison.md", "CHANGELOG.md"):
+            named |= set(re.findall(r"LiteLLM(?: than)? (1\.\d+\.\d+)", page.read_text("utf-8")))
+    assert named == {tested.LITELLM_TESTED}
+
+
+def test_a_command_that_is_not_there_is_found() -> None:
+    assert _wrong(["budget", "show", "FAST"]) is None
+    assert _wrong(["budget", "shew"]) == "there is no `budget shew`"
+    assert (
+        _wrong(["keys", "create", "a", "--tame", "b"]) == "`keys create a --tame b` has no --tame"
+    )
