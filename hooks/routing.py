@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from budgets.config import NanoUsd, Values
+from budgets.drift.settings import DriftSettings
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
 from hooks.choosing import Choosing
 from hooks.gates.settings import Cascade, Gate, Gates, ShadowCompare
@@ -102,11 +103,11 @@ class Priorities(Strict):
 
 
 class Monitoring(Strict):
-    """When the operation of a category deserves a look."""
+    """What the task types with this floor may do before it is told (`budgets.drift`)."""
 
     escalation_rate_max: Fraction | None = None
-    tier_share_drift_max: Fraction | None = None
-    output_growth_max: float | None = Field(default=None, gt=0)
+    tier_mismatch_max: Fraction | None = None
+    output_growth_max: float | None = Field(default=None, ge=1, le=100)
     estimate_error_max: Fraction | None = None
 
 
@@ -363,6 +364,7 @@ class RoutingFile(Strict):
     requests: Requests = Requests()
     queue: QueueSettings = QueueSettings()
     samples: SampleSettings | None = None
+    drift: DriftSettings = DriftSettings()
     vendor_tiers: dict[str, VendorTiers] = Field(default_factory=dict)
     market: dict[str, ModelFacts] = Field(default_factory=dict)
     choosing: Choosing = Choosing()

@@ -4,10 +4,10 @@ A finding is a series of the ledger that is out of control: it stays until the s
 control or a person has accepted the change. Keys of one ledger (`farebox:{name}:drift:…`):
 
 - `findings`: a hash, a finding's id → its JSON;
-- `scores`: a hash, `SIGNAL|TASK_TYPE` → the largest statistic over limit of its series, from 1 on
-  out of control. The task type is empty for what is not watched by task type.
+- `scores`: a hash, a series' id → its statistic over limit, from 1 on out of control.
 
-Both are rewritten by the one job that watches (`budgets.drift.job`) and are no money.
+Both are rewritten by the one job that watches (`budgets.drift.job`) and are no money. What only
+that job reads stands in `store`.
 """
 
 from __future__ import annotations
@@ -16,26 +16,13 @@ import json
 from collections.abc import Awaitable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from budgets.connection import AsyncClient
+from budgets.drift.signals import SIGNALS
 from budgets.redis_scripts import redis_errors
 
-SIGNALS: tuple[str, ...] = (
-    "served_model_differs",
-    "escalation_rate",
-    "fallback_rate",
-    "input_length",
-    "score_distribution",
-    "output_length",
-    "model_changed",
-    "latency_missed",
-    "estimate_error",
-    "tier_mismatch",
-    "frontier_by_name",
-    "untagged_share",
-)
-"""Every signal that is watched."""
+__all__ = ["SIGNALS", "Finding", "key", "read", "scores", "series_id"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +98,8 @@ async def read(client: AsyncClient, ledger: str) -> tuple[Finding, ...]:
 async def scores(client: AsyncClient, ledger: str) -> Mapping[tuple[str, str], float]:
     """Return statistic over limit of what is watched, by signal and task type (empty: all).
 
-    It is below 1 in control and absent while a baseline is gathered.
+    Of several models or keys it is the largest. It is below 1 in control, and absent while a
+    baseline is gathered.
 
     Raises:
         LedgerUnavailable: the store did not answer.
@@ -120,6 +108,8 @@ async def scores(client: AsyncClient, ledger: str) -> Mapping[tuple[str, str], f
         rows = await cast(Awaitable[dict[str, str]], client.hgetall(key(ledger, "scores")))
     found: dict[tuple[str, str], float] = {}
     for name, value in rows.items():
-        signal, _, task_type = name.partition("|")
-        found[signal, task_type] = float(value)
+        signal, *rest = name.split("/")
+        task_type = unquote(rest[0]) if rest and rest[0] != "-" else ""
+        place = (signal, task_type)
+        found[place] = max(float(value), found.get(place, 0.0))
     return found
