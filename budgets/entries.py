@@ -45,13 +45,16 @@ class EntryBody(_Lenient):
     """One request as the ledger remembers it. Unknown is None, never zero.
 
     `group` was decided, `serving_group` served (another one after a fallback), `serving_model` is
-    the provider's own name for the model. `marks` are words such as `estimated`, `simulated`,
-    `cache_hit`, `output_capped`, `overage`. `estimate_error` is actual less estimate, over the
-    actual cost. `input_counted` is Farebox's own count of the input and `input_extra` what the
-    policy's bound had on top of it: margins are learned from both and the reported tokens, from
-    entries with status `ok` that have the two, no mark `cache_hit`, and a last attempt that is not
-    `estimated`. `input_extra` is None where a request teaches nothing (images, a simulated
-    provider). `approval` is the approval by which it passed a limit.
+    the provider's own name for the model, `sent_model` the one that its deployment names, and
+    `price_pico_usd` what it was charged by (picodollars an input and an output token).
+    `task_source` says who named the task type: caller, rule, classifier, keywords, signals,
+    default. `marks` are words such as `estimated`, `simulated`, `cache_hit`, `output_capped`,
+    `overage`. `estimate_error` is actual less estimate, over the actual cost. `input_counted` is
+    Farebox's own count of the input and `input_extra` what the policy's bound had on top of it:
+    margins are learned from both and the reported tokens, from entries with status `ok` that have
+    the two, no mark `cache_hit`, and a last attempt that is not `estimated`. `input_extra` is None
+    where a request teaches nothing (images, a simulated provider). `approval` is the approval by
+    which it passed a limit.
     """
 
     v: int = 1
@@ -61,12 +64,15 @@ class EntryBody(_Lenient):
     status: Status = "open"
     category: str | None = None
     task_type: str | None = None
+    task_source: str | None = None
     tier: str | None = None
     consequence: str | None = None
     requested_model: str | None = None
     group: str | None = None
     serving_group: str | None = None
     serving_model: str | None = None
+    sent_model: str | None = None
+    price_pico_usd: tuple[int, ...] = ()
     provider: str | None = None
     call_type: str | None = None
     stream: bool = False

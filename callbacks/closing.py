@@ -22,7 +22,8 @@ NANO_TOLERANCE = 1
 class Answer:
     """What the successful attempt brought: LiteLLM's cost in nanodollars, usage, who served it.
 
-    `usage_reported` is false where nobody but ourselves counted the tokens.
+    `usage_reported` is false where nobody but ourselves counted the tokens. `sent_model` is the
+    deployment's model, `serving_model` the one that the provider says has answered.
     """
 
     cost_nano_usd: int | None
@@ -31,6 +32,7 @@ class Answer:
     cache_hit: bool = False
     serving_model: str | None = None
     provider: str | None = None
+    sent_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ def close(
         **request.facts,
         "serving_group": serving,
         "serving_model": answer.serving_model if answer else None,
+        "sent_model": answer.sent_model if answer else None,
+        **(_price(request, last) if answer is not None else {}),
         "provider": answer.provider if answer else None,
         "tokens": _by_kind(usage) if usage is not None else None,
         "hold_nano_usd": request.held_nano_usd,
@@ -189,6 +193,14 @@ def close(
             recovery=request.recovery(),
         )
     return Ending(body, facts, counters, settlement, cost, tuple(marks))
+
+
+def _price(request: OpenRequest, attempt: Attempt | None) -> dict[str, list[int]]:
+    """Return what an entry says of the price that an answer was charged by, if it is known."""
+    if attempt is None or (attempt.terms is None and attempt.group not in request.terms):
+        return {}
+    base = terms_of(request, attempt).price.base
+    return {"price_pico_usd": [base.input, base.output]}
 
 
 def _estimate(request: OpenRequest, serving: str | None) -> int:

@@ -53,6 +53,7 @@ def read_answer(
         cache_hit=cache_hit,
         serving_model=_serving_model(kwargs, response, payload),
         provider=_text(kwargs.get("custom_llm_provider")),
+        sent_model=_text(payload.get("model")),
     )
 
 

@@ -101,6 +101,7 @@ class Case:
             facts |= {
                 "category": decision.category,
                 "task_type": decision.task_type,
+                "task_source": decision.task_source,
                 "tier": decision.tier,
                 "consequence": decision.consequence,
                 "group": decision.group,
@@ -110,6 +111,8 @@ class Case:
                 facts["escalation"] = [asdict(step) for step in decision.escalation]
             if decision.router is not None:
                 facts["router"] = decision.router.facts()
+                if view is not None:
+                    facts["router"]["chars"] = view.chars
             if decision.would is not None:
                 would = decision.would
                 facts["would"] = {

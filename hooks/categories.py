@@ -53,11 +53,11 @@ class Priorities(Strict):
 
 
 class Monitoring(Strict):
-    """When the operation of a category deserves a look."""
+    """What the task types with this floor may do before it is told (`budgets.drift`)."""
 
     escalation_rate_max: Fraction | None = None
-    tier_share_drift_max: Fraction | None = None
-    output_growth_max: float | None = Field(default=None, gt=0)
+    tier_mismatch_max: Fraction | None = None
+    output_growth_max: float | None = Field(default=None, ge=1, le=100)
     estimate_error_max: Fraction | None = None
 
 

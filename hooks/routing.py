@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from budgets.drift.settings import DriftSettings
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
 from hooks.categories import Category, Fraction, Names
 from hooks.choosing import Choosing
@@ -94,6 +95,7 @@ class RoutingFile(Strict):
     requests: Requests = Requests()
     queue: QueueSettings = QueueSettings()
     samples: SampleSettings | None = None
+    drift: DriftSettings = DriftSettings()
     vendor_tiers: dict[str, VendorTiers] = Field(default_factory=dict)
     market: dict[str, ModelFacts] = Field(default_factory=dict)
     choosing: Choosing = Choosing()

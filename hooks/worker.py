@@ -25,6 +25,8 @@ from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.archivist import Archivist, Settings
 from budgets.audit.anchor import Anchorer
 from budgets.connection import RedisUrlError
+from budgets.drift.job import DriftJob
+from budgets.drift.store import DriftStore
 from budgets.embedded import EmbeddedRedisError
 from budgets.errors import LedgerUnavailable, PolicyOutrun
 from budgets.home import Home
@@ -38,6 +40,7 @@ from budgets.runtime import Runtime
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
 from hooks import policy_trail
+from hooks.drift_view import watchlist_of
 from hooks.groups import PriceMap
 from hooks.metrics import APPROVALS_OPEN, JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
 from hooks.month_report import write_report
@@ -164,6 +167,9 @@ class Worker:
             self.name,
         )
         running.spawn(self.traffic.run(), endless=True)
+        drift_store = DriftStore(running.client, self.home.ledger)
+        drift = DriftJob(running.ledger, drift_store, lambda: watchlist_of(self.policy), self.name)
+        running.spawn(drift.run(), endless=True)
 
     def _note_drift(self, digest: str, reasons: tuple[str, ...]) -> None:
         """Take what the newest window of live requests says about the router."""

@@ -20,6 +20,7 @@ from budgets.alerts.outbox import HOUR_MS, Alert, Outbox, Raised, Watched
 from budgets.alerts.outlook import Outlook, outlook
 from budgets.archived import CounterName
 from budgets.config import BudgetsFile
+from budgets.drift.signals import SIGNALS
 from budgets.ledger import Ledger
 from budgets.period import Period, PeriodKind, period_at
 
@@ -68,7 +69,7 @@ class Facts:
         elif kind == "approval_asked":
             facts |= _of_ticket(body)
             rules = tuple(budget.partition(":")[0] for budget in facts["budgets"])
-        elif kind == "escalation_shift":
+        elif kind in SIGNALS:
             facts |= body
         elif rules:
             facts |= await self._of_budget(body, budgets, raised.time_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from budgets.drift.signals import SIGNALS, Signal
 from budgets.published import Level
 
 Kind = Literal[
@@ -18,11 +19,15 @@ Kind = Literal[
     "clock_stepped",
     "store_away",
     "approval_asked",
-    "escalation_shift",
     "queue_dead",
     "period_closed",
     "recalibrate",
+    Signal,
 ]
+"""The signals of drift are kinds too (`budgets.drift`)."""
+
+DRIFT = "drift"
+"""The message of all signals of drift."""
 
 KINDS: dict[str, Level] = {
     "forecast": Level.WARNING,
@@ -35,10 +40,21 @@ KINDS: dict[str, Level] = {
     "clock_stepped": Level.CRITICAL,
     "store_away": Level.CRITICAL,
     "approval_asked": Level.WARNING,
-    "escalation_shift": Level.WARNING,
     "queue_dead": Level.WARNING,
     "period_closed": Level.INFORMATIONAL,
     "recalibrate": Level.WARNING,
+    "served_model_differs": Level.CRITICAL,
+    "escalation_rate": Level.WARNING,
+    "fallback_rate": Level.WARNING,
+    "input_length": Level.WARNING,
+    "score_distribution": Level.WARNING,
+    "output_length": Level.WARNING,
+    "model_changed": Level.WARNING,
+    "latency_missed": Level.WARNING,
+    "estimate_error": Level.WARNING,
+    "tier_mismatch": Level.WARNING,
+    "frontier_by_name": Level.INFORMATIONAL,
+    "untagged_share": Level.INFORMATIONAL,
     "test": Level.INFORMATIONAL,
 }
 """The level of each kind, unless the file says otherwise; a threshold has its own."""
@@ -57,15 +73,16 @@ GATHERED: dict[str, str] = {
 }
 """Events that come in crowds and are told together, with the field of the amount to add up."""
 
-SHOWN = (
-    "threshold", "forecast", "rate", "approval_asked", "escalation_shift", "gathered", "test",
-)  # fmt: skip
+SHOWN = ("threshold", "forecast", "rate", "approval_asked", "gathered", "test", *SIGNALS)
 """The events of the ledger's stream that are alerts."""
 
-TEMPLATES = frozenset({level.value for level in Level} | set(KINDS))
-"""The messages that there are: one for each level of a threshold, one for each other kind."""
+TEMPLATES = frozenset({level.value for level in Level} | (set(KINDS) - set(SIGNALS)) | {DRIFT})
+"""The messages that there are: one for each level of a threshold, one for all signals of drift, one
+for each other kind."""
 
 
 def template_of(kind: str, level: str) -> str:
     """Return the name of an alert's message."""
+    if kind in SIGNALS:
+        return DRIFT
     return level if kind == "threshold" else kind

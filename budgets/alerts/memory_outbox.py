@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from budgets.alerts.outbox import (
@@ -50,7 +50,6 @@ class MemoryOutbox:
         self._counts: dict[str, dict[str, int]] = {"delivered": {}, "failed": {}, "dead": {}}
         self._hours: dict[str, _Hours] = {}
         self._claims: dict[tuple[str, str, str], tuple[int, str]] = {}
-        self._gate_watches: dict[str, str] = {}
         self._cursor = ""
         self._gathering: dict[str, tuple[int, int, int]] = {}
         self._quiet_until: dict[str, int] = {}
@@ -102,17 +101,6 @@ class MemoryOutbox:
             return False
         self._claims[key] = claimed
         await self.raise_alert(kind, body)
-        return True
-
-    async def gate_watches(self) -> Mapping[str, str]:
-        return dict(self._gate_watches)
-
-    async def keep_gate_watch(self, task_type: str, before: str, after: str, alarm: str) -> bool:
-        if self._gate_watches.get(task_type, "") != before:
-            return False
-        self._gate_watches[task_type] = after
-        if alarm:
-            await self.raise_alert("escalation_shift", alarm)
         return True
 
     async def gathered_to(self) -> str:

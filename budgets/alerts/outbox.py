@@ -174,15 +174,6 @@ class Outbox(Protocol):
         another limit. A new epoch arms it again.
         """
 
-    async def gate_watches(self) -> Mapping[str, str]:
-        """Return what `keep_gate_watch` kept, by task type."""
-
-    async def keep_gate_watch(self, task_type: str, before: str, after: str, alarm: str) -> bool:
-        """Keep what is known of a task type's gate, and raise `alarm` (a body) unless it is empty.
-
-        False, and nothing done, where it is not what it was `before` (empty: nothing).
-        """
-
     async def gathered_to(self) -> str:
         """Return the id of the last event that `gather` was told of; empty at first."""
 

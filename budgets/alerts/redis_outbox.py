@@ -112,15 +112,6 @@ class RedisOutbox:
         args: Args = [watched.budget, watched.rule, watched.period.id]
         return bool(await self._run("alert_claim", *args, kind, mark, limit_epoch, body))
 
-    async def gate_watches(self) -> Mapping[str, str]:
-        found: Mapping[str, str] = await self._ask(
-            self._client.hgetall(f"{self._prefix}gate_watch")
-        )
-        return found
-
-    async def keep_gate_watch(self, task_type: str, before: str, after: str, alarm: str) -> bool:
-        return bool(await self._run("alert_shift", task_type, before, after, alarm))
-
     async def gathered_to(self) -> str:
         return await self._ask(self._client.hget(f"{self._prefix}alert_gathered", "cursor")) or ""
 

@@ -23,7 +23,7 @@ import structlog
 import yaml
 
 from budgets import money
-from budgets.alerts.kinds import template_of
+from budgets.alerts.kinds import DRIFT, template_of
 
 if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -90,11 +90,14 @@ def samples(name: str) -> list[dict[str, Any]]:
                   "approval_id": "a-3f9d27c6a1", "ticket": "call", "requested": 120_000_000,
                   "asker": "ann", "budgets": ["FAST", "total"]}  # fmt: skip
         return [ticket, ticket | {"ticket": "transfer", "asker": ""}]
-    if name == "escalation_shift":
-        gate = {"kind": name, "level": "warning", "ledger": "default", "zone": "UTC",
-                "task_type": "rag_answer", "judged": 412, "failed": 88,
-                "reference_judged": 300, "reference_failed": 24}  # fmt: skip
-        return [gate, gate | {"failed": 0}]
+    if name == DRIFT:
+        found = {"kind": "escalation_rate", "level": "warning", "ledger": "default", "zone": "UTC",
+                 "id": "escalation_rate/rag_answer", "signal": "escalation_rate",
+                 "task_type": "rag_answer", "model": None, "key_name": None,
+                 "since_ms": 1_795_255_200_000, "seen_ms": 1_795_258_800_000, "statistic": 17.1,
+                 "limit": 16.2, "expected": 0.08, "observed": 0.4, "count": 90,
+                 "text": "40 % of 90 requests failed their gate."}  # fmt: skip
+        return [found, found | {"task_type": None, "model": "claude-haiku", "observed": None}]
     unknown: dict[str, Any] = {
         "burn": None, "forecast": None, "passes_at": None, "held": 0, "mode": "shadow",
         "budget": "user:ann", "rule": "user", "left": 0, "top_task_types": [], "top_models": [],

@@ -14,8 +14,6 @@ from typing import Any
 
 import structlog
 
-from budgets import totals
-from budgets.alerts import shift
 from budgets.alerts.facts import body_of
 from budgets.alerts.kinds import GATHERED
 from budgets.alerts.outbox import Gathered, Outbox, Sample, Watched
@@ -59,7 +57,6 @@ class Watcher:
             return False
         await self.judge()
         await self.gather()
-        await self.watch_gates()
         return True
 
     # ── forecast and rate ────────────────────────────────────────────────────────────────────────
@@ -123,31 +120,6 @@ class Watcher:
             self._each = {key: it for key, it in self._each.items() if key[0] != rule}
             self._each[rule, period.id] = (now_ms, names)
         return names
-
-    # ── gates ────────────────────────────────────────────────────────────────────────────────────
-
-    async def watch_gates(self) -> int:
-        """Look whether answers fail their gates at another rate than before; return the alarms."""
-        period = period_at("month", self.budgets().time_zone, await self.ledger.now_ms()).id
-        by_task = totals.grouped(await self.ledger.counters(period), "task_type")
-        known: Mapping[str, str] | None = None
-        alarms = 0
-        for task_type, measures in by_task.items():
-            if not measures.get("gated"):
-                continue
-            if known is None:
-                known = await self.outbox.gate_watches()
-            before = known.get(task_type, "")
-            found, alarm = shift.take_in(shift.Watch.from_json(before), task_type, period, measures)
-            after = found.to_json()
-            if after == before:
-                continue
-            body = alarm.body() if alarm is not None else ""
-            kept = await self.outbox.keep_gate_watch(task_type, before, after, body)
-            if kept and alarm is not None:
-                alarms += 1
-                log.warning("escalation_shifted", task_type=task_type)
-        return alarms
 
     # ── events ───────────────────────────────────────────────────────────────────────────────────
 

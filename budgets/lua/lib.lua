@@ -79,6 +79,7 @@
 --   hours:BUDGET            hash    period and spent of the last sample, since (the first), h:HOUR
 --                                   (spent in that hour, counted from 1970) of the last week
 --   queue:…                         requests that wait for budget: see `queue_lib.lua`
+--   drift:…                         the watch for drift: see `budgets/drift/store.py`, `findings.py`
 --
 -- Sums change by HINCRBY only, which is exact to 2^63. Lua's numbers are doubles, exact to 2^53
 -- (9 million dollars), and serve for comparisons; `int` prints them without an exponent. Nothing

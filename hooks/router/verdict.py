@@ -57,7 +57,7 @@ class Verdict:
 
     def facts(self) -> dict[str, Any]:
         """Return the few fields that an entry and a trace keep."""
-        kept = ("side", "mode", "group", "score", "threshold", "followed")
+        kept = ("side", "mode", "artefact", "group", "score", "threshold", "followed")
         return {name: value for name, value in self.as_dict().items() if name in kept}
 
 

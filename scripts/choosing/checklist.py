@@ -24,7 +24,7 @@ CONTEXT_GUARD_MOST = 0.8
 SHADOW_DAYS_LEAST = 7
 REVIEW_DAYS_MOST = 92
 """A quarter."""
-ESCALATION: Kind = "escalation_shift"
+ESCALATION: Kind = "escalation_rate"
 CALLBACKS = ("hooks.pre_call.hook", "callbacks.ledger.callback")
 
 

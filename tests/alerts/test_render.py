@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from budgets.alerts.kinds import GATHERED, KINDS, TEMPLATES
+from budgets.alerts.kinds import GATHERED, KINDS, TEMPLATES, template_of
 from budgets.alerts.render import TEXT_MAX, Message, check_template, defaults, render, samples
 from budgets.alerts.settings import AlertSettings
 from budgets.published import Level
@@ -72,7 +72,8 @@ def test_times_are_those_of_the_budgets() -> None:
 
 
 def test_there_is_a_message_for_every_kind_and_level() -> None:
-    assert set(defaults()) - {"figures"} == TEMPLATES == set(LEVELS) | set(KINDS)
+    assert set(defaults()) - {"figures"} == TEMPLATES
+    assert TEMPLATES == set(LEVELS) | {template_of(kind, "warning") for kind in KINDS}
     assert set(GATHERED) <= set(KINDS)
     for name in TEMPLATES:
         for facts in samples(name):

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 
-from budgets.alerts.facts import Facts, NewestCharges
 from budgets.alerts.outbox import HOUR_MS, Raised
-from budgets.alerts.render import render
 from budgets.alerts.watcher import EACH_INTERVAL_MS, LEASE_MS, Watcher
 from budgets.config import BudgetsFile
 from budgets.period import period_at
-from budgets.records import RefusalRecord
 from tests.alerts.conftest import Post
 from tests.ledger.worlds import CENT, USD, held, settle
 
@@ -167,32 +164,3 @@ async def test_one_worker_looks_and_another_when_it_is_gone(post: Post) -> None:
     assert not await house.watcher("two").look()
     post.advance(LEASE_MS + 1)
     assert await house.watcher("two").look()
-
-
-async def test_a_shifted_gate_is_told_once(post: Post) -> None:
-    house = House(post, budgets_file())
-    await house.begin()
-    watcher = house.watcher()
-
-    async def answered(name: str, judged: int, failed: int) -> None:
-        month = period_at("month", "UTC", await post.ledger.now_ms()).id
-        counters = {"task_type:sorting:gated": judged, "task_type:sorting:gate_failed": failed}
-        # The end of a request adds to the same totals; a refusal's record does it in one step.
-        record = RefusalRecord(name, "any", "{}", "{}", month, counters)
-        await post.ledger.refuse(record)
-
-    await answered("d1", 600, 60)
-    assert await watcher.watch_gates() == 0
-    await answered("d2", 200, 22)
-    assert await watcher.watch_gates() == 0
-    await answered("d3", 400, 200)
-    assert await watcher.watch_gates() == 1
-    assert await watcher.watch_gates() == 0
-    (raised,) = await house.raised()
-    assert raised.kind == "escalation_shift"
-    said = json.loads(raised.body)
-    assert (said["task_type"], said["judged"], said["failed"]) == ("sorting", 600, 222)
-    facts = Facts(post.ledger, post.outbox, lambda: house.file, "test", NewestCharges(post.ledger))
-    alert, _ = await facts.alert(raised)
-    message = render(alert.kind, alert.level, json.loads(alert.facts), {})
-    assert "222 of 600" in message.text

@@ -260,7 +260,7 @@ def test_the_escalation_alert_is_met_by_a_channel_that_is_told(tmp_path: Path) -
         policy = variant(tmp_path, budgets=edit)
         return replace(ready(), policy=policy, audit=AuditFile(version=1))
 
-    assert "escalation_alert" not in open_items(channel(["escalation_shift"]))
+    assert "escalation_alert" not in open_items(channel(["escalation_rate"]))
     assert "escalation_alert" in open_items(channel(["threshold"]))
 
 
