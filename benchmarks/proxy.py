@@ -107,9 +107,7 @@ class Burst:
 FIGURES: dict[str, Callable[[Burst], float | None]] = {
     "p50 (ms)": lambda it: quantile(it.latencies_ms, 0.5),
     "requests/s": lambda it: len(it.latencies_ms) / it.wall_s,
-    "CPU (ms/request)": lambda it: (
-        None if it.cpu_ms is None else it.cpu_ms / len(it.latencies_ms)
-    ),
+    "CPU (ms/request)": lambda it: None if it.cpu_ms is None else it.cpu_ms / len(it.latencies_ms),
 }
 
 
@@ -280,9 +278,7 @@ def run(options: Options) -> Report:
             with (
                 tempfile.TemporaryDirectory(prefix="fb") as folder,
                 loopback_upstream(upstream) as base,
-                Proxies(
-                    Path(folder), options.sides, Setting(workers, base), redis_port
-                ) as proxies,
+                Proxies(Path(folder), options.sides, Setting(workers, base), redis_port) as proxies,
             ):
                 these = [it for it in wanted if (it.workers, it.upstream) == (workers, upstream)]
                 asyncio.run(_warm_up(proxies, sorted({it.tokens for it in these})))
