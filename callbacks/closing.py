@@ -5,11 +5,11 @@ An entry holds what the contract lists and never a word of the prompt or the ans
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from budgets import totals
+from budgets.jsontext import compact
 from budgets.open_requests import Attempt, OpenRequest, Terms
 from budgets.prices import TokenUsage
 from budgets.sends import Role
@@ -166,7 +166,7 @@ def close(
         if status == "withheld":
             marks.append("withheld")
     counters = totals.of_entry({**facts, "estimate_nano_usd": estimate}, cost, judged, overage)
-    body = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
+    body = compact(facts)
     settlement = None
     if answer is not None or cost > 0:
         samples: tuple[OutputSample, ...] = ()

@@ -25,6 +25,7 @@ from hooks.tasks.signals import signals_of
 from hooks.tokens import TokenCounts
 
 NAMES_SHOWN_MAX = 30
+NOTHING_LEARNED = Learned()
 
 
 def decide(
@@ -53,7 +54,7 @@ def decide(
     consequence = max(
         task.consequence, view.steering.consequence or Consequence.LOW, key=lambda c: c.rank
     )
-    expected = expected_output(routing, view, task_type, None, Learned())
+    expected = expected_output(routing, view, task_type, None, NOTHING_LEARNED)
     if view.output_max is not None:
         expected = min(expected, view.output_max)
     expected *= view.choices

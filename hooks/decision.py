@@ -5,11 +5,11 @@ A decision says all of that about itself. It has no prompt in it, only counts an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from budgets.jsontext import compact
 from hooks.constraints import Drop
 from hooks.estimate import CostEstimate
 from hooks.router.verdict import Verdict
@@ -136,7 +136,22 @@ class Decision:
 
     def to_json(self) -> str:
         """Return the decision as compact JSON text; `explain` reads it back."""
-        return json.dumps(self.as_dict(), separators=(",", ":"), ensure_ascii=False)
+        # What has no fields beside its dataclass's own is written from there.
+        data: dict[str, Any] = {name: getattr(self, name) for name in _DECISION_FIELDS}
+        data["candidates"] = [
+            {
+                "group": it.group,
+                "provider": it.provider,
+                "kept": it.kept,
+                "drops": it.drops,
+                "cost": it.cost,
+                "latency_ms": it.latency_ms,
+                "reason": it.reason,
+            }
+            for it in self.candidates
+        ]
+        data["router"] = self.router.as_dict() if self.router is not None else None
+        return compact(data)
 
 
 _DECISION_FIELDS = tuple(it.name for it in fields(Decision))

@@ -97,17 +97,18 @@ def cost_on(
     writes = margin.cache_writes == "always" or view.caches or group.caches
     likely_out *= view.choices
     bound_out *= view.choices
+    usage = TokenUsage(likely_in, likely_out)
     return CostEstimate(
         input_tokens=likely_in,
         input_tokens_max=bound_in,
         output_tokens=likely_out,
         output_tokens_max=bound_out,
-        estimate_nano_usd=max(
-            price.cost(TokenUsage(likely_in, likely_out), view.images) for price in prices
-        ),
+        estimate_nano_usd=max([price.cost(usage, view.images) for price in prices]),
         hold_nano_usd=max(
-            price.worst_cost(bound_in, bound_out, view.images, cache_writes=writes)
-            for price in prices
+            [
+                price.worst_cost(bound_in, bound_out, view.images, cache_writes=writes)
+                for price in prices
+            ]
         ),
     )
 

@@ -40,10 +40,11 @@ class Tier(StrEnum):
     GENERATE = "generate"
     REASON = "reason"
 
-    @property
-    def rank(self) -> int:
-        """The tier's place, from 0."""
-        return list(Tier).index(self)
+    rank: int
+    """The tier's place, from 0."""
+
+    def __init__(self, _: str) -> None:
+        self.rank = len(type(self).__members__)
 
 
 class Consequence(StrEnum):
@@ -53,10 +54,11 @@ class Consequence(StrEnum):
     MEDIUM = "medium"
     HIGH = "high"
 
-    @property
-    def rank(self) -> int:
-        """The consequence's place, from 0."""
-        return list(Consequence).index(self)
+    rank: int
+    """The consequence's place, from 0."""
+
+    def __init__(self, _: str) -> None:
+        self.rank = len(type(self).__members__)
 
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
