@@ -12,12 +12,14 @@ from budgets import totals
 from budgets.jsontext import compact
 from budgets.open_requests import Attempt, OpenRequest, Terms
 from budgets.prices import TokenUsage
+from budgets.quick import quick
 from budgets.sends import Role
 from budgets.settlements import InputSample, OutputSample, Settlement
 
 NANO_TOLERANCE = 1
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the successful attempt brought: LiteLLM's cost in nanodollars, usage, who served it.
@@ -41,6 +43,7 @@ class Cost:
     estimated: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What to tell the ledger. Without a settlement the hold is voided."""

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from budgets.quick import quick
 from hooks.refusals import Refusal
 from hooks.routing import Mode
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Admission:
     """What to send: the group, the fallbacks after it, the cap to set (None: leave it alone).

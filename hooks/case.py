@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from budgets.jsontext import compact
+from budgets.quick import quick
 from hooks.arrival import Arrival, Run
 from hooks.cascade.plan import Plan
 from hooks.decision import Caller, Decision
@@ -15,6 +16,7 @@ from hooks.request import RequestView
 from hooks.routing import Mode
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A request as the adapter hands it over.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from budgets.learned import Learned
 from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
+from budgets.quick import quick
 from hooks import advice, data_policy, sessions
 from hooks.asker import Asker
 from hooks.constraints import Judged, drops, expected_latency_ms
@@ -75,6 +76,7 @@ def choose(
     )
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What holds for every group of one request: the demands of data rules, the least tier."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from budgets import money
 from budgets.matching import Cap
 from budgets.prices import UnknownPrice
+from budgets.quick import quick
 from hooks.data_policy import Demand
 from hooks.estimate import CostEstimate
 from hooks.groups import Group
@@ -32,6 +33,7 @@ class Drop:
         return f"{self.constraint}: needs {self.needed}, has {self.has}"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A group with everything that its constraints are judged by."""

@@ -73,6 +73,9 @@ def decide(
                 f"category_raised: {task_type} has the floor {floor}, not {asked_category}"
             )
     mode = routing.categories[category].mode or routing.mode
+    named = requested not in routing.categories and requested != AUTO
+    is_known = requested == AUTO or requested in policy.groups.groups
+    least = tier_floor(policy, task.tier, consequence, category, named) if is_known else None
     base = Decision(
         id=decision_id,
         mode=mode,
@@ -99,11 +102,10 @@ def decide(
             policy.router, view, task_type, auto=requested == AUTO,
             high=consequence is Consequence.HIGH, raised=floor_why, pinned=task.pinned,
         ),
+        tier_floor=least,
     )  # fmt: skip
-    if requested != AUTO and requested not in policy.groups.groups:
+    if not is_known:
         return _unknown_model(base, policy)
-    named = requested not in routing.categories and requested != AUTO
-    base = replace(base, tier_floor=tier_floor(policy, task.tier, consequence, category, named))
     alone = base
     if session is not None and not named:
         base = sessions.raised(policy, base, session, held_down)

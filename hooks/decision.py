@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from budgets.jsontext import compact
+from budgets.quick import quick
 from hooks.constraints import Drop
 from hooks.estimate import CostEstimate
 from hooks.router.verdict import Verdict
@@ -17,6 +18,7 @@ from hooks.routing import Mode
 from hooks.sessions import SessionNote
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, as authentication found it.
@@ -30,6 +32,7 @@ class Caller:
     allowed_groups: tuple[str, ...] = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A group of the chain: kept, or dropped with every constraint that it failed."""
@@ -47,6 +50,7 @@ class Candidate:
         return "; ".join(str(drop) for drop in self.drops)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Would:
     """What enforcement would have done, in shadow mode."""
@@ -70,6 +74,7 @@ class Escalated:
     detail: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The record of one routing.

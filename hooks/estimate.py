@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from budgets.learned import Learned
 from budgets.prices import Price, TokenUsage
+from budgets.quick import quick
 from hooks.groups import Group
 from hooks.margins import input_extra_tokens, input_factors, margin_of
 from hooks.request import RequestView
@@ -25,6 +26,7 @@ OUTPUT_TOKENS_UNKNOWN = 128_000
 """Bound of an answer where neither the caller, the policy nor the model's facts give one."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
     """Tokens and nanodollars of one request on one group."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from budgets.learned import Learned
 from budgets.margins import ceiling_of, floor_of
 from budgets.open_requests import InputTerms
+from budgets.quick import quick
 from hooks.groups import Group
 from hooks.request import RequestView
 from hooks.routing import InputMargin, RoutingFile
@@ -26,6 +27,7 @@ FACTOR_LEAST = 0.5
 """The least share of the policy's likely factor that an estimate goes by."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class InputFactors:
     """Factors on Farebox's count: the likely one, and the one that is not passed."""

@@ -33,7 +33,7 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
     path = tmp_path / "redis.sock"
     command = [find_server().path, "--port", "0", "--unixsocket", str(path), "--save", ""]
     command += ["--requirepass", "s3cret", "--dir", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = await asyncio.to_thread(subprocess.Popen, command, stdout=subprocess.DEVNULL)
     made = connect(f"unix://:s3cret@{path}?db=3")
     assert isinstance(made, Client)
     try:
