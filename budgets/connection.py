@@ -36,6 +36,7 @@ from budgets.redis_clients import (
     TlsConnection,
     TlsMasterConnection,
 )
+from budgets.redis_lane import Lane, LaneAddress
 
 __all__ = [
     "AsyncClient",
@@ -141,8 +142,15 @@ def _single(address: Address, options: dict[str, Any], sync: bool) -> AsyncClien
     client = Client(**options)
     if address.tls is not None:
         client.connection_pool.connection_class = TlsConnection
+    else:
+        client.lane = Lane(_lane_address(address), SOCKET_TIMEOUT_S)
     client.wait_replicas = address.wait_replicas
     return client
+
+
+def _lane_address(address: Address) -> LaneAddress:
+    host, port = address.hosts[0] if address.kind != "unix" else ("", 0)
+    return LaneAddress(address.path, host, port, address.username, address.password, address.db)
 
 
 def _cluster(address: Address, options: dict[str, Any], sync: bool) -> AsyncClient | SyncClient:

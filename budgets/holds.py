@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from budgets.approvals.types import ApprovalUse
 from budgets.period import Period
 from budgets.published import Level
+from budgets.quick import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class BudgetHold:
     """One budget's share in a hold.
@@ -25,6 +27,7 @@ class BudgetHold:
     enforced: bool = True
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
     """Money to set aside for one request, against every matching budget, all or nothing.
@@ -48,6 +51,7 @@ class HoldRequest:
     approval: ApprovalUse | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class BudgetState:
     """One budget's counters in one period. `remaining` may be below zero after an overage.
@@ -97,6 +101,7 @@ class ThresholdEvent:
     time_ms: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Held:
     """The hold stands. `states` are the budgets right after it, in the order of the request.

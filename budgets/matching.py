@@ -18,14 +18,19 @@ from urllib.parse import quote
 from budgets.config import Budget, BudgetsFile
 from budgets.holds import BudgetHold
 from budgets.period import Period, period_at
+from budgets.quick import quick
 
 VALUE_LENGTH_MAX = 96
 """The longest encoded value in a counter's name; a longer one ends in its digest instead."""
+
+LATELY_MAX = 1_024
+"""How many kinds of requests are remembered with their budgets, until it begins anew."""
 
 TAGS_MAX = 16
 """How many tags of a request count; the rest are ignored."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class BudgetFacts:
     """What is known about a request when its budgets are sought.
@@ -65,6 +70,7 @@ class BudgetFacts:
                 raise ValueError(f"no such dimension: {what}")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class MatchedBudget:
     """One counter that a request counts against. `by_model`: whether it depends on the group."""
@@ -126,8 +132,23 @@ def matcher(config: BudgetsFile, facts: BudgetFacts) -> Callable[[str], tuple[Ma
     """
     if config.by_model:
         return lambda group: matched(config, facts, group)
-    for_all = matched(config, facts, "")
+    for_all = _matched_lately(config, facts)
     return lambda _: for_all
+
+
+_lately: dict[BudgetFacts, tuple[BudgetsFile, tuple[MatchedBudget, ...]]] = {}
+
+
+def _matched_lately(config: BudgetsFile, facts: BudgetFacts) -> tuple[MatchedBudget, ...]:
+    """Return what `matched` does without a group. Most requests are like an earlier one in this."""
+    last = _lately.get(facts)
+    if last is not None and last[0] is config:
+        return last[1]
+    found = matched(config, facts, "")
+    if len(_lately) >= LATELY_MAX:
+        _lately.clear()
+    _lately[facts] = (config, found)
+    return found
 
 
 def holds(
@@ -148,6 +169,7 @@ def holds(
     )
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Cap:
     """The most that one request may cost. `rule` is the budget that says so, None for the file."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from budgets.holds import BudgetHold
 from budgets.prices import Price
+from budgets.quick import quick
 from budgets.sends import Sends
 from budgets.settlements import Recovery
 
@@ -24,6 +25,7 @@ OPEN_REQUESTS_MAX = 100_000
 ENDED_REQUESTS_MAX = 1_000
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class InputTerms:
     """Farebox's count of the input, and the policy's figures beside it, for learning margins.
@@ -38,6 +40,7 @@ class InputTerms:
     keys: tuple[str, ...] = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What this request costs on one group: its price, the local counts, the hold it would need.

@@ -40,6 +40,11 @@ class Period:
         return self.start_ms <= time_ms < self.end_ms
 
 
+ZONES_REMEMBERED_MAX = 100
+
+_last: dict[tuple[PeriodKind, str], Period] = {}
+
+
 def period_at(kind: PeriodKind, zone: str, time_ms: int) -> Period:
     """Return the period of `kind` that holds the instant `time_ms` (Unix ms) in the time zone.
 
@@ -48,10 +53,17 @@ def period_at(kind: PeriodKind, zone: str, time_ms: int) -> Period:
     Raises:
         zoneinfo.ZoneInfoNotFoundError: no such time zone.
     """
+    # Nearly every instant that is asked for is in the period that was found last.
+    last = _last.get((kind, zone))
+    if last is not None and last.start_ms <= time_ms < last.end_ms:
+        return last
     day = datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(ZoneInfo(zone)).date()
     period = _period_of_day(kind, zone, day)
     if time_ms >= period.end_ms:
-        return _period_of_day(kind, zone, day + timedelta(days=1))
+        period = _period_of_day(kind, zone, day + timedelta(days=1))
+    if len(_last) >= ZONES_REMEMBERED_MAX:
+        _last.clear()
+    _last[kind, zone] = period
     return period
 
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any
 
+from budgets.quick import quick
+
 PICO_PER_USD = 10**12
 PICO_PER_NANO = 1000
 
@@ -52,6 +54,7 @@ class Rates:
         return max(self.output, self.reasoning)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
     """Tokens of one answer. Input counts the cached ones too, output the reasoning ones too."""

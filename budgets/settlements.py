@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from budgets.holds import BudgetHold, ThresholdEvent
+from budgets.quick import quick
 
 
 class SettleStatus(StrEnum):
@@ -21,6 +22,7 @@ class SettleStatus(StrEnum):
     UNKNOWN_HOLD = "unknown_hold"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class OutputSample:
     """One observation for the learned output length of a (task type, group) pair.
@@ -35,6 +37,7 @@ class OutputSample:
     rate: float = 0.1
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class InputSample:
     """One observation of how a provider counted a request's input: see `margins`.
@@ -51,6 +54,7 @@ class InputSample:
     bound_factor: float
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """What its owner knows of a hold that the store may have lost, in a failover or a restart.
@@ -68,6 +72,7 @@ class Recovery:
     stats_period: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What a request really cost.
@@ -89,6 +94,7 @@ class Settlement:
     recovery: Recovery | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Settled:
     """The result of settle or void; `charged_nano_usd` is what the books say after the call.

@@ -5,19 +5,21 @@ An entry holds what the contract lists and never a word of the prompt or the ans
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from budgets import totals
+from budgets.jsontext import compact
 from budgets.open_requests import Attempt, OpenRequest, Terms
 from budgets.prices import TokenUsage
+from budgets.quick import quick
 from budgets.sends import Role
 from budgets.settlements import InputSample, OutputSample, Settlement
 
 NANO_TOLERANCE = 1
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the successful attempt brought: LiteLLM's cost in nanodollars, usage, who served it.
@@ -43,6 +45,7 @@ class Cost:
     estimated: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What to tell the ledger. Without a settlement the hold is voided."""
@@ -170,7 +173,7 @@ def close(
         if status == "withheld":
             marks.append("withheld")
     counters = totals.of_entry({**facts, "estimate_nano_usd": estimate}, cost, judged, overage)
-    body = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
+    body = compact(facts)
     settlement = None
     if answer is not None or cost > 0:
         samples: tuple[OutputSample, ...] = ()

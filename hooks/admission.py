@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from budgets.quick import quick
 from hooks.levels import Mode
 from hooks.refusals import Refusal
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Admission:
     """What to send: the group, the fallbacks after it, the cap to set (None: leave it alone).

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from budgets.quick import quick
 from hooks.tasks.types import RuleMatch
 
 ENDPOINTS = {
@@ -20,6 +21,7 @@ ENDPOINTS = {
 """What people call the endpoint of each call type."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Asker:
     """Who asks, as far as rules look at it."""

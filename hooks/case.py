@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from budgets.jsontext import compact
+from budgets.quick import quick
 from hooks.arrival import Arrival, Run
 from hooks.cascade.plan import Plan
 from hooks.decision import Caller, Decision
@@ -15,6 +16,7 @@ from hooks.policy import Policy
 from hooks.request import RequestView
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A request as the adapter hands it over.
@@ -130,4 +132,4 @@ def storable(text: str) -> str:
 
 def compact_json(value: Mapping[str, Any]) -> str:
     """Return JSON text without spaces, as the ledger keeps it."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return compact(value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from budgets.learned import Learned
 from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
 from budgets.prices import UnknownPrice
+from budgets.quick import quick
 from hooks import advice, data_policy, sessions
 from hooks.asker import Asker
 from hooks.categories import Category
@@ -44,10 +45,13 @@ def choose(
         cap = None
     caps = _caps(policy, budget_facts(base, view, caller))
     chain = policy.groups.chain(start)
+    asked = _asked(policy, view, caller, base)
+    own = _allowed(policy, base, caller)
     candidates = [
         _candidate(
-            policy, view, counts, caller, learned, base, policy.groups.groups[name], category, cap,
-            caps(name), respect_name=named and name == start, own=name in chain,
+            policy, view, counts, learned, base, policy.groups.groups[name], category, cap,
+            caps(name), asked, own if name in chain else caller.allowed_groups,
+            respect_name=named and name == start,
         )
         for name in dict.fromkeys((*lead, *chain))
     ]  # fmt: skip
@@ -74,21 +78,38 @@ def choose(
     )
 
 
+@quick
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What holds for every group of one request: the demands of data rules, the least tier."""
+
+    demands: tuple[data_policy.Demand, ...]
+    tier_floor: Tier | None
+
+
+def _asked(policy: Policy, view: RequestView, caller: Caller, base: Decision) -> _Asked:
+    rules = policy.routing.data_policy
+    return _Asked(
+        data_policy.demands(rules, asker_of(view, caller)) if rules else (),
+        Tier(base.tier_floor) if base.tier_floor is not None else None,
+    )
+
+
 def _candidate(
     policy: Policy,
     view: RequestView,
     counts: TokenCounts,
-    caller: Caller,
     learned: Learned,
     base: Decision,
     group: Group,
     category: Category,
     output_cap: int | None,
     cap: Cap | None,
+    asked: _Asked,
+    allowed_groups: tuple[str, ...],
     respect_name: bool,
-    own: bool,
 ) -> Candidate:
-    """Judge one group. `own` is true for the chain's own, which a key for its category allows."""
+    """Judge one group. `allowed_groups` are those that the key allows for it; empty for all."""
     facts = policy.facts(group.name)
     prices = group.prices
     cost = None
@@ -103,10 +124,10 @@ def _candidate(
         category=category,
         cost=cost,
         cap=cap,
-        allowed_groups=_allowed(policy, base, caller) if own else caller.allowed_groups,
+        allowed_groups=allowed_groups,
         respect_name=respect_name,
-        demands=data_policy.demands(policy.routing.data_policy, asker_of(view, caller)),
-        tier_floor=Tier(base.tier_floor) if base.tier_floor is not None else None,
+        demands=asked.demands,
+        tier_floor=asked.tier_floor,
     )
     failed = tuple(drops(judged))
     return Candidate(
@@ -136,9 +157,10 @@ def candidate_on(
     category = policy.routing.categories[decision.category]
     cap = category.output_tokens_max if view.output_max is None else None
     return _candidate(
-        policy, view, counts, caller, learned, decision, policy.groups.groups[group], category,
+        policy, view, counts, learned, decision, policy.groups.groups[group], category,
         None if view.embeds else cap, cap_of(policy, view, caller, decision)(group),
-        respect_name=True, own=True,
+        _asked(policy, view, caller, decision), _allowed(policy, decision, caller),
+        respect_name=True,
     )  # fmt: skip
 
 

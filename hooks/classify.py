@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from budgets.quick import quick
 from hooks.routing import RoutingFile
 from hooks.tasks.types import Keyword
 
@@ -39,11 +40,16 @@ _SPACES = str.maketrans(
 """What is not a letter or digit in the Latin blocks and among general punctuation (typographic
 quotes and dashes, wide spaces): words are cut there."""
 
+_ASCII_SPACES = bytes(
+    ord(_SPACES.get(code, chr(code))) if code < 128 else code for code in range(256)
+)
+
 
 class PhraseError(ValueError):
     """A keyword that cannot be searched for."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Classified:
     """A task type with the keywords that spoke for it. `source` is `user` or `system`."""
@@ -152,7 +158,12 @@ class Classifier:
         if len(text) > TEXT_HEAD_MAX + TEXT_TAIL_MAX:
             text = f"{text[:TEXT_HEAD_MAX]}\n{text[-TEXT_TAIL_MAX:]}"
         text = text.lower()
-        words = set(text.translate(_SPACES).split())
+        if text.isascii():
+            # One pass over bytes, where a table of characters takes ten times as long.
+            spaced = text.encode("ascii").translate(_ASCII_SPACES).decode("ascii")
+        else:
+            spaced = text.translate(_SPACES)
+        words = set(spaced.split())
         prefixes = {word[:PREFIX_LENGTH] for word in words}
         found: dict[int, list[_Rule]] = {}
         # Sorted, so that equal texts name their keywords in the same order.

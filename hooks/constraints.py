@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from budgets import money
 from budgets.matching import Cap
 from budgets.prices import UnknownPrice
+from budgets.quick import quick
 from hooks.categories import Category
 from hooks.data_policy import Demand
 from hooks.estimate import CostEstimate
@@ -34,6 +35,7 @@ class Drop:
         return f"{self.constraint}: needs {self.needed}, has {self.has}"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A group with everything that its constraints are judged by."""
@@ -69,13 +71,21 @@ def drops(case: Judged) -> Iterator[Drop]:
             "an embedding model" if case.view.embeds else "a text model",
             "an embedding model" if case.group.embeds else "a text model",
         )
-    yield from _capabilities(case)
-    yield from _data_policy(case)
+    # What nothing is asked of is not looked at: this runs for every group of every request.
+    asked = case.category.constraints
+    if case.view.needs or asked.capabilities:
+        yield from _capabilities(case)
+    if case.demands or asked.data_policy.residency:
+        yield from _data_policy(case)
     if not case.respect_name:
-        yield from _tier(case)
-        yield from _quality(case)
-        yield from _latency(case)
-        yield from _providers(case)
+        if case.tier_floor is not None:
+            yield from _tier(case)
+        if asked.quality is not None:
+            yield from _quality(case)
+        if asked.latency_p50_ms_max is not None:
+            yield from _latency(case)
+        if asked.providers is not None:
+            yield from _providers(case)
     if case.cost is not None:
         yield from _context(case, case.cost)
         yield from _money(case, case.cost)

@@ -26,6 +26,7 @@ from hooks.tasks.signals import signals_of
 from hooks.tokens import TokenCounts
 
 NAMES_SHOWN_MAX = 30
+NOTHING_LEARNED = Learned()
 
 
 def decide(
@@ -54,7 +55,7 @@ def decide(
     consequence = max(
         task.consequence, view.steering.consequence or Consequence.LOW, key=lambda c: c.rank
     )
-    expected = expected_output(routing, view, task_type, None, Learned())
+    expected = expected_output(routing, view, task_type, None, NOTHING_LEARNED)
     if view.output_max is not None:
         expected = min(expected, view.output_max)
     expected *= view.choices
@@ -73,6 +74,9 @@ def decide(
                 f"category_raised: {task_type} has the floor {floor}, not {asked_category}"
             )
     mode = routing.categories[category].mode or routing.mode
+    named = requested not in routing.categories and requested != AUTO
+    is_known = requested == AUTO or requested in policy.groups.groups
+    least = tier_floor(policy, task.tier, consequence, category, named) if is_known else None
     base = Decision(
         id=decision_id,
         mode=mode,
@@ -99,11 +103,10 @@ def decide(
             policy.router, view, task_type, auto=requested == AUTO,
             high=consequence is Consequence.HIGH, raised=floor_why, pinned=task.pinned,
         ),
+        tier_floor=least,
     )  # fmt: skip
-    if requested != AUTO and requested not in policy.groups.groups:
+    if not is_known:
         return _unknown_model(base, policy)
-    named = requested not in routing.categories and requested != AUTO
-    base = replace(base, tier_floor=tier_floor(policy, task.tier, consequence, category, named))
     alone = base
     if session is not None and not named:
         base = sessions.raised(policy, base, session, held_down)

@@ -5,11 +5,12 @@ A decision says all of that about itself. It has no prompt in it, only counts an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from budgets.jsontext import compact
+from budgets.quick import quick
 from hooks.constraints import Drop
 from hooks.estimate import CostEstimate
 from hooks.levels import Mode
@@ -17,6 +18,7 @@ from hooks.router.verdict import Verdict
 from hooks.sessions import SessionNote
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, as authentication found it.
@@ -30,6 +32,7 @@ class Caller:
     allowed_groups: tuple[str, ...] = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A group of the chain: kept, or dropped with every constraint that it failed."""
@@ -47,6 +50,7 @@ class Candidate:
         return "; ".join(str(drop) for drop in self.drops)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Would:
     """What enforcement would have done, in shadow mode."""
@@ -70,6 +74,7 @@ class Escalated:
     detail: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The record of one routing.
@@ -136,7 +141,22 @@ class Decision:
 
     def to_json(self) -> str:
         """Return the decision as compact JSON text; `explain` reads it back."""
-        return json.dumps(self.as_dict(), separators=(",", ":"), ensure_ascii=False)
+        # What has no fields beside its dataclass's own is written from there.
+        data: dict[str, Any] = {name: getattr(self, name) for name in _DECISION_FIELDS}
+        data["candidates"] = [
+            {
+                "group": it.group,
+                "provider": it.provider,
+                "kept": it.kept,
+                "drops": it.drops,
+                "cost": it.cost,
+                "latency_ms": it.latency_ms,
+                "reason": it.reason,
+            }
+            for it in self.candidates
+        ]
+        data["router"] = self.router.as_dict() if self.router is not None else None
+        return compact(data)
 
 
 _DECISION_FIELDS = tuple(it.name for it in fields(Decision))

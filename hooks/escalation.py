@@ -21,6 +21,7 @@ from budgets.config import Step
 from budgets.errors import LedgerUnavailable
 from budgets.holds import Held, HoldRequest, Refused
 from budgets.open_requests import Terms
+from budgets.quick import quick
 from budgets.runtime import Runtime
 from hooks import approvals, loans, queue_desk
 from hooks.case import Case
@@ -35,6 +36,7 @@ LOANS_A_REQUEST_MAX = 3
 """How often a request borrows: others may use up what it has borrowed before it holds."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Asked:
     """The ledger's answer for the group that the decision named, with what was asked.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from budgets.learned import Learned
 from budgets.prices import Price, TokenUsage
+from budgets.quick import quick
 from hooks.groups import Group
 from hooks.margins import input_extra_tokens, input_factors, margin_of
 from hooks.request import RequestView
@@ -25,6 +26,7 @@ OUTPUT_TOKENS_UNKNOWN = 128_000
 """Bound of an answer where neither the caller, the policy nor the model's facts give one."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
     """Tokens and nanodollars of one request on one group."""
@@ -97,17 +99,18 @@ def cost_on(
     writes = margin.cache_writes == "always" or view.caches or group.caches
     likely_out *= view.choices
     bound_out *= view.choices
+    usage = TokenUsage(likely_in, likely_out)
     return CostEstimate(
         input_tokens=likely_in,
         input_tokens_max=bound_in,
         output_tokens=likely_out,
         output_tokens_max=bound_out,
-        estimate_nano_usd=max(
-            price.cost(TokenUsage(likely_in, likely_out), view.images) for price in prices
-        ),
+        estimate_nano_usd=max([price.cost(usage, view.images) for price in prices]),
         hold_nano_usd=max(
-            price.worst_cost(bound_in, bound_out, view.images, cache_writes=writes)
-            for price in prices
+            [
+                price.worst_cost(bound_in, bound_out, view.images, cache_writes=writes)
+                for price in prices
+            ]
         ),
     )
 

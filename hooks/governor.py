@@ -146,9 +146,11 @@ class Governor:
 
         case.decide_again = decided
         decision = decided()
-        case.decision = replace(
-            decision, stripped=case.stripped, notes=(*decision.notes, *known.notes)
-        )
+        if case.stripped or known.notes:
+            decision = replace(
+                decision, stripped=case.stripped, notes=(*decision.notes, *known.notes)
+            )
+        case.decision = decision
         notice.count(decision.router)
         if self._worker.traffic is not None:
             self._worker.traffic.add(case.policy.router, decision, view)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from budgets.prices import Price, UnknownPrice, read_price
@@ -55,29 +56,32 @@ class Deployment:
     caches: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Group:
-    """A `model_name` with its deployments. Of several, the most careful figures count."""
+    """A `model_name` with its deployments. Of several, the most careful figures count.
+
+    Each figure is found once: every request asks for all of them.
+    """
 
     name: str
     deployments: tuple[Deployment, ...]
 
-    @property
+    @cached_property
     def primary(self) -> str | None:
         """The base group, where this group is a category."""
         return next((d.primary for d in self.deployments if d.primary), None)
 
-    @property
+    @cached_property
     def provider(self) -> str:
         """The provider of the first deployment."""
         return self.deployments[0].provider
 
-    @property
+    @cached_property
     def providers(self) -> frozenset[str]:
         """The providers of all deployments: a request may go to any of them."""
         return frozenset(d.provider for d in self.deployments)
 
-    @property
+    @cached_property
     def prices(self) -> tuple[Price, ...] | UnknownPrice:
         """The price of each deployment; unknown if that of any is."""
         prices: list[Price] = []
@@ -87,28 +91,28 @@ class Group:
             prices.append(deployment.price)
         return tuple(prices)
 
-    @property
+    @cached_property
     def context_tokens(self) -> int | None:
         """The smallest context window among the deployments."""
         return min((d.context_tokens for d in self.deployments if d.context_tokens), default=None)
 
-    @property
+    @cached_property
     def output_tokens_max(self) -> int | None:
         """The smallest output limit among the deployments."""
         known = (d.output_tokens_max for d in self.deployments if d.output_tokens_max)
         return min(known, default=None)
 
-    @property
+    @cached_property
     def capabilities(self) -> frozenset[str]:
         """What every deployment can do."""
         return frozenset.intersection(*(d.capabilities for d in self.deployments))
 
-    @property
+    @cached_property
     def caches(self) -> bool:
         """Whether LiteLLM asks a deployment's provider to cache what no client asked it to."""
         return any(d.caches for d in self.deployments)
 
-    @property
+    @cached_property
     def embeds(self) -> bool:
         """Whether these are embedding models."""
         return all(d.embeds for d in self.deployments)

@@ -19,10 +19,11 @@ class Tier(StrEnum):
     GENERATE = "generate"
     REASON = "reason"
 
-    @property
-    def rank(self) -> int:
-        """The tier's place, from 0."""
-        return list(Tier).index(self)
+    rank: int
+    """The tier's place, from 0."""
+
+    def __init__(self, _: str) -> None:
+        self.rank = len(type(self).__members__)
 
 
 class Consequence(StrEnum):
@@ -32,7 +33,8 @@ class Consequence(StrEnum):
     MEDIUM = "medium"
     HIGH = "high"
 
-    @property
-    def rank(self) -> int:
-        """The consequence's place, from 0."""
-        return list(Consequence).index(self)
+    rank: int
+    """The consequence's place, from 0."""
+
+    def __init__(self, _: str) -> None:
+        self.rank = len(type(self).__members__)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from budgets.learned import Learned
 from budgets.margins import ceiling_of, floor_of
 from budgets.open_requests import InputTerms
+from budgets.quick import quick
 from hooks.facts import InputMargin
 from hooks.groups import Group
 from hooks.request import RequestView
@@ -21,10 +22,13 @@ from hooks.routing import RoutingFile
 GROUP_REQUESTS_MIN = 200
 """So many requests of a group must have been seen before its bound alone counts."""
 
+GROUPS_REMEMBERED_MAX = 1_000
+
 FACTOR_LEAST = 0.5
 """The least share of the policy's likely factor that an estimate goes by."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class InputFactors:
     """Factors on Farebox's count: the likely one, and the one that is not passed."""
@@ -33,9 +37,25 @@ class InputFactors:
     bound: float
 
 
+_fixed: dict[str, tuple[RoutingFile, Group, InputMargin, tuple[str, ...]]] = {}
+"""The policy's figures of each group and its keys, with what they were made of."""
+
+
+def _fixed_of(routing: RoutingFile, group: Group) -> tuple[InputMargin, tuple[str, ...]]:
+    last = _fixed.get(group.name)
+    if last is not None and last[0] is routing and last[1] is group:
+        return last[2], last[3]
+    margin = routing.margin(group.primary or group.name, group.provider)
+    keys = _keys_of(routing, group)
+    if len(_fixed) >= GROUPS_REMEMBERED_MAX:
+        _fixed.clear()
+    _fixed[group.name] = (routing, group, margin, keys)
+    return margin, keys
+
+
 def margin_of(routing: RoutingFile, group: Group) -> InputMargin:
     """Return the policy's figures for a group; a category has those of its base group."""
-    return routing.margin(group.primary or group.name, group.provider)
+    return _fixed_of(routing, group)[0]
 
 
 def learning_keys(routing: RoutingFile, group: Group) -> tuple[str, ...]:
@@ -44,6 +64,10 @@ def learning_keys(routing: RoutingFile, group: Group) -> tuple[str, ...]:
     A group for which the policy has figures of its own says nothing about its provider. Nor does
     one whose deployments have several: nobody knows which one a request went to.
     """
+    return _fixed_of(routing, group)[1]
+
+
+def _keys_of(routing: RoutingFile, group: Group) -> tuple[str, ...]:
     name = group.primary or group.name
     facts = routing.models.get(name)
     if len(group.providers) > 1 or (facts is not None and facts.input is not None):
@@ -51,8 +75,23 @@ def learning_keys(routing: RoutingFile, group: Group) -> tuple[str, ...]:
     return (f"group:{name}", f"provider:{group.provider}")
 
 
+_factors: dict[str, tuple[RoutingFile, Group, Learned, InputFactors]] = {}
+"""The last factors of each group, with what they were made of: that changes every few seconds."""
+
+
 def input_factors(routing: RoutingFile, group: Group, learned: Learned) -> InputFactors:
     """Return the factors for a request on a group."""
+    last = _factors.get(group.name)
+    if last is not None and last[0] is routing and last[1] is group and last[2] is learned:
+        return last[3]
+    found = _factors_of(routing, group, learned)
+    if len(_factors) >= GROUPS_REMEMBERED_MAX:
+        _factors.clear()
+    _factors[group.name] = (routing, group, learned, found)
+    return found
+
+
+def _factors_of(routing: RoutingFile, group: Group, learned: Learned) -> InputFactors:
     margin = margin_of(routing, group)
     if not margin.learn:
         return InputFactors(margin.estimate_factor, margin.bound_factor)

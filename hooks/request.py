@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from budgets.quick import quick
 from hooks import shapes
 from hooks.spoken import spoken
 from hooks.steering import Steering, read_steering
@@ -41,6 +42,7 @@ _SERVER_TOOL_KEYS = frozenset(
 _CLIENT_TOOL_PREFIXES = ("bash_", "text_editor_", "computer_", "memory_", "computer")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RequestView:
     """What deciding needs of a request.

@@ -19,6 +19,7 @@ from budgets.config import Step
 from budgets.errors import LedgerUnavailable
 from budgets.holds import Refused
 from budgets.home import Home
+from budgets.quick import quick
 from budgets.runtime import Runtime
 from budgets.sessions.redis import RedisSessions
 from budgets.sessions.types import Bounds, SessionBook, SessionId, SessionState, session_id
@@ -32,6 +33,7 @@ REMEMBERED_MAX = 10_000
 """How many sessions one worker keeps at hand."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is known of a request's session, and what is to be noted about asking."""

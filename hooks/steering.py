@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from budgets.queue.items import PRIORITY_MAX
+from budgets.quick import quick
 from hooks.levels import Consequence
 from hooks.values import InvalidRequest, whole
 
@@ -36,6 +37,7 @@ ADVICE = "farebox_advice"
 """Asks for the announcement in the answer (`hooks.advice`); as a header `x-farebox-advice`."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Steering:
     """What callers steer Farebox with, cleaned. All of it is only claimed."""

@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from budgets.quick import quick
 from hooks.request import RequestView
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _REMEMBERING = threading.Lock()
 _remembered: dict[bytes, int] = {}
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
     """Farebox's own count of a request's input. Images count apart: each provider has its bound."""

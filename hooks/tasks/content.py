@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from itertools import pairwise
 
+from budgets.quick import quick
 from hooks.features import words as words_of
 from hooks.tasks.signals import COMMON_WORDS, looks_like_code
 
@@ -47,6 +48,7 @@ MARKS = {
 WORDS_HEAD, WORDS_TAIL = 100, 50
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Guess:
     """The task type that wins, its probability, and the terms that spoke for it most.
@@ -118,7 +120,9 @@ class ContentModel:
         self._extra = under_routing_cost - 1
         self._caution_min = caution_min
         self._tiers = tuple(tiers)
-        self._ranks = sorted(set(tiers))
+        self._above = {
+            rank: [index for index, tier in enumerate(tiers) if tier > rank] for rank in set(tiers)
+        }
         self._packed: dict[str | Pair, int] = {}
         spoken: dict[str | Pair, Sequence[int]] = {}
         for name, weights in terms.items():
@@ -159,10 +163,10 @@ class ContentModel:
 
     def _cheapest(self, likely: Sequence[float]) -> int:
         """Return the type whose expected cost is least: 1 for a wrong one, more if too low."""
-        costs = {}
-        for rank in self._ranks:
-            above = sum(p for p, tier in zip(likely, self._tiers, strict=True) if tier > rank)
-            costs[rank] = self._extra * above
+        costs = {
+            rank: self._extra * sum([likely[index] for index in above])
+            for rank, above in self._above.items()
+        }
         expected = [costs[tier] - p for p, tier in zip(likely, self._tiers, strict=True)]
         cheapest = expected.index(min(expected))
         cautious = likely[cheapest] >= self._caution_min

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from budgets.quick import quick
 from hooks.asker import Asker, matches
 from hooks.classify import Classified, Classifier
 from hooks.features import words as words_of
@@ -30,6 +31,7 @@ class Detectors:
     keywords: Classifier
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Found:
     """A task type. `source` is caller, rule, keywords, classifier, signals or default."""

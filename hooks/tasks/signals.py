@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from budgets.quick import quick
 from hooks.request import RequestView
 from hooks.tasks.settings import SignalMatch, SignalSettings
 from hooks.tasks.trajectory import ToolAnswer
@@ -43,6 +44,7 @@ _CODE_SIGNS_LEAST = 4
 _CODE_CHARS_MAX = 2_000
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Signals:
     """What a request looks like. `chars` is of the last user message, `language` is empty where

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from budgets.quick import quick
+
 MESSAGES_MAX = 200
 """How many of the last messages are looked at."""
 
@@ -28,6 +30,7 @@ class ToolAnswer:
     begins: str = field(repr=False)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Trajectory:
     """The tools that were called, by name in order, and their answers."""
