@@ -68,3 +68,14 @@ def dollars(nano_usd: int, places: int = 2) -> str:
         places = 6
     sign = "-" if nano_usd < 0 else ""
     return f"{sign}${amount:,.{places}f}"
+
+
+def cost(nano_usd: int) -> str:
+    """Return the cost of a request for people: to the microdollar below one dollar."""
+    if nano_usd == 0:
+        return "$0"
+    if abs(nano_usd) >= NANO_PER_USD:
+        return dollars(nano_usd, 4)
+    if abs(nano_usd) < 1_000:
+        return f"{'-' if nano_usd < 0 else ''}${abs(to_usd(nano_usd)):.9f}"
+    return dollars(nano_usd, 6)

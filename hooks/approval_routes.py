@@ -96,43 +96,62 @@ def build_router(doorkeeper: Doorkeeper, budgets: Callable[[], BudgetsFile]) -> 
         approval_id: str, body: ApproveBody, response: Response, person: Person = approver
     ) -> dict[str, Any]:
         with Clean():
-            place = await place_of(budgets)
-            ticket = await _ticket(place, approval_id)
-            _check_person(place, person, ticket)
-            terms = _terms(place, ticket, body)
-            # A grant has its first person already: the one who proposed it.
-            is_call = ticket.kind is TicketKind.CALL
-            two = is_call and place.budgets.approvals.two_persons(terms.amount_nano_usd)
-            answer = Answer(approval_id, who(person), body.reason, terms, two)
-            status = await place.ledger.answer_ticket(answer)
-            _log.info("farebox_approval", id=approval_id, status=status.value, by=person.name)
-            made: dict[str, Any] = {}
-            if not is_call and status in (AnswerStatus.APPROVED, AnswerStatus.ALREADY_APPROVED):
-                # Repeated where it failed half-way: the ticket's id makes it happen once.
-                by = ticket.decided_by.key if ticket.decided_by else person.name
-                made = await make(place.ledger, proposed(approval_id, ticket.proposal, by))
-            elif status is AnswerStatus.FIRST:
-                response.status_code = 202
-            elif status is not AnswerStatus.APPROVED:
-                raise _problem(status, ticket)
-            after = await _ticket(place, approval_id)
-        return {"status": status.value, "approval": as_dict(after, place.now_ms), **made}
+            status, shown = await give(await place_of(budgets), person, approval_id, body)
+        if status is AnswerStatus.FIRST:
+            response.status_code = 202
+        return shown
 
     @router.post("/{approval_id}/deny")
     async def deny(approval_id: str, body: DenyBody, person: Person = approver) -> dict[str, Any]:
         with Clean():
-            place = await place_of(budgets)
-            ticket = await _ticket(place, approval_id)
-            _check_person(place, person, ticket)
-            answer = Answer(approval_id, who(person), body.reason)
-            status = await place.ledger.answer_ticket(answer)
-            _log.info("farebox_approval", id=approval_id, status=status.value, by=person.name)
-            if status is not AnswerStatus.DENIED:
-                raise _problem(status, ticket)
-            after = await _ticket(place, approval_id)
-        return {"status": status.value, "approval": as_dict(after, place.now_ms)}
+            return await refuse(await place_of(budgets), person, approval_id, body)
 
     return router
+
+
+async def give(
+    place: Place, person: Person, approval_id: str, body: ApproveBody
+) -> tuple[AnswerStatus, dict[str, Any]]:
+    """Approve a ticket as a person; return what came of it, and what a client gets.
+
+    `FIRST`: another person must approve it, too. Raises `HttpProblem` where nothing was changed,
+    and what `Clean` turns into one.
+    """
+    ticket = await _ticket(place, approval_id)
+    _check_person(place, person, ticket)
+    terms = _terms(place, ticket, body)
+    # A grant has its first person already: the one who proposed it.
+    is_call = ticket.kind is TicketKind.CALL
+    two = is_call and place.budgets.approvals.two_persons(terms.amount_nano_usd)
+    answer = Answer(approval_id, who(person), body.reason, terms, two)
+    status = await place.ledger.answer_ticket(answer)
+    _log.info("farebox_approval", id=approval_id, status=status.value, by=person.name)
+    made: dict[str, Any] = {}
+    if not is_call and status in (AnswerStatus.APPROVED, AnswerStatus.ALREADY_APPROVED):
+        # Repeated where it failed half-way: the ticket's id makes it happen once.
+        by = ticket.decided_by.key if ticket.decided_by else person.name
+        made = await make(place.ledger, proposed(approval_id, ticket.proposal, by))
+    elif status not in (AnswerStatus.FIRST, AnswerStatus.APPROVED):
+        raise _problem(status, ticket)
+    after = await _ticket(place, approval_id)
+    return status, {
+        "status": status.value,
+        "approval": as_dict(after, place.now_ms),
+        **made,
+    }
+
+
+async def refuse(place: Place, person: Person, approval_id: str, body: DenyBody) -> dict[str, Any]:
+    """Deny a ticket as a person; return what a client gets. Raises as `give` does."""
+    ticket = await _ticket(place, approval_id)
+    _check_person(place, person, ticket)
+    answer = Answer(approval_id, who(person), body.reason)
+    status = await place.ledger.answer_ticket(answer)
+    _log.info("farebox_approval", id=approval_id, status=status.value, by=person.name)
+    if status is not AnswerStatus.DENIED:
+        raise _problem(status, ticket)
+    after = await _ticket(place, approval_id)
+    return {"status": status.value, "approval": as_dict(after, place.now_ms)}
 
 
 async def _ticket(place: Place, approval_id: str) -> Ticket:

@@ -175,7 +175,11 @@ def owner_of(metadata: Mapping[str, Any]) -> str | None:
 
 async def doorkeeper(request: Request) -> Person:
     """Who asks for one of Farebox's own routes; a `guard.Doorkeeper`."""
-    key = guard.presented_key(request.headers)
+    return await person_of(request, guard.presented_key(request.headers))
+
+
+async def person_of(request: Request, key: str) -> Person:
+    """Whose a key is, as it stands now; raises `HttpProblem` for one that is not accepted."""
     if database_in_use():
         return await _litellm_person(request, key)
     found = await identify(key)

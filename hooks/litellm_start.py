@@ -23,6 +23,8 @@ from hooks import (
     tested,
 )
 from hooks.arrival import Run
+from hooks.board import routes as board_routes
+from hooks.board.sources import Sources
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.queue_desk import QueueDesk, StoredRequest
 from hooks.queue_outcome import Reply
@@ -108,3 +110,19 @@ def mount_routes(worker: Worker) -> None:
             return worker.queue
 
         proxy_server.app.include_router(queue_routes.build_router(desk, door))
+
+        async def sources() -> Sources | None:
+            opened = await worker.ready()
+            if opened is None or opened.client is None:
+                return None
+            return Sources(
+                worker.home,
+                opened.client,
+                opened.ledger,
+                lambda: worker.policy,
+                desk,
+                worker.office,
+            )
+
+        person_of = litellm_auth.person_of
+        proxy_server.app.include_router(board_routes.build_router(sources, person_of))

@@ -51,36 +51,14 @@ def build_router(
     async def close(
         period_id: str, body: CloseMonth | None = None, person: Person = admin
     ) -> dict[str, Any]:
-        with _clean():
+        with clean():
             at = await _at(office)
-            period = _period(period_id, at)
-            answer = await at.months.close(
-                at.rules,
-                period,
-                person.name,
-                with_open_holds=body.with_open_holds if body is not None else False,
-            )
-        match answer:
-            case PeriodOpen():
-                return {"closed": False, "reason": "not_ended", "end_ms": answer.end_ms}
-            case HoldsOpen():
-                return {
-                    "closed": False,
-                    "reason": "holds_open",
-                    "count": answer.count,
-                    "holds": [asdict(it) for it in answer.holds],
-                }
-        _log.info("farebox_month_closed", period_id=period_id, by=person.name)
-        snapshot = await at.months.snapshot(period_id)
-        return {
-            "closed": True,
-            "file": str(at.months.folder.file(period_id)),
-            "snapshot": None if snapshot is None else snapshot.model_dump(mode="json"),
-        }
+            with_open_holds = body.with_open_holds if body is not None else False
+            return await close_month(at, person, period_id, with_open_holds=with_open_holds)
 
     @router.get("/{period_id}")
     async def read(period_id: str, _: Person = viewer) -> dict[str, Any]:
-        with _clean():
+        with clean():
             at = await _at(office)
             snapshot = await at.months.snapshot(_period(period_id, at).id)
         if snapshot is None:
@@ -89,6 +67,32 @@ def build_router(
         return {"snapshot": snapshot.model_dump(mode="json")}
 
     return router
+
+
+async def close_month(
+    at: Office, person: Person, period_id: str, *, with_open_holds: bool = False
+) -> dict[str, Any]:
+    """Close a month as a person; return what a client gets. Raises `HttpProblem` for a name that
+    is no month's, and what `clean` turns into one."""
+    period = _period(period_id, at)
+    answer = await at.months.close(at.rules, period, person.name, with_open_holds=with_open_holds)
+    match answer:
+        case PeriodOpen():
+            return {"closed": False, "reason": "not_ended", "end_ms": answer.end_ms}
+        case HoldsOpen():
+            return {
+                "closed": False,
+                "reason": "holds_open",
+                "count": answer.count,
+                "holds": [asdict(it) for it in answer.holds],
+            }
+    _log.info("farebox_month_closed", period_id=period_id, by=person.name)
+    snapshot = await at.months.snapshot(period_id)
+    return {
+        "closed": True,
+        "file": str(at.months.folder.file(period_id)),
+        "snapshot": None if snapshot is None else snapshot.model_dump(mode="json"),
+    }
 
 
 async def _at(office: Callable[[], Awaitable[Office | None]]) -> Office:
@@ -106,7 +110,7 @@ def _period(period_id: str, at: Office) -> Period:
     return period
 
 
-class _clean:
+class clean:
     """Turns the errors of a closing into answers."""
 
     def __enter__(self) -> None:

@@ -44,8 +44,8 @@ def build_router(desk: Desk, doorkeeper: Doorkeeper) -> APIRouter:
         count: Annotated[int, Query(ge=1, le=LISTED_MAX)] = 100,
         _: Person = viewer,
     ) -> dict[str, Any]:
-        with _clean():
-            queue = (await _open(desk)).queue
+        with clean():
+            queue = (await opened_desk(desk)).queue
             items = await queue.listed(state, count)
             return {
                 "queue": totals_dict(await queue.totals()),
@@ -54,17 +54,13 @@ def build_router(desk: Desk, doorkeeper: Doorkeeper) -> APIRouter:
 
     @router.post("/drain")
     async def drain(person: Person = admin) -> dict[str, Any]:
-        with _clean():
-            queue = (await _open(desk)).queue
-            hurried = await queue.hurry()
-            totals: Totals = await queue.totals()
-        log.info("queue_drained", by=person.name, hurried=hurried)
-        return {"hurried": hurried, "queue": totals_dict(totals)}
+        with clean():
+            return await drain_all(await opened_desk(desk), person)
 
     @router.get("/{queue_id}")
     async def show(queue_id: str, response: Response, person: Person = caller) -> dict[str, Any]:
-        with _clean():
-            opened = await _open(desk)
+        with clean():
+            opened = await opened_desk(desk)
             item = await _find(opened, queue_id, person, Role.VIEWER)
             shown = item_dict(item)
             if item.state in (State.WAITING, State.RUNNING):
@@ -81,30 +77,45 @@ def build_router(desk: Desk, doorkeeper: Doorkeeper) -> APIRouter:
 
     @router.post("/{queue_id}/cancel")
     async def cancel(queue_id: str, person: Person = caller) -> dict[str, Any]:
-        with _clean():
-            opened = await _open(desk)
-            item = await _find(opened, queue_id, person, Role.ADMIN)
-            if not await opened.queue.cancel(item.id):
-                raise _conflict("Only a request that waits or is dead can be cancelled.")
-            log.info("queued_request_cancelled", queue_id=item.id, by=person.name)
-            return await _shown(opened, item)
+        with clean():
+            return await cancel_one(await opened_desk(desk), person, queue_id)
 
     @router.post("/{queue_id}/retry")
     async def retry(queue_id: str, person: Person = caller) -> dict[str, Any]:
-        with _clean():
-            opened = await _open(desk)
-            item = await _find(opened, queue_id, person, Role.ADMIN)
-            if not await opened.queue.retry(item.id):
-                raise _conflict(
-                    "Only a dead request whose body has not expired can be tried again."
-                )
-            log.info("queued_request_retried", queue_id=item.id, by=person.name)
-            return await _shown(opened, item)
+        with clean():
+            return await retry_one(await opened_desk(desk), person, queue_id)
 
     return router
 
 
-async def _open(desk: Desk) -> QueueDesk:
+async def drain_all(opened: QueueDesk, person: Person) -> dict[str, Any]:
+    """Let nothing wait for a pause between attempts; return what a client gets."""
+    hurried = await opened.queue.hurry()
+    totals: Totals = await opened.queue.totals()
+    log.info("queue_drained", by=person.name, hurried=hurried)
+    return {"hurried": hurried, "queue": totals_dict(totals)}
+
+
+async def cancel_one(opened: QueueDesk, person: Person, queue_id: str) -> dict[str, Any]:
+    """End a request as a person; return what a client gets. Raises `HttpProblem`."""
+    item = await _find(opened, queue_id, person, Role.ADMIN)
+    if not await opened.queue.cancel(item.id):
+        raise _conflict("Only a request that waits or is dead can be cancelled.")
+    log.info("queued_request_cancelled", queue_id=item.id, by=person.name)
+    return await _shown(opened, item)
+
+
+async def retry_one(opened: QueueDesk, person: Person, queue_id: str) -> dict[str, Any]:
+    """Let a dead request wait again as a person; return what a client gets. Raises `HttpProblem`."""
+    item = await _find(opened, queue_id, person, Role.ADMIN)
+    if not await opened.queue.retry(item.id):
+        raise _conflict("Only a dead request whose body has not expired can be tried again.")
+    log.info("queued_request_retried", queue_id=item.id, by=person.name)
+    return await _shown(opened, item)
+
+
+async def opened_desk(desk: Desk) -> QueueDesk:
+    """Return the desk; raises `HttpProblem` where the queue cannot be used."""
     opened = await desk()
     if opened is None:
         raise HttpProblem(
@@ -146,7 +157,7 @@ def _conflict(message: str) -> HttpProblem:
 
 
 @contextmanager
-def _clean() -> Any:
+def clean() -> Any:
     """Turn the queue's errors into answers."""
     try:
         yield

@@ -22,9 +22,9 @@ from budgets.errors import LedgerUnavailable
 from budgets.home import Home
 from budgets.prices import UnknownPrice
 from budgets.yamlfile import ConfigErrors
+from hooks.explained import why
 from scripts.cli import entry_view
 from scripts.cli.context import OpenLedger, home_of, open_ledger, policy_of
-from scripts.cli.decision_view import why
 from scripts.cli.demo_requests import FALLBACK_REFUSAL, REQUESTS, DemoRequest, Dialect, Outcome
 from scripts.cli.entry_view import EntryView
 from scripts.cli.errors import ExitCode, Problem, command

@@ -100,15 +100,7 @@ def dollars(nano_usd: int | None) -> str:
 
 def cost(nano_usd: int | None) -> str:
     """Return the cost of a request for people: to the microdollar below one dollar."""
-    if nano_usd is None:
-        return "–"
-    if nano_usd == 0:
-        return "$0"
-    if abs(nano_usd) >= money.NANO_PER_USD:
-        return money.dollars(nano_usd, 4)
-    if abs(nano_usd) < 1_000:
-        return f"{'-' if nano_usd < 0 else ''}${abs(money.to_usd(nano_usd)):.9f}"
-    return money.dollars(nano_usd, 6)
+    return "–" if nano_usd is None else money.cost(nano_usd)
 
 
 def percent(share: Decimal | float | None, places: int = 1) -> str:
