@@ -1,0 +1,1 @@
+"""Silent degradation, caught from the ledger's entries: see `docs/explanation/drift.md`."""
