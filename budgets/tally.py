@@ -55,10 +55,14 @@ class Tally:
     def __init__(
         self, name: str, documentation: str, labels: Sequence[str], series_max: int = SERIES_MAX
     ) -> None:
-        self._counter = Counter(name, documentation, labels)
+        self.metric = Counter(name, documentation, labels)
         self._bounded = _Bounded(labels, series_max)
         self._waiting: dict[tuple[str, ...], float] = {}
         _tallies.append(self)
+
+    def begin(self, *labels: str) -> None:
+        """Show 0 for what has not been counted yet, so that its first time is a rise."""
+        self.metric.labels(*self._bounded.of(labels))
 
     def add(self, *labels: str, amount: float = 1) -> None:
         """Count something; the labels are in the order of the metric's."""
@@ -69,7 +73,7 @@ class Tally:
         """Put what was counted where scrapes find it."""
         counted, self._waiting = self._waiting, {}
         for labels, amount in counted.items():
-            self._counter.labels(*self._bounded.of(labels)).inc(amount)
+            self.metric.labels(*self._bounded.of(labels)).inc(amount)
 
 
 class Spread:
@@ -83,7 +87,7 @@ class Spread:
         bounds: Sequence[float],
         series_max: int = HISTOGRAM_SERIES_MAX,
     ) -> None:
-        self._histogram = Histogram(name, documentation, labels, buckets=bounds)
+        self.metric = Histogram(name, documentation, labels, buckets=bounds)
         self._bounds = tuple(bounds)
         self._bounded = _Bounded(labels, series_max)
         self._waiting: dict[tuple[str, ...], list[float]] = {}
@@ -103,7 +107,7 @@ class Spread:
         taken, self._waiting = self._waiting, {}
         for labels, (*counts, total) in taken.items():
             known = self._bounded.of(labels)
-            child = self._histogram.labels(*known) if known else self._histogram
+            child = self.metric.labels(*known) if known else self.metric
             # The library has no way to add many values at once; its parts are what `observe` uses.
             for bucket, count in zip(child._buckets, counts, strict=True):
                 if count:
@@ -118,6 +122,7 @@ class LateGauge:
     """
 
     def __init__(self, name: str, documentation: str, mode: Mode) -> None:
+        self.name, self.documentation = name, documentation
         self._make = partial(Gauge, name, documentation, multiprocess_mode=mode)
         self._gauge: Gauge | None = None
 

@@ -95,6 +95,9 @@ COMPARISONS = Tally(
 
 for _result in ("taken", "rejected"):
     POLICY_RELOADS.labels(_result)
+for _code in Code:
+    if _code is not Code.QUALITY_GATE_FAILED:  # That one was sent.
+        REFUSED.begin(_code.value)
 
 # With several workers the library shows none: one worker looks the same.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # not annotated

@@ -202,6 +202,12 @@ class Families(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the families that have a value."""
+        for family in self.described():
+            if family.samples:
+                yield family
+
+    def described(self) -> Iterator[GaugeMetricFamily]:
+        """Yield all families, those without a value too."""
         yield _gauge(
             "farebox_ledger_read",
             "1 where this scrape read the money from the ledger, 0 where all of it is absent.",
@@ -209,9 +215,7 @@ class Families(Collector):
             {(): float(self._found is not None)},
         )
         if self._found is not None:
-            for family in _families(self._found, self._categories):
-                if family.samples:
-                    yield family
+            yield from _families(self._found, self._categories)
 
 
 def _families(found: StoreFigures, categories: Sequence[str]) -> Iterator[GaugeMetricFamily]:

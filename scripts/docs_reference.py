@@ -40,6 +40,7 @@ from hooks.routing import RoutingFile
 from scripts.choosing import pages as choosing
 from scripts.cli import entry_view
 from scripts.cli.main import app
+from scripts.metrics_reference import described
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "reference"
@@ -229,6 +230,24 @@ def environment(sentences: Sentences) -> str:
     return table(("variable", "meaning"), rows)
 
 
+def metrics(sentences: Sentences) -> str:
+    """Return the table of metrics; what each means is its help text."""
+    rows = [
+        (
+            f"`{it.name}`",
+            it.kind,
+            ", ".join(f"`{label}`" for label in it.labels),
+            it.source,
+            it.text,
+        )
+        for it in described()
+    ]
+    labels = sorted({label for it in described() for label in it.labels})
+    told = [(f"`{label}`", sentences.of("metric_labels", label)) for label in labels]
+    head = ("metric", "kind", "labels", "from", "meaning")
+    return f"{table(head, rows)}\n{table(('label', 'values'), told)}"
+
+
 def commands(_: Sentences) -> str:
     """Return the help of every command."""
     command = typer.main.get_command(app)
@@ -254,6 +273,7 @@ PARTS: Mapping[str, Callable[[Sentences], str]] = {
     "headers": response_headers,
     "entry": entry_fields,
     "environment": environment,
+    "metrics": metrics,
     "commands": commands,
 } | {name: (lambda _, part=part: part()) for name, part in choosing.PARTS.items()}
 
