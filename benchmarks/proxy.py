@@ -34,7 +34,8 @@ INTRO = """What a request takes from sending to the last byte, with and without 
 short bursts go round the sides, and ratios and differences are taken within a round (medians, with
 quartiles over the rounds). `./scripts/bench proxy` makes this page; below the notes' line a person
 wrote. **bare** is stock LiteLLM, **litellm** the same with its own budgets in Redis and its
-complexity router, **noop** a plugin with two empty hooks, **shadow** and **farebox** Farebox in its two modes.
+complexity router, **noop** a plugin with two empty hooks, **shadow** and **farebox** Farebox in its
+two modes.
 CPU is the proxy's own processor time for a request, its accounting included."""
 
 

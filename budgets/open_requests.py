@@ -185,6 +185,12 @@ class OpenRequest:
             return self.last_attempt_of(served if served is not None else 0)
         return self.attempts[-1] if self.attempts else None
 
+    def asked_group(self) -> str:
+        """Return the group that was asked for the answer that the client gets."""
+        if self.sends is not None:
+            return self.sends.sends[self.sends.served or 0].group
+        return self.group
+
     def ended_cost_nano_usd(self) -> int:
         """Return what the attempts that have ended cost together."""
         return sum(a.cost_nano_usd for a in self.attempts)

@@ -28,6 +28,7 @@ from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 from budgets import runtime
+from budgets.counters import count_end
 from budgets.errors import LedgerUnavailable
 from budgets.open_requests import Attempt, OpenRequest
 from callbacks import litellm_answers as answers
@@ -368,6 +369,7 @@ async def _finish(request: OpenRequest, ending: Ending, trace: tuple[Any, Any]) 
     else:
         await worker.void(request, ending.body, ending.counters)
     tracing.hand_over(request, ending, content=trace)
+    count_end(ending.facts, ending.cost_nano_usd, ending.counters, request.asked_group())
 
 
 # ── LiteLLM's shapes ─────────────────────────────────────────────────────────────────────────────

@@ -124,9 +124,9 @@ def _count(request: OpenRequest) -> None:
     sends = request.sends
     assert sends is not None and sends.outcome is not None
     gate, task_type = sends.facts.get("gate") or {}, str(request.facts.get("task_type"))
-    GATE_VERDICTS.labels(task_type, gate.get("first", "not_judged")).inc()
+    GATE_VERDICTS.add(task_type, gate.get("first", "not_judged"))
     escalated = sends.outcome is Outcome.SERVED and gate.get("escalated")
-    GATE_OUTCOMES.labels(task_type, "escalated" if escalated else sends.outcome.value).inc()
+    GATE_OUTCOMES.add(task_type, "escalated" if escalated else sends.outcome.value)
 
 
 async def _all_told(request: OpenRequest) -> None:

@@ -10,8 +10,9 @@ from budgets.drift.lengths import Profile
 from budgets.drift.watchlist import Limits, Watchlist
 from hooks.policy import Policy
 from hooks.router.artefact import Artefact
-from hooks.routing import UNCLASSIFIED, TaskType
+from hooks.routing import UNCLASSIFIED
 from hooks.shadow_compare.caps import KEY_NAME
+from hooks.tasks.types import TaskType
 
 
 def watchlist_of(policy: Policy) -> Watchlist:

@@ -49,7 +49,7 @@ from hooks.decide import decide
 from hooks.decision import Caller, Candidate, Decision
 from hooks.escalation import Asked, WayOut
 from hooks.levels import Mode
-from hooks.metrics import ADMITTED, REFUSED
+from hooks.metrics import DECISION_SECONDS, count_admitted, count_refused
 from hooks.refusals import Code, Refusal
 from hooks.request import GOVERNED, read_request
 from hooks.router import notice
@@ -102,6 +102,7 @@ class Governor:
         Raises:
             Refused: the request is not to be sent; the refusal is in the ledger already.
         """
+        began_ns = self._clock_ns()
         case = Case(
             incoming=incoming,
             policy=self._worker.policy,
@@ -155,6 +156,7 @@ class Governor:
         if self._worker.traffic is not None:
             self._worker.traffic.add(case.policy.router, decision, view)
         decision = case.decision
+        DECISION_SECONDS.add((self._clock_ns() - began_ns) / 1e9)
         if decision.code is not None:
             await self._refuse(
                 case,
@@ -387,7 +389,7 @@ class Governor:
         if not offline:
             runtime.leases.add(case.request_id)
         session_desk.note(self._worker.sessions, runtime, case)
-        ADMITTED.labels(decision.category).inc()
+        count_admitted(case.policy, decision)
         return Admission(
             request_id=case.request_id,
             mode=decision.mode,
@@ -480,7 +482,7 @@ class Governor:
                 counters=totals.of_refusal(code.value, decision.category if decision else None),
             )
             await runtime.refuse(record)
-        REFUSED.labels(code.value).inc()
+        count_refused(code, decision)
         log.info(
             "request_refused",
             code=code.value,

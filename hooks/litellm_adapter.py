@@ -50,6 +50,7 @@ from hooks.litellm_shapes import (
     stopped_at_length,
     with_field,
 )
+from hooks.metrics import ADDED_SECONDS
 from hooks.policy import Policy, PolicyPaths
 from hooks.refusals import Refusal
 from hooks.request import GOVERNED
@@ -164,6 +165,7 @@ class FareboxHook(CustomLogger):
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
         """Admit the request, changed as decided, or raise its refusal."""
+        began_ns = time.perf_counter_ns()
         await self.worker.ready()
         self._guard_fallbacks()
         _answering.set(None)
@@ -198,6 +200,7 @@ class FareboxHook(CustomLogger):
             self.sampler.offer(samples, data, call_type, task_type, tuple(tags))
         if admission.gated:
             self._gate(admission, data, incoming)
+        ADDED_SECONDS.add((time.perf_counter_ns() - began_ns) / 1e9, "before")
         return data
 
     def _draw(self, admission: Admission, data: dict[str, Any], incoming: Incoming) -> None:
@@ -363,10 +366,11 @@ class FareboxHook(CustomLogger):
         litellm_call_info: dict[str, Any] | None = None,
     ) -> dict[str, str] | None:
         """Return the `x-farebox-*` headers, with the group that really served."""
+        began_ns = time.perf_counter_ns()
         answering = _answering.get()
         if answering is None:
             return None
-        return underway.answer_headers(
+        told = underway.answer_headers(
             self.worker.runtime,
             self.worker.simulated,
             answering["id"],
@@ -374,3 +378,5 @@ class FareboxHook(CustomLogger):
             response,
             stopped_at_length(response),
         )
+        ADDED_SECONDS.add((time.perf_counter_ns() - began_ns) / 1e9, "after")
+        return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import litellm
+from fastapi import APIRouter
 from litellm.proxy import proxy_server
 
 from budgets.config import BudgetsFile
@@ -25,6 +26,7 @@ from hooks import (
 from hooks.arrival import Run
 from hooks.board import routes as board_routes
 from hooks.board.sources import Sources
+from hooks.metrics_store import StoreReader
 from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.queue_desk import QueueDesk, StoredRequest
 from hooks.queue_outcome import Reply
@@ -89,6 +91,16 @@ async def run_queue(worker: Worker) -> None:
     ).run()
 
 
+def _mount_first(router: APIRouter) -> None:
+    """Mount routes before those that are there: LiteLLM's own `/metrics` may be among them."""
+    routes = proxy_server.app.router.routes
+    before = len(routes)
+    proxy_server.app.include_router(router)
+    added = routes[before:]
+    del routes[before:]
+    routes[:0] = added
+
+
 def mount_routes(worker: Worker) -> None:
     """Mount Farebox's own routes on the proxy, once a process."""
     global _mounted
@@ -100,7 +112,13 @@ def mount_routes(worker: Worker) -> None:
             return worker.policy.budgets
 
         proxy_server.app.include_router(key_routes.build_router(key_runtime.store, door))
-        proxy_server.app.include_router(metrics_route.build_router(door))
+        store = StoreReader(
+            lambda: worker.runtime,
+            budgets,
+            worker.home.ledger,
+            lambda: [n for n, it in worker.policy.routing.categories.items() if it.queue],
+        )
+        _mount_first(metrics_route.build_router(door, store))
         proxy_server.app.include_router(month_routes.build_router(worker.office, door))
         proxy_server.app.include_router(grant_routes.build_router(door, budgets))
         proxy_server.app.include_router(approval_routes.build_router(door, budgets))

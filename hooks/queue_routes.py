@@ -106,7 +106,7 @@ async def cancel_one(opened: QueueDesk, person: Person, queue_id: str) -> dict[s
 
 
 async def retry_one(opened: QueueDesk, person: Person, queue_id: str) -> dict[str, Any]:
-    """Let a dead request wait again as a person; return what a client gets. Raises `HttpProblem`."""
+    """Let a dead request wait again; return what a client gets. Raises `HttpProblem`."""
     item = await _find(opened, queue_id, person, Role.ADMIN)
     if not await opened.queue.retry(item.id):
         raise _conflict("Only a dead request whose body has not expired can be tried again.")

@@ -34,11 +34,11 @@ from budgets.period import period_at
 from budgets.queue.items import ANSWER_LOST, INTERRUPTED, RUNNER_DIED, Item, State, Totals
 from budgets.queue.order import runnable
 from budgets.queue.seal import SealError
-from hooks import queue_metrics
 from hooks.approvals import HEADER as APPROVAL_HEADER
 from hooks.arrival import Run
 from hooks.policy import Policy
 from hooks.queue_desk import QueueDesk, StoredRequest
+from hooks.queue_metrics import RUNS
 from hooks.queue_outcome import Kind, Reply, judge
 from hooks.queue_webhook import check_address
 from hooks.values import InvalidRequest
@@ -120,7 +120,6 @@ class QueueRunner:
         if not await self._ledger.lead(ROLE, self._owner, LEAD_MS):
             return 0
         totals = await self._queue.totals()
-        queue_metrics.show(totals)
         if not totals.waiting and not totals.running:
             return 0
         for item_id in await self._queue.expire(BATCH_MAX):
@@ -237,7 +236,7 @@ class QueueRunner:
 
     async def _record(self, item: Item, reply: Reply) -> None:
         outcome = judge(reply, item.attempts, await self._ledger.now_ms() - item.queued_ms)
-        queue_metrics.RUNS.labels(outcome.kind.name.lower()).inc()
+        RUNS.labels(outcome.kind.name.lower()).inc()
         log.info(
             "queued_request_run",
             queue_id=item.id,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from budgets import runtime, workers
+from budgets import runtime, tally, workers
 from budgets.alerts.alerter import open_alerter
 from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.archivist import Archivist, Settings
@@ -42,7 +42,7 @@ from budgets.yamlfile import ConfigErrors
 from hooks import policy_trail
 from hooks.drift_view import watchlist_of
 from hooks.groups import PriceMap
-from hooks.metrics import APPROVALS_OPEN, JOURNAL_LINES, LEDGER_AVAILABLE, POLICY_RELOADS
+from hooks.metrics import POLICY_RELOADS, OwnFigures
 from hooks.month_report import write_report
 from hooks.month_routes import Office
 from hooks.policy import Policy, load_policy
@@ -91,11 +91,14 @@ class Worker:
     _retry: bool = False
     _started: asyncio.Event = field(default_factory=asyncio.Event)
     _starting: asyncio.Task[None] | None = None
+    _counting: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Start in the background, once; needs a running event loop."""
         if self._starting is None:
-            self._starting = asyncio.get_running_loop().create_task(self._start())
+            loop = asyncio.get_running_loop()
+            self._starting = loop.create_task(self._start())
+            self._counting = loop.create_task(tally.keep_flushing())
 
     async def ready(self) -> Runtime | None:
         """Return the runtime; None where the ledger has not been reached yet."""
@@ -308,12 +311,9 @@ class Worker:
 
     async def _report(self) -> None:
         assert self.runtime is not None
+        figures = OwnFigures()
         while True:
-            JOURNAL_LINES.set(self.runtime.outage.depth)
-            LEDGER_AVAILABLE.set(int(self.runtime.available))
-            if self.runtime.available:
-                with contextlib.suppress(LedgerUnavailable):
-                    APPROVALS_OPEN.set(await self.runtime.ledger.open_tickets())
+            figures.show(self.runtime, *runtime.trace_counts())
             if self.runtime.available and self.runtime.client is not None:
                 with contextlib.suppress(Exception):  # A status is never worth a failure.
                     await workers.publish(self.runtime.client, self.home.ledger, self.status())

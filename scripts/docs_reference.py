@@ -41,7 +41,7 @@ from scripts.agents import guide, render, triggers
 from scripts.choosing import pages as choosing
 from scripts.cli import entry_view
 from scripts.cli.main import app
-from scripts.docs_metrics import metrics_in
+from scripts.metrics_reference import described
 from scripts.packs import pack as packs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -242,14 +242,22 @@ def environment(sentences: Sentences) -> str:
     return table(("variable", "meaning"), rows)
 
 
-def metrics(_: Sentences) -> str:
-    """Return the table of metrics: every one that the sources make."""
-    paths = [path for folder in SOURCES[:3] for path in (ROOT / folder).rglob("*.py")]
+def metrics(sentences: Sentences) -> str:
+    """Return the table of metrics; what each means is its help text."""
     rows = [
-        (f"`{it.name}`", it.kind, ", ".join(f"`{name}`" for name in it.labels), it.about)
-        for it in metrics_in(paths)
+        (
+            f"`{it.name}`",
+            it.kind,
+            ", ".join(f"`{label}`" for label in it.labels),
+            it.source,
+            it.text,
+        )
+        for it in described()
     ]
-    return table(("metric", "kind", "labels", "meaning"), rows)
+    labels = sorted({label for it in described() for label in it.labels})
+    told = [(f"`{label}`", sentences.of("metric_labels", label)) for label in labels]
+    head = ("metric", "kind", "labels", "from", "meaning")
+    return f"{table(head, rows)}\n{table(('label', 'values'), told)}"
 
 
 def vendor_packs(_: Sentences) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from budgets.alerts.counters import WAITING
 from budgets.alerts.deliverer import Deliverer
 from budgets.alerts.facts import Facts, NewestCharges
 from budgets.alerts.outbox import Outbox
@@ -27,7 +26,6 @@ from budgets.ledger import Ledger
 log = structlog.get_logger("farebox.alerts")
 
 ROUND_INTERVAL_S = 1.0
-DEPTH_INTERVAL_ROUNDS = 10
 FAILURE_PAUSE_S = 10.0
 """The pause after an error that repeats itself, such as a right that the Redis user lacks."""
 
@@ -59,7 +57,6 @@ class Alerter:
     available: Callable[[], bool]
     clock: Callable[[], int]
     _away_since_ms: int | None = None
-    _rounds: int = 0
 
     async def deliver(self) -> None:
         """Route and deliver, round after round; never ends by itself."""
@@ -91,10 +88,6 @@ class Alerter:
         # A full round means that there is more.
         while await self.deliverer.round():
             pass
-        self._rounds += 1
-        if self._rounds % DEPTH_INTERVAL_ROUNDS == 1:
-            depths = await self.deliverer.outbox.depths()
-            WAITING.set(depths.raised + depths.waiting)
 
     async def _pause_after(self, error: LedgerUnavailable) -> float:
         if not self.available():

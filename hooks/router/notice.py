@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import structlog
-from prometheus_client import Counter, Gauge
 
+from budgets.tally import LateGauge, Tally
 from hooks.router.loading import Router, State, told
 from hooks.router.verdict import Verdict
 
 log = structlog.get_logger("farebox.router")
 
-READY = Gauge(
+READY = LateGauge(
     "farebox_router_ready",
     "1 while the trained router takes part, 0 while it cannot although it should; absent without.",
-    multiprocess_mode="livemin",
+    "livemin",
 )
-VERDICTS = Counter(
+VERDICTS = Tally(
     "farebox_router_verdicts",
     "What the trained router said about requests, and whether they went by it.",
     ["side", "followed"],
@@ -36,4 +36,4 @@ def note_router(router: Router) -> None:
 def count(verdict: Verdict | None) -> None:
     """Count a verdict."""
     if verdict is not None:
-        VERDICTS.labels(verdict.side, str(verdict.followed).lower()).inc()
+        VERDICTS.add(verdict.side, str(verdict.followed).lower())

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import structlog
-from prometheus_client import Gauge
 
 from budgets.connection import AsyncClient
 from budgets.errors import LedgerUnavailable
 from budgets.ledger import Ledger
 from budgets.redis_clients import STORE_ERRORS
+from budgets.tally import LateGauge
 from hooks.decision import Decision
 from hooks.request import RequestView
 from hooks.router import drift
@@ -43,10 +43,10 @@ KEPT_S = 60 * 86_400
 FIELDS_MAX = 20_000
 """How many counters a worker holds at most between two flushes."""
 
-DRIFTED = Gauge(
+DRIFTED = LateGauge(
     "farebox_router_drifted",
-    "1 after a window of live requests that did not look like the profile, else 0.",
-    multiprocess_mode="mostrecent",
+    "1 after a window of live requests that did not look like the profile, else 0; absent before.",
+    "mostrecent",
 )
 
 

@@ -165,7 +165,7 @@ class Comparer:
 
     def _count(self, result: str) -> None:
         self.counts[result] += 1
-        COMPARISONS.labels(result).inc()
+        COMPARISONS.add(result)
 
     # ── in the background ────────────────────────────────────────────────────────────────────────
 

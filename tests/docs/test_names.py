@@ -17,8 +17,8 @@ import typer
 
 from hooks import tested
 from scripts.cli.main import app
-from scripts.docs_metrics import PREFIX, metrics_in
 from scripts.docs_reference import PAGES, ROOT
+from scripts.metrics_reference import described, series
 
 DOCUMENTS = [
     page
@@ -33,7 +33,7 @@ OF_TESTS = re.compile(r"FAREBOX_TEST_")
 _INLINE = re.compile(r"`(farebox [^`]+)`")
 _FENCED = re.compile(r"^```\w*$\n(.*?)^```$", re.M | re.S)
 _COMMAND = re.compile(r"(?:^|\$\(|&& |\| )farebox ([a-z][^|;&)#\n]*)", re.M)
-_METRIC = re.compile(rf"`({PREFIX}[a-z_]+)[`{{]")
+_METRIC = re.compile(r"`(farebox_[a-z_]+)[`{]")
 
 
 def _commands_of(text: str) -> Iterator[list[str]]:
@@ -82,8 +82,7 @@ def test_what_a_page_names_is_there(page: Path) -> None:
 
 @cache
 def _metrics() -> frozenset[str]:
-    folders = (ROOT / name for name in ("budgets", "hooks", "callbacks"))
-    return frozenset(it.name for it in metrics_in(p for f in folders for p in f.rglob("*.py")))
+    return frozenset(name for it in described() for name in (it.name, *series(it)))
 
 
 @cache
