@@ -7,8 +7,8 @@
 Until an end is told, its hold stands, with its money and its lease. So a crash can lose only what
 waits here and is not in the journal yet: such a hold is charged as it stands when its lease ends,
 like that of any request whose end nobody saw. What waits longer than `JOURNAL_AFTER_S` for its
-answer is in the journal, and so is everything behind it; whoever finds the journal tells it. Telling
-twice is harmless, since each end is told by its hold's id and has a definite result.
+answer is in the journal, and so is everything behind it; whoever finds the journal tells it.
+Telling twice is harmless, since each end is told by its hold's id and has a definite result.
 """
 
 from __future__ import annotations

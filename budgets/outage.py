@@ -75,6 +75,8 @@ class Outage:
         self._telling = asyncio.Lock()
         self.allowance = Allowance()
         self.lost_refusals = 0
+        self.ended: Callable[[str], None] = lambda _: None
+        """Hears of each hold whose end the ledger was told from a journal."""
 
     @property
     def owner(self) -> str:
@@ -297,6 +299,7 @@ class Outage:
             case "settle":
                 settlement = spool.settlement(content)
                 tell_of_lost_hold(settlement, await self._ledger.settle(settlement))
+                self.ended(settlement.hold_id)
             case "void":
                 await self._ledger.void(
                     content["hold"],
@@ -304,6 +307,7 @@ class Outage:
                     content["counters"],
                     ahead=content.get("ahead", False),
                 )
+                self.ended(content["hold"])
             case "refuse":
                 await self._ledger.refuse(spool.refusal(content))
             case unknown:

@@ -83,6 +83,7 @@ class Runtime:
     def __post_init__(self) -> None:
         self.recent = Recent(self.ledger)
         self.endings = Endings(self._end_all, lambda: self.available, self.outage)
+        self.outage.ended = self.leases.remove
 
     def start(self) -> None:
         """Start the background work; it runs until `stop`."""
@@ -228,7 +229,7 @@ class Runtime:
     # ── the end of a request ─────────────────────────────────────────────────────────────────────
 
     async def settle(self, request: OpenRequest, settlement: Settlement) -> None:
-        """Charge a request: soon, together with others. While the store is away it is journalled."""
+        """Charge a request: soon, together with others; by the journal while the store is away."""
         self._ended(request)
         if request.offline:
             await self.outage.end(settlement, "settled")
@@ -238,6 +239,7 @@ class Runtime:
 
     def _settled(self, request: OpenRequest, ending: Ending, settled: Settled) -> None:
         assert isinstance(ending, Settlement)
+        self.leases.remove(ending.hold_id)
         announce(settled.events)
         tell_of_lost_hold(ending, settled)
         self.recent.remember(ending)
@@ -252,7 +254,10 @@ class Runtime:
             await self.outage.end(ending, "voided")
             self._news.set()
             return
-        await self.endings.put(Voiding(request.request_id, body, counters), lambda *_: None)
+        await self.endings.put(
+            Voiding(request.request_id, body, counters),
+            lambda ending, _: self.leases.remove(ending.hold_id),
+        )
 
     async def _end_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
         return await self.ask(self.ledger.write_all(endings))
@@ -279,8 +284,8 @@ class Runtime:
         self.spawn(self.outage.refuse(record))
 
     def _ended(self, request: OpenRequest) -> None:
+        """Note an end. The lease of its hold is renewed until the ledger knows of it."""
         self.requests.remove(request.request_id)
-        self.leases.remove(request.request_id)
 
     # ── background work ──────────────────────────────────────────────────────────────────────────
 

@@ -88,8 +88,8 @@ def redis_world(redis_client: AsyncClient) -> RedisWorld:
 
 
 KINDS = os.environ.get("FAREBOX_TEST_LEDGERS", "memory redis").split()
-"""Which ledgers the suite runs against. `batched-memory` and `batched-redis` settle as a worker does,
-by its queue; the suite of every commit has what differs there in `test_endings`."""
+"""Which ledgers the suite runs against. `batched-memory` and `batched-redis` settle as a worker
+does, by its queue; the suite of every commit has what differs there in `test_endings`."""
 
 
 @pytest.fixture(params=KINDS)

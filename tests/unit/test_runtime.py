@@ -240,3 +240,21 @@ async def test_a_process_that_stops_writes_down_what_is_on_its_way(store: Store)
     await stopping.refuse(refusal)
     await stopping.stop()
     assert [line.operation for line in Journal("me", disk).lines()] == ["refuse"]
+
+
+async def test_the_lease_of_a_hold_lasts_until_the_ledger_knows_of_its_end(
+    store: Store, runtime: Runtime
+) -> None:
+    """Otherwise an outage as long as a lease would charge it, to be corrected at once."""
+    await ask(runtime, "h")
+    runtime.leases.add("h")
+    store.answers.clear()
+    await runtime.settle(
+        OpenRequest("h", "d-h", {}, {}, "g", CENT, [], {}, False, None), Settlement("h", 7, "{}")
+    )
+    await until(lambda: runtime.outage.depth == 1 and not len(runtime.endings))
+    assert len(runtime.leases) == 1
+    store.answers.set()
+    await until(lambda: runtime.outage.depth == 0 and not len(runtime.leases))
+    (entry,) = await all_entries(store.ledger)
+    assert entry.kind == "settled"
