@@ -29,10 +29,7 @@ from budgets.learned import Learned
 from budgets.period import Period
 from budgets.published import PublishedPolicy
 from budgets.records import Difference, LedgerEntry, LedgerEvent, RefusalRecord
-from budgets.settlements import (
-    Settled,
-    Settlement,
-)
+from budgets.settlements import Ending, Settled, Settlement
 from budgets.slices import OfflineHold, Slice, SliceRequest
 from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 
@@ -111,6 +108,13 @@ class Ledger(Grants, Approvals, Protocol):
         With `ahead`, a hold that is not there yet is forbidden to come: the answer is
         `unknown_hold`, and a `hold` of this id that arrives late raises `HoldIdReused`. For a
         caller that gave up waiting for the answer to `hold` and sent nothing.
+        """
+
+    async def write_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
+        """Settle and void many holds with one trip to the store; in the order of asking.
+
+        Each is by itself what `settle` or `void` does. They are no transaction: where this raises,
+        some may have been done, and all may be told again.
         """
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:

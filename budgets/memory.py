@@ -39,7 +39,7 @@ from budgets.memory_records import (
 from budgets.period import Period
 from budgets.published import PublishedPolicy
 from budgets.records import LedgerEntry, LedgerEvent, RefusalRecord
-from budgets.settlements import Settled, Settlement, SettleStatus
+from budgets.settlements import Ending, Settled, Settlement, SettleStatus
 from budgets.slices import OfflineHold, Slice, SliceRequest
 from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 
@@ -184,6 +184,16 @@ class MemoryLedger(GrantBooks, ApprovalBooks, Proof):
         if ahead and result.status is SettleStatus.UNKNOWN_HOLD:
             self._forbid(hold_id)
         return result
+
+    async def write_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
+        return tuple(
+            [
+                await self.settle(it)
+                if isinstance(it, Settlement)
+                else await self.void(it.hold_id, it.body, it.counters)
+                for it in endings
+            ]
+        )
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
         if not hold_ids:

@@ -30,7 +30,7 @@ from budgets.holds import BudgetHold, Held, HoldRequest
 from budgets.journal import Journal, JournalError, Line
 from budgets.ledger import Ledger
 from budgets.records import RefusalRecord
-from budgets.settlements import Settled, Settlement, SettleStatus
+from budgets.settlements import Ending, Settled, Settlement, SettleStatus
 from budgets.slices import OfflineHold
 
 log = structlog.get_logger("farebox.journal")
@@ -75,6 +75,8 @@ class Outage:
         self._telling = asyncio.Lock()
         self.allowance = Allowance()
         self.lost_refusals = 0
+        self.ended: Callable[[str], None] = lambda _: None
+        """Hears of each hold whose end the ledger was told from a journal."""
 
     @property
     def owner(self) -> str:
@@ -162,16 +164,34 @@ class Outage:
         self.allowance.end(ending.hold_id, offline.budgets, _charges(offline, ending))
         await self._write("ended", {**spool.of_settlement(ending), "state": state})
 
-    async def settle(self, settlement: Settlement) -> None:
-        """Note a settlement for later."""
-        await self._write("settle", spool.of_settlement(settlement))
-
     async def void(
         self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
     ) -> None:
         """Note a void for later."""
         content = {"hold": hold_id, "body": body, "counters": dict(counters), "ahead": ahead}
         await self._write("void", content)
+
+    async def end_later(self, ending: Ending) -> None:
+        """Note a settlement or a void for later."""
+        await self._write(*_line_of(ending))
+
+    async def keep(self, ending: Ending) -> int | None:
+        """Write an end that is on its way into the journal; None where the disk does not take it.
+
+        It waits there like any line until it is `told`, so that it survives this process.
+        """
+        if self._journal is None:
+            return None
+        try:
+            return await self._journal.append(*_line_of(ending))
+        except JournalError as error:
+            log.error("journal_not_written", reason=str(error))
+            return None
+
+    def told(self, numbers: Sequence[int]) -> None:
+        """Take the lines of ends off the list that the ledger knows of by now."""
+        if self._journal is not None and numbers:
+            self._journal.done(numbers)
 
     async def refuse(self, refusal: RefusalRecord) -> None:
         """Note a refusal for later."""
@@ -279,6 +299,7 @@ class Outage:
             case "settle":
                 settlement = spool.settlement(content)
                 tell_of_lost_hold(settlement, await self._ledger.settle(settlement))
+                self.ended(settlement.hold_id)
             case "void":
                 await self._ledger.void(
                     content["hold"],
@@ -286,6 +307,7 @@ class Outage:
                     content["counters"],
                     ahead=content.get("ahead", False),
                 )
+                self.ended(content["hold"])
             case "refuse":
                 await self._ledger.refuse(spool.refusal(content))
             case unknown:
@@ -306,6 +328,13 @@ class Outage:
                 # Whoever finds the journal gives them back.
                 self._journal.keep = True
         await self._journal.close()
+
+
+def _line_of(ending: Ending) -> tuple[str, dict[str, Any]]:
+    if isinstance(ending, Settlement):
+        return "settle", spool.of_settlement(ending)
+    counters = dict(ending.counters)
+    return "void", {"hold": ending.hold_id, "body": ending.body, "counters": counters}
 
 
 def _journals_of(folder: Path | None) -> Iterable[Journal]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import redis
@@ -135,12 +135,36 @@ class Client(redis.asyncio.Redis):
                 return await commands.execute(raise_on_error=False)
 
         reply, copies = await _bounded(self._turns, both)
-        for answer in (reply, copies):
-            if isinstance(answer, Exception):
-                raise answer
+        if isinstance(reply, Exception):
+            raise reply
+        self._check_copies(copies)
+        return reply
+
+    async def run_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run commands in their order by one connection, with one trip; errors are answers.
+
+        Raises:
+            NotReplicated: too few replicas confirmed them in time, where that is asked for.
+        """
+
+        async def all_of_them() -> Any:
+            async with self.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                if self.wait_replicas:
+                    pipe.execute_command("WAIT", self.wait_replicas, WAIT_TIMEOUT_MS)
+                return await pipe.execute(raise_on_error=False)
+
+        replies: list[Any] = await _bounded(self._turns, all_of_them)
+        if self.wait_replicas:
+            self._check_copies(replies.pop())
+        return replies
+
+    def _check_copies(self, copies: Any) -> None:
+        if isinstance(copies, Exception):
+            raise copies
         if copies < self.wait_replicas:
             raise NotReplicated(f"{copies} of {self.wait_replicas} replicas confirmed the write")
-        return reply
 
 
 class ClusterClient(redis.asyncio.RedisCluster):

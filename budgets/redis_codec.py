@@ -119,6 +119,19 @@ def recovery_args(recovery: Recovery | None) -> Args:
     return args
 
 
+def settle_args(it: Settlement) -> Args:
+    """Return what `settle` takes."""
+    return [
+        *(it.hold_id, it.cost_nano_usd, it.body),
+        *(len(it.charges), len(it.counters), len(it.samples)),
+        *pair_args(it.charges),
+        *pair_args(it.counters),
+        *recovery_args(it.recovery),
+        *sample_args(it.samples),
+        *input_sample_args(it.input_samples),
+    ]
+
+
 def held(hold_id: str, reply: Sequence[Any]) -> Held:
     """Return the `Held` of a reply `held, time, repeated, would_refuse, states, events,
     approval`."""

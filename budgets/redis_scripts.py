@@ -7,9 +7,10 @@ share a Redis run their own texts, and `lua/lib.lua` says what they must agree o
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -119,6 +120,60 @@ async def run_script(client: RedisClient, name: str, prefix: str, *args: str | i
             return await run("EVALSHA", script.sha, 1, prefix, *values)
         except errors.NoScriptError:
             return await run("EVAL", script.text, 1, prefix, *values)
+
+
+async def run_scripts(
+    client: RedisClient,
+    prefix: str,
+    clock_offset_ms: int,
+    calls: Sequence[tuple[str, Sequence[str | int]]],
+) -> list[Any]:
+    """Run several scripts in their order with one trip; return their decoded replies.
+
+    A cluster's client cannot do that for scripts: there each call is a command of its own, several
+    at once, and only those about the same thing (their first argument) one after the other.
+
+    Raises:
+        LedgerUnavailable: any of them was not answered, or with an error. Others may be done.
+    """
+    if not isinstance(client, Client):
+        return await _each(client, prefix, clock_offset_ms, calls)
+    lines = []
+    for name, args in calls:
+        values = [str(arg) for arg in (clock_offset_ms, *args)]
+        lines.append(("EVALSHA", _script(name).sha, 1, prefix, *values))
+    with redis_errors():
+        replies = await client.run_all(lines)
+        if any(isinstance(it, errors.NoScriptError) for it in replies):
+            # Redis has forgotten its scripts. What was done already answers that it is.
+            return [await run_script(client, name, prefix, clock_offset_ms, *args)
+                    for name, args in calls]  # fmt: skip
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+    return replies
+
+
+async def _each(
+    client: RedisClient,
+    prefix: str,
+    clock_offset_ms: int,
+    calls: Sequence[tuple[str, Sequence[str | int]]],
+) -> list[Any]:
+    replies: list[Any] = [None] * len(calls)
+    chains: dict[str | int, list[int]] = {}
+    for number, (_, args) in enumerate(calls):
+        chains.setdefault(args[0], []).append(number)
+
+    async def run(chain: list[int]) -> None:
+        for number in chain:
+            name, args = calls[number]
+            replies[number] = await run_script(client, name, prefix, clock_offset_ms, *args)
+
+    for failed in await asyncio.gather(*map(run, chains.values()), return_exceptions=True):
+        if isinstance(failed, BaseException):
+            raise failed
+    return replies
 
 
 @contextmanager

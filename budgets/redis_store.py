@@ -36,8 +36,8 @@ from budgets.published import PublishedPolicy
 from budgets.records import Difference, LedgerEntry, LedgerEvent, RefusalRecord
 from budgets.redis_audit import RedisAudit
 from budgets.redis_carry import carry_differences
-from budgets.redis_scripts import RedisClient, redis_errors, run_script
-from budgets.settlements import Settled, Settlement
+from budgets.redis_scripts import RedisClient, redis_errors, run_script, run_scripts
+from budgets.settlements import Ending, Settled, Settlement
 from budgets.slices import OfflineHold, Slice, SliceRequest
 from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 from budgets.verify import next_order_id, rebuilt
@@ -163,21 +163,7 @@ class RedisLedger(RedisGrants, RedisApprovals):
 
     async def settle(self, settlement: Settlement) -> Settled:
         check_settlement(settlement)
-        reply = await self._run(
-            "settle",
-            settlement.hold_id,
-            settlement.cost_nano_usd,
-            settlement.body,
-            len(settlement.charges),
-            len(settlement.counters),
-            len(settlement.samples),
-            *codec.pair_args(settlement.charges),
-            *codec.pair_args(settlement.counters),
-            *codec.recovery_args(settlement.recovery),
-            *codec.sample_args(settlement.samples),
-            *codec.input_sample_args(settlement.input_samples),
-        )
-        return codec.settled(reply)
+        return codec.settled(await self._run("settle", *codec.settle_args(settlement)))
 
     async def void(
         self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
@@ -185,6 +171,18 @@ class RedisLedger(RedisGrants, RedisApprovals):
         check_counters(counters)
         reply = await self._run("void", hold_id, body, int(ahead), *codec.pair_args(counters))
         return codec.settled(reply)
+
+    async def write_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
+        calls: list[tuple[str, Sequence[str | int]]] = []
+        for it in endings:
+            if isinstance(it, Settlement):
+                check_settlement(it)
+                calls.append(("settle", codec.settle_args(it)))
+            else:
+                check_counters(it.counters)
+                calls.append(("void", (it.hold_id, it.body, 0, *codec.pair_args(it.counters))))
+        replies = await run_scripts(self._client, self._prefix, self.clock_offset_ms, calls)
+        return tuple(codec.settled(reply) for reply in replies)
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
         count = 0

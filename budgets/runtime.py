@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -21,6 +21,7 @@ from budgets import embedded
 from budgets.background import end
 from budgets.connection import AsyncClient, RedisServerError, check_server, connect
 from budgets.counters import OVERAGE_NANO_USD, OVERAGE_REQUESTS
+from budgets.endings import Endings
 from budgets.errors import LedgerPaused, LedgerUnavailable
 from budgets.holds import BudgetHold, Held, HoldRequest, Refused, ThresholdEvent
 from budgets.home import Home
@@ -33,7 +34,7 @@ from budgets.period import Period
 from budgets.recent import Recent
 from budgets.records import RefusalRecord
 from budgets.redis_store import RedisLedger
-from budgets.settlements import Settled, Settlement, SettleStatus
+from budgets.settlements import Ending, Settled, Settlement, SettleStatus, Voiding
 from budgets.sweeper import Sweeper
 
 log = structlog.get_logger("farebox.ledger")
@@ -73,6 +74,7 @@ class Runtime:
     allowances: Allowances = lambda _: ()
     overage: asyncio.Event = field(default_factory=asyncio.Event)
     recent: Recent = field(init=False)
+    endings: Endings = field(init=False)
     _waiting: set[asyncio.Timeout] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -80,11 +82,14 @@ class Runtime:
 
     def __post_init__(self) -> None:
         self.recent = Recent(self.ledger)
+        self.endings = Endings(self._end_all, lambda: self.available, self.outage)
+        self.outage.ended = self.leases.remove
 
     def start(self) -> None:
         """Start the background work; it runs until `stop`."""
         self.leases.start()
         self.sweeper.start()
+        self.endings.start()
         for work in (self._probe, self._tell, self._keep_slices):
             self.spawn(work(), endless=True)
 
@@ -97,6 +102,7 @@ class Runtime:
             # Ends and refusals on their way to the ledger or the journal.
             await asyncio.wait(tuple(self._tasks), timeout=STOP_S_MAX)
         await end(*self._tasks)
+        await self.endings.close(STOP_S_MAX)
         if self.available and self.outage.depth:
             with contextlib.suppress(LedgerUnavailable):
                 await self.outage.tell()
@@ -171,7 +177,7 @@ class Runtime:
         reason = LedgerUnavailable("the store is away")
         if self.available:
             try:
-                return await self._ask(self.ledger.hold(request)), False
+                return await self._hold(request), False
             except LedgerPaused as error:
                 # A definite answer: nothing is held, and there is nothing to forbid.
                 asked, reason = False, error
@@ -188,12 +194,19 @@ class Runtime:
             except NoSlice as error:
                 reason = error
         if asked:
-            # The hold may stand, or arrive yet, though nothing is sent for it.
             self._forbid(request)
         raise reason
 
+    async def _hold(self, request: HoldRequest) -> Held | Refused:
+        """Ask the ledger; once more where room may come of ends that wait here to be told."""
+        held = await self._ask(self.ledger.hold(request))
+        if isinstance(held, Refused) and held.code == "budget_busy" and len(self.endings):
+            await self._ask(self.endings.flush())
+            held = await self._ask(self.ledger.hold(request))
+        return held
+
     def _forbid(self, request: HoldRequest) -> None:
-        self.spawn(self._void(request.hold_id, request.facts, {}, ahead=True))
+        self.spawn(self._void_ahead(request.hold_id, request.facts))
 
     async def top_up(
         self, request: OpenRequest, amount_nano_usd: int, budgets: tuple[BudgetHold, ...]
@@ -215,53 +228,49 @@ class Runtime:
 
     # ── the end of a request ─────────────────────────────────────────────────────────────────────
 
-    async def settle(self, request: OpenRequest, settlement: Settlement) -> Settled | None:
-        """Charge a request; None while the store is away: then it waits in the journal."""
+    async def settle(self, request: OpenRequest, settlement: Settlement) -> None:
+        """Charge a request: soon, together with others; by the journal while the store is away."""
         self._ended(request)
         if request.offline:
             await self.outage.end(settlement, "settled")
             self._news.set()
-            return None
-        settled = await self._settle(settlement)
-        if settled is not None and announce_overage(request, settled):
+            return
+        await self.endings.put(settlement, partial(self._settled, request))
+
+    def _settled(self, request: OpenRequest, ending: Ending, settled: Settled) -> None:
+        assert isinstance(ending, Settlement)
+        self.leases.remove(ending.hold_id)
+        announce(settled.events)
+        tell_of_lost_hold(ending, settled)
+        self.recent.remember(ending)
+        if announce_overage(request, settled):
             self.overage.set()
-        return settled
 
-    async def _settle(self, settlement: Settlement) -> Settled | None:
-        if self.available:
-            try:
-                settled = await self._ask(self.ledger.settle(settlement))
-                announce(settled.events)
-                tell_of_lost_hold(settlement, settled)
-                self.recent.remember(settlement)
-                return settled
-            except LedgerUnavailable as error:
-                self.lost(error)
-        await self.outage.settle(settlement)
-        return None
-
-    async def void(
-        self, request: OpenRequest, body: str, counters: Mapping[str, int]
-    ) -> Settled | None:
-        """Release a request that cost nothing; None while the store is away, as `settle`."""
+    async def void(self, request: OpenRequest, body: str, counters: Mapping[str, int]) -> None:
+        """Release a request that cost nothing, as `settle` charges one."""
         self._ended(request)
         if request.offline:
             ending = Settlement(request.request_id, 0, body, counters=counters)
             await self.outage.end(ending, "voided")
             self._news.set()
-            return None
-        return await self._void(request.request_id, body, counters)
+            return
+        await self.endings.put(
+            Voiding(request.request_id, body, counters),
+            lambda ending, _: self.leases.remove(ending.hold_id),
+        )
 
-    async def _void(
-        self, hold_id: str, body: str, counters: Mapping[str, int], *, ahead: bool = False
-    ) -> Settled | None:
+    async def _end_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
+        return await self.ask(self.ledger.write_all(endings))
+
+    async def _void_ahead(self, hold_id: str, body: str) -> None:
+        """Forbid a hold that may stand, or arrive yet, though nothing is sent for it."""
         if self.available:
             try:
-                return await self._ask(self.ledger.void(hold_id, body, counters, ahead=ahead))
+                await self._ask(self.ledger.void(hold_id, body, {}, ahead=True))
+                return
             except LedgerUnavailable as error:
                 self.lost(error)
-        await self.outage.void(hold_id, body, counters, ahead=ahead)
-        return None
+        await self.outage.void(hold_id, body, {}, ahead=True)
 
     async def refuse(self, record: RefusalRecord) -> None:
         """Record a refusal; while the store is away, in the journal."""
@@ -275,8 +284,8 @@ class Runtime:
         self.spawn(self.outage.refuse(record))
 
     def _ended(self, request: OpenRequest) -> None:
+        """Note an end. The lease of its hold is renewed until the ledger knows of it."""
         self.requests.remove(request.request_id)
-        self.leases.remove(request.request_id)
 
     # ── background work ──────────────────────────────────────────────────────────────────────────
 

@@ -96,6 +96,18 @@ class Settlement:
 
 @quick
 @dataclass(frozen=True, slots=True)
+class Voiding:
+    """The end of a hold whose request cost nothing, as `Ledger.void` takes it."""
+
+    hold_id: str
+    body: str
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+Ending = Settlement | Voiding
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """The result of settle or void; `charged_nano_usd` is what the books say after the call.
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -22,6 +23,7 @@ from budgets.connection import AsyncClient, connect
 from budgets.embedded import find_server
 from budgets.memory import MemoryLedger
 from budgets.redis_store import RedisLedger
+from tests.ledger.modes import Batched
 from tests.ledger.worlds import MemoryWorld, RedisWorld, World
 
 
@@ -85,11 +87,22 @@ def redis_world(redis_client: AsyncClient) -> RedisWorld:
     return RedisWorld(RedisLedger(redis_client, name), name)
 
 
-@pytest.fixture(params=["memory", "redis"])
+KINDS = os.environ.get("FAREBOX_TEST_LEDGERS", "memory redis").split()
+"""Which ledgers the suite runs against. `batched-memory` and `batched-redis` settle as a worker
+does, by its queue; the suite of every commit has what differs there in `test_endings`."""
+
+
+@pytest.fixture(params=KINDS)
 def world(request: pytest.FixtureRequest) -> World:
     """Return a fresh ledger, once of each kind."""
-    if request.param == "redis":
-        redis_world: RedisWorld = request.getfixturevalue("redis_world")
-        return redis_world
-    clock = MemoryWorld.start_clock()
-    return MemoryWorld(MemoryLedger(lambda: clock[0]), clock)
+    mode, _, store = request.param.rpartition("-")
+    found: RedisWorld | MemoryWorld
+    if store == "redis":
+        found = request.getfixturevalue("redis_world")
+    else:
+        clock = MemoryWorld.start_clock()
+        found = MemoryWorld(MemoryLedger(lambda: clock[0]), clock)
+    if mode == "batched":
+        ledger: Any = Batched(found.ledger)
+        found.ledger = ledger
+    return found

@@ -18,6 +18,7 @@ from budgets.outage import NoSlice, Outage
 from budgets.records import RefusalRecord
 from budgets.settlements import Settlement, SettleStatus
 from budgets.slices import Slice, SliceRequest
+from tests.ledger.modes import MemoryDisk
 from tests.ledger.worlds import (
     CENT,
     LEASE_MS,
@@ -274,7 +275,7 @@ async def test_an_offline_hold_that_the_sweeper_ended_is_corrected(
 
 async def test_a_settle_in_the_journal_is_told_once(world: World, outage: Outage) -> None:
     await held(world.ledger, 5 * CENT, "h")
-    await outage.settle(cost("h", 4 * CENT))
+    await outage.end_later(cost("h", 4 * CENT))
     assert outage.depth == 1
     await outage.tell()
     assert outage.depth == 0
@@ -307,34 +308,9 @@ async def test_a_hold_that_did_come_is_voided(world: World) -> None:
 # ── the disk ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class FullDisk:
-    """A disk that takes nothing while `full` is set, as a file system without space does."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.full = False
-
-    def append(self, data: bytes) -> None:
-        if self.full:
-            raise OSError(28, "No space left on device")
-        self.data += data
-
-    def read(self, offset: int, size: int) -> bytes:
-        return self.data[offset : offset + size]
-
-    def size(self) -> int:
-        return len(self.data)
-
-    def clear(self) -> None:
-        self.data = b""
-
-    def close(self, *, remove: bool) -> None:
-        pass
-
-
 async def test_without_disk_nothing_is_admitted_and_no_end_is_forgotten(world: World) -> None:
     await world.ledger.publish(policy(10 * USD))
-    disk = FullDisk()
+    disk = MemoryDisk()
     outage = Outage(world.ledger, Journal("me", disk), None)
     await take_slice(world.ledger, outage)
     await held(world.ledger, 5 * CENT, "online")
@@ -342,7 +318,7 @@ async def test_without_disk_nothing_is_admitted_and_no_end_is_forgotten(world: W
     disk.full = True
     with pytest.raises(NoSlice, match="journal"):
         await outage.hold(await request(world.ledger, "late", CENT), 0)
-    await outage.settle(cost("online", 4 * CENT))
+    await outage.end_later(cost("online", 4 * CENT))
     await outage.end(cost("h", CENT), "settled")
     assert (outage.unwritten, outage.depth) == (2, 3)
     disk.full = False
@@ -373,7 +349,7 @@ async def test_telling_goes_on_where_the_store_went_away(world: World, tmp_path:
     outage = Outage(away, Journal.open(tmp_path), tmp_path)
     for number in range(5):
         await held(world.ledger, CENT, f"h{number}")
-        await outage.settle(cost(f"h{number}", CENT))
+        await outage.end_later(cost(f"h{number}", CENT))
     with pytest.raises(LedgerUnavailable):
         await outage.tell()
     assert outage.depth == 5
@@ -388,7 +364,7 @@ async def test_telling_goes_on_where_the_store_went_away(world: World, tmp_path:
 
 
 async def test_lines_that_come_together_share_one_sync() -> None:
-    class Counting(FullDisk):
+    class Counting(MemoryDisk):
         syncs = 0
 
         def append(self, data: bytes) -> None:
@@ -403,7 +379,7 @@ async def test_lines_that_come_together_share_one_sync() -> None:
 
 
 async def test_a_torn_journal_is_read_though_the_disk_is_full() -> None:
-    disk = FullDisk()
+    disk = MemoryDisk()
     await Journal("me", disk).append("refuse", {"n": 1})
     disk.data += b"half a li"
     disk.full = True
@@ -417,7 +393,7 @@ async def test_a_torn_journal_is_read_though_the_disk_is_full() -> None:
 
 @pytest.mark.parametrize("cut", [1, 10, 20])
 async def test_a_torn_line_is_left_out_and_the_next_one_is_whole(cut: int) -> None:
-    disk = FullDisk()
+    disk = MemoryDisk()
     first = Journal("me", disk)
     await first.append("void", {"n": 1})
     await first.append("void", {"n": 2})

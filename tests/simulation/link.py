@@ -20,6 +20,7 @@ from budgets.errors import LedgerUnavailable, PolicyNotPublished, PolicyOutrun
 from budgets.holds import BudgetHold, Held, HoldRequest, Refused
 from budgets.published import PublishedPolicy
 from budgets.redis_store import PUBLISH_TRIES
+from budgets.settlements import Ending, Settled, Settlement
 from budgets.slices import Slice, SliceRequest
 from tests.simulation.faults import LinkFault, Plan
 from tests.simulation.loop import VirtualLoop, outside
@@ -125,6 +126,54 @@ class Link:
             await self.publish(self._policy)
             return await self._call(name, *args)
 
+    async def write_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
+        """Send a pipeline: what breaks its connection can strike between any two of its commands.
+
+        The client then sends all of it once more, or says that the store was not reached.
+        """
+        fault = None if self.calm else self._plan.link_fault(self._chance)
+        if fault in (LinkFault.CUT_BEFORE, LinkFault.REFUSED, LinkFault.CRASH_BEFORE):
+            first = self._chance.randint(0, len(endings))
+            self._note(f"link {fault} write_all after {first} of {len(endings)}")
+            for it in endings[:first]:
+                await self._deliver(*_operation(it))
+        elif fault is not None:
+            self._note(f"link {fault} write_all")
+        match fault:
+            case LinkFault.CRASH_BEFORE:
+                self._crash("in a pipeline")
+                await self._loop.create_future()
+            case LinkFault.REFUSED:
+                raise LedgerUnavailable("Redis cannot be reached")
+            case LinkFault.SWALLOWED:
+                await asyncio.sleep(SOCKET_TIMEOUT_S)
+                raise LedgerUnavailable("Redis did not answer in time")
+            case LinkFault.LATE:
+                delay_s = self._chance.uniform(0, LATE_S_MAX)
+                self._later(delay_s, lambda: self._arrive_all(endings, None))
+                await asyncio.sleep(SOCKET_TIMEOUT_S)
+                raise LedgerUnavailable("Redis did not answer in time")
+            case LinkFault.CUT_AFTER | LinkFault.CUT_TWICE:
+                await self._deliver_all(endings)
+                if fault is LinkFault.CUT_TWICE:
+                    raise LedgerUnavailable("Redis cannot be reached")
+        answers = await self._deliver_all(endings)
+        if fault is LinkFault.CRASH_AFTER:
+            self._crash("after a pipeline")
+            await self._loop.create_future()
+        return tuple(answer.get() for answer in answers)
+
+    async def _deliver_all(self, endings: Sequence[Ending]) -> list[Answer]:
+        replies: list[asyncio.Future[Answer]] = [self._loop.create_future() for _ in endings]
+        self._later(self._latency_s(), lambda: self._arrive_all(endings, replies))
+        return [await reply for reply in replies]
+
+    def _arrive_all(
+        self, endings: Sequence[Ending], replies: Sequence[asyncio.Future[Answer]] | None
+    ) -> None:
+        for number, it in enumerate(endings):
+            self._arrive(*_operation(it), replies[number] if replies is not None else None)
+
     # ── the ledger's operations ──────────────────────────────────────────────────────────────────
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
@@ -170,6 +219,13 @@ class Link:
             return ()
         slices: tuple[Slice, ...] = await self._call("slices", owner, wanted)
         return slices
+
+
+def _operation(it: Ending) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Return an end as the store is asked for it."""
+    if isinstance(it, Settlement):
+        return "settle", (it,), {}
+    return "void", (it.hold_id, it.body, it.counters), {}
 
 
 def _set(reply: asyncio.Future[Answer] | None, answer: Answer) -> None:

@@ -16,7 +16,7 @@ from budgets.open_requests import OpenRequest
 from budgets.outage import Outage
 from budgets.records import LedgerEntry, RefusalRecord
 from budgets.runtime import Runtime
-from budgets.settlements import Settled, Settlement
+from budgets.settlements import Ending, Settled, Settlement
 from budgets.slices import Slice
 from tests.simulation.proxy import Proxy
 
@@ -177,8 +177,8 @@ class ShortLease(MemoryLedger):
 
 
 class _ForgetfulOutage(Outage):
-    async def settle(self, settlement: Settlement) -> None:
-        return
+    async def keep(self, ending: Ending) -> int | None:
+        return -1
 
 
 class ForgetfulWorker(Proxy):
@@ -188,10 +188,11 @@ class ForgetfulWorker(Proxy):
 
 
 class _Careless(Runtime):
-    async def settle(self, request: OpenRequest, settlement: Settlement) -> Settled | None:
+    async def settle(self, request: OpenRequest, settlement: Settlement) -> None:
         if not self.available:
-            return await self.void(request, settlement.body, {})
-        return await super().settle(request, settlement)
+            await self.void(request, settlement.body, {})
+        else:
+            await super().settle(request, settlement)
 
 
 class CarelessWorker(Proxy):

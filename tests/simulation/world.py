@@ -324,7 +324,10 @@ class World:
         published = self.store.checker.policy
         if published is None or published.digest != self.policy.budgets.published().digest:
             return False
-        told = all(it is not None and not it.runtime.outage.depth for it in proxies)
+        told = all(
+            it is not None and not it.runtime.outage.depth and not len(it.runtime.endings)
+            for it in proxies
+        )
         told = told and not self.folder.waiting()
         ended = all(
             job.closed or job.code not in ("", "ok", "error")

@@ -21,7 +21,7 @@ from budgets.records import RefusalRecord
 from budgets.runtime import Runtime
 from budgets.settlements import Recovery, Settlement
 from budgets.sweeper import Sweeper
-from tests.ledger.test_outage import FullDisk
+from tests.ledger.modes import MemoryDisk
 from tests.ledger.worlds import CENT, DAY_MS, LEASE_MS, USD, all_entries, policy, share
 
 NOW_MS = 1_795_000_000_000
@@ -71,7 +71,7 @@ async def runtime(store: Store) -> AsyncIterator[Runtime]:
         ledger,
         InFlight(ledger, LEASE_MS),
         Sweeper(ledger),
-        Outage(ledger, Journal("me", FullDisk()), None),
+        Outage(ledger, Journal("me", MemoryDisk()), None),
     )
     made.start()
     yield made
@@ -216,10 +216,11 @@ async def test_what_was_settled_before_an_outage_is_settled_again_after_it(
     budgets = (share("team", CENT, PERIOD),)
     recovery = Recovery(CENT, budgets, NOW_MS, "d-h", "2026-11")
     await runtime.settle(opened, Settlement("h", 7, "{}", recovery=recovery))
+    await runtime.endings.flush()
     runtime.lost(LedgerUnavailable("gone"))
     lost, store.ledger = store.ledger, MemoryLedger(lambda: NOW_MS)
     await store.ledger.publish(policy(10 * USD))
-    await until(lambda: runtime.available and store.asked["settle"] == 2)
+    await until(lambda: runtime.available and store.asked["settle"] == 1)
     (entry,) = await all_entries(store.ledger)
     assert (entry.kind, entry.cost_nano_usd) == ("recovered", 7)
     assert len(await all_entries(lost)) == 1
@@ -227,7 +228,7 @@ async def test_what_was_settled_before_an_outage_is_settled_again_after_it(
 
 async def test_a_process_that_stops_writes_down_what_is_on_its_way(store: Store) -> None:
     ledger: Any = store
-    disk = FullDisk()
+    disk = MemoryDisk()
     stopping = Runtime(
         ledger,
         InFlight(ledger, LEASE_MS),
@@ -239,3 +240,21 @@ async def test_a_process_that_stops_writes_down_what_is_on_its_way(store: Store)
     await stopping.refuse(refusal)
     await stopping.stop()
     assert [line.operation for line in Journal("me", disk).lines()] == ["refuse"]
+
+
+async def test_the_lease_of_a_hold_lasts_until_the_ledger_knows_of_its_end(
+    store: Store, runtime: Runtime
+) -> None:
+    """Otherwise an outage as long as a lease would charge it, to be corrected at once."""
+    await ask(runtime, "h")
+    runtime.leases.add("h")
+    store.answers.clear()
+    await runtime.settle(
+        OpenRequest("h", "d-h", {}, {}, "g", CENT, [], {}, False, None), Settlement("h", 7, "{}")
+    )
+    await until(lambda: runtime.outage.depth == 1 and not len(runtime.endings))
+    assert len(runtime.leases) == 1
+    store.answers.set()
+    await until(lambda: runtime.outage.depth == 0 and not len(runtime.leases))
+    (entry,) = await all_entries(store.ledger)
+    assert entry.kind == "settled"

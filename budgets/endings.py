@@ -1,0 +1,180 @@
+"""The ends of requests on their way to the ledger: no request waits for them, and they go together.
+
+    settle, void ─► put ─► a short while ─► one pipeline to the store ─► told
+                     │                          └─ no answer soon: a line each in the journal
+                     └─ the queue is full: whoever puts waits; nothing is ever dropped
+
+Until an end is told, its hold stands, with its money and its lease. So a crash can lose only what
+waits here and is not in the journal yet: such a hold is charged as it stands when its lease ends,
+like that of any request whose end nobody saw. What waits longer than `JOURNAL_AFTER_S` for its
+answer is in the journal, and so is everything behind it; whoever finds the journal tells it.
+Telling twice is harmless, since each end is told by its hold's id and has a definite result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import structlog
+
+from budgets.background import end
+from budgets.errors import LedgerUnavailable
+from budgets.outage import Outage
+from budgets.settlements import Ending, Settled
+
+log = structlog.get_logger("farebox.ledger")
+
+LINGER_S = 0.01
+"""How long the first end of a batch waits for others. Its hold keeps its money for so much longer;
+a request that finds no room because of it makes the batch go at once, and is asked again."""
+
+BATCH_MAX = 64
+"""The most ends in one pipeline: it bounds how long another command waits behind it in Redis."""
+
+QUEUE_MAX = 10_000
+"""The most ends that wait in memory. Beyond it callers wait too."""
+
+JOURNAL_AFTER_S = 0.02
+"""How long a batch may wait for its answer before it goes to the journal, with all that waits."""
+
+Tell = Callable[[Sequence[Ending]], Awaitable[tuple[Settled, ...]]]
+"""Tells the store; raises `LedgerUnavailable` where it does not answer."""
+
+Told = Callable[[Ending, Settled], None]
+"""Hears of an end that the store has taken."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One end, and its line in the journal once it has one."""
+
+    ending: Ending
+    told: Told
+    line: int | None = None
+
+
+class Endings:
+    """The ends of one process that have not been told yet, and the task that tells them."""
+
+    def __init__(self, tell: Tell, available: Callable[[], bool], outage: Outage) -> None:
+        self._tell = tell
+        self._available = available
+        self._outage = outage
+        self._queue: deque[_Waiting] = deque()
+        self._put_count = 0
+        self._done_count = 0
+        self._filled = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def start(self) -> None:
+        """Start telling in the background of the running event loop; once is enough."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="farebox-endings")
+
+    async def put(self, ending: Ending, told: Told) -> None:
+        """Take an end; returns at once unless the queue is full."""
+        while len(self._queue) >= QUEUE_MAX:
+            self._hurry.set()
+            await self._progress.wait()
+        self._queue.append(_Waiting(ending, told))
+        self._put_count += 1
+        self._filled.set()
+        if len(self._queue) >= BATCH_MAX:
+            self._hurry.set()
+        self.start()
+
+    async def flush(self) -> None:
+        """Return once everything that was put before has been told, or is in the journal."""
+        target = self._put_count
+        while self._done_count < target:
+            self._hurry.set()
+            await self._progress.wait()
+
+    async def close(self, timeout_s: float) -> None:
+        """Tell what waits; what cannot be told in time goes to the journal."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.flush(), timeout_s)
+        task, self._task = self._task, None
+        await end(task)
+        await self._leave(tuple(self._queue))
+
+    async def _run(self) -> None:
+        while True:
+            await self._filled.wait()
+            if self._available():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), LINGER_S)
+            self._hurry.clear()
+            await self._send(tuple(islice(self._queue, BATCH_MAX)))
+
+    async def _send(self, batch: tuple[_Waiting, ...]) -> None:
+        """Tell the first ones of the queue; they stay in it until they are told or kept."""
+        if not self._available():
+            await self._leave(batch)
+            return
+        try:
+            settled = await self._told([it.ending for it in batch])
+        except LedgerUnavailable:
+            await self._leave(batch)
+            return
+        except Exception as error:
+            if len(batch) == 1:
+                # Left to its lease, which charges its hold.
+                log.error("end_not_told", hold_id=batch[0].ending.hold_id, reason=repr(error)[:200])
+                self._remove(batch)
+                return
+            # One of them is at fault: the others are told without it.
+            for it in batch:
+                await self._send((it,))
+            return
+        self._outage.told([it.line for it in batch if it.line is not None])
+        self._remove(batch)
+        for it, result in zip(batch, settled, strict=True):
+            it.told(it.ending, result)
+
+    async def _told(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
+        telling = asyncio.ensure_future(self._tell(endings))
+        try:
+            while not telling.done():
+                await asyncio.wait({telling}, timeout=JOURNAL_AFTER_S)
+                if not telling.done():
+                    await self._keep(tuple(self._queue))
+            return telling.result()
+        finally:
+            telling.cancel()
+
+    async def _keep(self, waiting: Sequence[_Waiting]) -> None:
+        """Write those into the journal that are not in it yet: one sync for all of them."""
+
+        async def keep(it: _Waiting) -> None:
+            it.line = await self._outage.keep(it.ending)
+
+        await asyncio.gather(*(keep(it) for it in waiting if it.line is None))
+
+    async def _leave(self, batch: Sequence[_Waiting]) -> None:
+        """Leave them to the journal, which is told once the store is back."""
+        await self._keep(batch)
+        for it in batch:
+            if it.line is None:
+                # The disk did not take it: it waits in memory.
+                await self._outage.end_later(it.ending)
+        self._remove(batch)
+
+    def _remove(self, batch: Sequence[_Waiting]) -> None:
+        for _ in batch:
+            self._queue.popleft()
+        self._done_count += len(batch)
+        if not self._queue:
+            self._filled.clear()
+        progress, self._progress = self._progress, asyncio.Event()
+        progress.set()
