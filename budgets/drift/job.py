@@ -177,7 +177,7 @@ def _gather(
         # An entry that another release or hand wrote otherwise: it says nothing here.
         return
     for series, value in said:
-        if series.signal in watch.settings.off:
+        if series.signal in watch.settings.unwatched:
             continue
         known = gathered.get(series)
         if known is None:

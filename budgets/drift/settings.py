@@ -25,7 +25,7 @@ class DriftSettings(Strict):
     frontier_share_max: Share = 0.5
     untagged_share_max: Share | None = None
     same_models: tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = ()
-    off: tuple[Signal, ...] = ()
+    unwatched: tuple[Signal, ...] = ()
     simulated: bool = False
 
     @field_validator("same_models")
