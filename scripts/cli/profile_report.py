@@ -102,9 +102,9 @@ def load_profile(path: Path) -> Profile:
 def tiers_now(policy: Policy) -> dict[str, TierName]:
     """Return the tier of each task type as the policy has it."""
     found: dict[str, TierName] = {
-        name: cast(TierName, task.tier.value) for name, task in policy.routing.task_types.items()
+        name: cast("TierName", task.tier.value) for name, task in policy.routing.task_types.items()
     }
-    found["unclassified"] = cast(TierName, policy.routing.unclassified.tier.value)
+    found["unclassified"] = cast("TierName", policy.routing.unclassified.tier.value)
     return found
 
 
