@@ -40,6 +40,18 @@ def test_nothing_evicts_live_money_and_every_write_goes_to_a_file() -> None:
         assert "--maxmemory-policy noeviction" in command
 
 
+def test_a_full_store_refuses_writes_before_its_container_is_killed() -> None:
+    """A rewrite of the append-only file needs room of its own beside the data."""
+    redis = COMPOSE["services"]["redis"]
+    ledger = manifests()["StatefulSet", "valkey"]["spec"]["template"]["spec"]["containers"][0]
+    limits = (redis["deploy"]["resources"]["limits"], ledger["resources"]["limits"])
+    for command, limit in zip((redis["command"], ledger["command"]), limits, strict=True):
+        data = re.search(r"--maxmemory (\d+)mb", " ".join(command))
+        assert data is not None
+        mb = {"1g": 1024, "2Gi": 2048}[limit["memory"]]
+        assert int(data[1]) <= 0.65 * mb
+
+
 def test_several_replicas_share_one_ledger_and_have_a_state_folder_each() -> None:
     spec = manifests()["StatefulSet", "farebox"]["spec"]
     assert spec["replicas"] >= 2
