@@ -131,6 +131,7 @@ def mismatch(
     options, and which of them fits. Exit code 1 if the model is too weak for the task.
 
     Example: farebox agents mismatch --model claude-sonnet --task-type security_review
+
     Example: farebox agents mismatch --model claude-haiku "Find the root cause of the deadlock"
     """
     policy = policy_of(home_of(config))

@@ -120,6 +120,7 @@ def explain(
     is given or for a short one of the budget's category.
 
     Example: farebox explain "Security review of this login handler"
+
     Example: farebox explain --budget-exhausted FAST
     """
     if budget_exhausted is not None and prompt is None and file is None and decision is None:

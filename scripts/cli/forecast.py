@@ -106,6 +106,7 @@ def show(
     `input_tokens` and `output_tokens` (a number, or `{p50: 300, p90: 1200}`) and `cached_share`.
 
     Example: farebox forecast --team 10 --team 50 --typical
+
     Example: farebox forecast --per-day 20000 --mix classification_intent=0.7,rag_answer=0.3
     """
     home = home_of(config)

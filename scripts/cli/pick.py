@@ -56,6 +56,7 @@ def pick(
     fits.
 
     Example: farebox pick --task-type security_review --input-tokens 4000
+
     Example: farebox pick --for "quick fix"
     """
     policy = policy_of(home_of(config))
