@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hooks import explained
 from hooks.explained import candidates, names
-from scripts.cli.output import clean, cost, facts, table, text
+from scripts.cli.output import clean, cost, facts, lines, table, text
 
 
 def show(out: Console, decision: Mapping[str, Any]) -> None:
@@ -49,7 +49,7 @@ def _steps(decision: Mapping[str, Any]) -> Iterator[tuple[str, Text | str]]:
             category, comma, reason = said.partition(",")
             yield name, Text.assemble((clean(category), "bold"), clean(comma + reason))
         else:
-            yield name, said
+            yield name, lines(said)
 
 
 def _show_candidates(out: Console, candidates: Sequence[Mapping[str, Any]], group: object) -> None:

@@ -142,7 +142,9 @@ def test_what_would_be_tried_if_a_budget_were_used_up_is_shown(world: World) -> 
     assert groups == found["decision"]["fallbacks"]
     assert {step["outcome"] for step in steps} == {"dropped"}
     assert steps[-1]["detail"] == "the category FAST permits no queue"
-    assert "FAST has $0 left" in world.run("explain", "--budget-exhausted", "FAST", code=1)
+    said = world.run("explain", "--budget-exhausted", "FAST", code=1)
+    assert "FAST has $0 left" in said
+    assert "\\x0a" not in said
     assert found["refusal"] == "budget_exceeded"
 
 
