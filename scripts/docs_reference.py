@@ -37,6 +37,7 @@ from budgets.records import LedgerEntry
 from hooks import approvals, headers, steering
 from hooks.refusals import Code, Refusal
 from hooks.routing import RoutingFile
+from scripts import docs_scale
 from scripts.agents import guide, render, triggers
 from scripts.choosing import pages as choosing
 from scripts.cli import entry_view
@@ -312,7 +313,10 @@ PARTS: Mapping[str, Callable[[Sentences], str]] = {
     "packs": vendor_packs,
     "agents-files": agents_files,
     "commands": commands,
-} | {name: (lambda _, part=part: part()) for name, part in choosing.PARTS.items()}
+} | {
+    name: (lambda _, part=part: part())
+    for name, part in {**choosing.PARTS, **docs_scale.PARTS}.items()
+}
 
 
 def pages() -> dict[Path, str]:

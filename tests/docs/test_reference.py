@@ -1,9 +1,9 @@
 """What the pages say of the code is what the code says: the one place that holds them to it.
 
-Everything generated is made anew and compared: settings, codes, headers, commands, prices, packs,
-agents' files, figures. And what pages name is there: commands with their options, metrics,
-headers, variables, also in the blocks that no test runs. What the tutorial and the how-to pages show is
-looked at in `test_commands`.
+Everything generated is made anew and compared: settings, codes, headers, commands, metrics, prices,
+packs, agents' files, figures. And what pages name is there: commands with their options, metrics,
+headers, variables, also in the blocks that no test runs. What the tutorial and the how-to pages
+show is looked at in `test_commands`.
 """
 
 from __future__ import annotations
