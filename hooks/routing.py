@@ -22,9 +22,7 @@ from hooks.categories import Category, Fraction, Names
 from hooks.choosing import Choosing
 from hooks.facts import InputMargin, ModelFacts, VendorTiers
 from hooks.gates.settings import Gate, Gates
-from hooks.levels import Consequence as Consequence
-from hooks.levels import Mode as Mode
-from hooks.levels import Tier as Tier
+from hooks.levels import Consequence, Mode
 from hooks.router.settings import RouterSettings
 from hooks.samples.settings import SampleSettings
 from hooks.tasks.settings import SessionSettings, SignalSettings, TaskDetection
