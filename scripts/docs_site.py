@@ -32,7 +32,7 @@ _ITEM = re.compile(r"^(?:- |\*\*)\[(?P<title>[^\]]+)\]\((?P<page>[^)#]+\.md)\)")
 def write(pages: Path) -> None:
     """Write the pages anew into a folder."""
     shutil.rmtree(pages, ignore_errors=True)
-    shutil.copytree(ROOT / "docs", pages, ignore=shutil.ignore_patterns("fields.yaml"))
+    shutil.copytree(ROOT / "docs", pages, ignore=shutil.ignore_patterns("*.yaml"))
     (pages / "README.md").rename(pages / "index.md")
     for report in (ROOT / "benchmarks").rglob("*.md"):
         copy = pages / report.relative_to(ROOT)
