@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from budgets import runtime
 from budgets.connection import AsyncClient
 from budgets.drift import findings
 from budgets.drift.findings import Finding
@@ -38,8 +37,17 @@ class AcceptBody(BaseModel):
     reason: Annotated[str, Field(min_length=1, max_length=REASON_LENGTH_MAX)]
 
 
-def build_router(doorkeeper: Doorkeeper, ledger_name: Callable[[], str]) -> APIRouter:
-    """Return the routes over the ledger of that name."""
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the routes work: a ledger, its Redis and its name."""
+
+    ledger: Ledger
+    client: AsyncClient
+    name: str
+
+
+def build_router(doorkeeper: Doorkeeper, site: Callable[[], Site | None]) -> APIRouter:
+    """Return the routes; `site` is asked at each request, None while Redis was never reached."""
     router = APIRouter(prefix="/farebox/drift", route_class=CleanRoute, include_in_schema=False)
     approver = Depends(require(Role.APPROVER, doorkeeper))
     viewer = Depends(require(Role.VIEWER, doorkeeper))
@@ -47,17 +55,16 @@ def build_router(doorkeeper: Doorkeeper, ledger_name: Callable[[], str]) -> APIR
     @router.get("")
     async def list_findings(_: Person = viewer) -> dict[str, Any]:
         with Clean():
-            ledger, client = _place()
-            found = await findings.read(client, ledger_name())
-            return {"time_ms": await ledger.now_ms(), "findings": [shown(it) for it in found]}
+            at = _at(site)
+            found = await findings.read(at.client, at.name)
+            return {"time_ms": await at.ledger.now_ms(), "findings": [shown(it) for it in found]}
 
     @router.post("/accept")
     async def accept(body: AcceptBody, person: Person = approver) -> dict[str, Any]:
         with Clean():
-            ledger, client = _place()
-            said = {"by": person.name, "reason": body.reason, "time_ms": await ledger.now_ms()}
-            store = DriftStore(client, ledger_name())
-            found = await store.accept(body.id, json.dumps(said))
+            at = _at(site)
+            said = {"by": person.name, "reason": body.reason, "time_ms": await at.ledger.now_ms()}
+            found = await DriftStore(at.client, at.name).accept(body.id, json.dumps(said))
             if found is None:
                 raise HttpProblem(
                     404,
@@ -68,7 +75,7 @@ def build_router(doorkeeper: Doorkeeper, ledger_name: Callable[[], str]) -> APIR
                 )
             detail: dict[str, Any] = {"id": found.id, "reason": body.reason, "text": found.text}
             detail |= {"expected": found.expected, "observed": found.observed}
-            await ledger.trail.append(person.name, "drift_accepted", detail)
+            await at.ledger.trail.append(person.name, "drift_accepted", detail)
         _log.info("farebox_drift_accepted", id=found.id, by=person.name)
         return {"accepted": shown(found)}
 
@@ -80,8 +87,8 @@ def shown(finding: Finding) -> dict[str, Any]:
     return {"id": finding.id, **asdict(finding)}
 
 
-def _place() -> tuple[Ledger, AsyncClient]:
-    opened = runtime.current()
-    if opened is None or opened.client is None:
+def _at(site: Callable[[], Site | None]) -> Site:
+    found = site()
+    if found is None:
         raise away("it has not been reached yet")
-    return opened.ledger, opened.client
+    return found

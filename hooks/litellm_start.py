@@ -123,7 +123,14 @@ def mount_routes(worker: Worker) -> None:
         proxy_server.app.include_router(month_routes.build_router(worker.office, door))
         proxy_server.app.include_router(grant_routes.build_router(door, budgets))
         proxy_server.app.include_router(approval_routes.build_router(door, budgets))
-        proxy_server.app.include_router(drift_routes.build_router(door, lambda: worker.home.ledger))
+
+        def site() -> drift_routes.Site | None:
+            opened = worker.runtime
+            if opened is None or opened.client is None:
+                return None
+            return drift_routes.Site(opened.ledger, opened.client, worker.home.ledger)
+
+        proxy_server.app.include_router(drift_routes.build_router(door, site))
 
         async def desk() -> QueueDesk | None:
             await worker.ready()

@@ -95,6 +95,7 @@ def show(finding_id: Id, config: Config = None, as_json: AsJson = False) -> None
         raise Problem(
             f"There is no finding {finding_id!r}: it is over, or was accepted.",
             "See `farebox drift list`.",
+            ExitCode.WRONG_USAGE,
         )
     if as_json:
         write_json({"finding": _as_dict(one)})

@@ -305,7 +305,7 @@ async def test_entries_that_tell_nothing_of_models_are_left_out(
 
 
 async def test_a_signal_that_is_off_is_not_watched(watched: Watched) -> None:
-    settings = watched.watchlist.settings.model_copy(update={"off": ("latency_missed",)})
+    settings = watched.watchlist.settings.model_copy(update={"unwatched": ("latency_missed",)})
     watched.watchlist = replace(watched.watchlist, settings=settings)
     await watched.write(600, FAULTS["latency_missed"][1])
     assert await watched.found() == {}
