@@ -152,7 +152,9 @@ class DriftJob:
                 found = judging.finding(series, look, given.last_ms)
                 changes.findings[name] = (found, self._alert(found, before, now_ms))
             changes.series[name] = replace(kept, seen_ms=given.last_ms)
-            changes.scores[name] = look.statistic / look.limit
+            # Without evidence either way a baseline is being gathered: that is no score of 0.
+            known = look.statistic > 0 or series.signal in judging.BY_FACT
+            changes.scores[name] = look.statistic / look.limit if known else None
             await self._turn()
         return changes
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,12 @@ def proxy(world: World) -> Iterator[dict[str, str]]:
 
 
 def plant(world: World, *found: Finding) -> None:
+    """Have the watch find these, and tell of them."""
+
     async def run() -> None:
         async with world.opened() as (_, client):
-            changes = Changes(findings={it.id: (it, "") for it in found})
+            told = {it.id: json.dumps({"id": it.id, **asdict(it)}) for it in found}
+            changes = Changes(findings={it.id: (it, told[it.id]) for it in found})
             assert await DriftStore(client, world.ledger_name).keep("", "1-0", changes)
 
     asyncio.run(run())
@@ -98,8 +102,9 @@ def test_findings_are_listed_and_the_exit_code_says_that_there_are_some(world: W
     assert world.json("drift", "list", "--all", code=1)["scores"] == []
 
 
-def test_a_finding_is_shown_with_its_runbook(world: World) -> None:
+def test_a_finding_is_told_and_shown_with_its_runbook(world: World) -> None:
     plant(world, FOUND)
+    assert "90 requests of rag_answer" in world.run("alerts", "tail").replace("\n", " ")
     shown = world.run("drift", "show", FOUND.id)
     assert "runbooks.md#drift-escalation_rate" in shown.replace("\n", "")
     assert world.json("drift", "show", FOUND.id)["finding"]["limit"] == 16.2
