@@ -153,8 +153,6 @@ class Governor:
             )
         case.decision = decision
         notice.count(decision.router)
-        if self._worker.traffic is not None:
-            self._worker.traffic.add(case.policy.router, decision, view)
         decision = case.decision
         DECISION_SECONDS.add((self._clock_ns() - began_ns) / 1e9)
         if decision.code is not None:

@@ -12,6 +12,7 @@ from budgets.config import BudgetsFile
 from budgets.yamlfile import ConfigErrors
 from hooks import (
     approval_routes,
+    drift_routes,
     grant_routes,
     key_routes,
     key_runtime,
@@ -122,6 +123,14 @@ def mount_routes(worker: Worker) -> None:
         proxy_server.app.include_router(month_routes.build_router(worker.office, door))
         proxy_server.app.include_router(grant_routes.build_router(door, budgets))
         proxy_server.app.include_router(approval_routes.build_router(door, budgets))
+
+        def site() -> drift_routes.Site | None:
+            opened = worker.runtime
+            if opened is None or opened.client is None:
+                return None
+            return drift_routes.Site(opened.ledger, opened.client, worker.home.ledger)
+
+        proxy_server.app.include_router(drift_routes.build_router(door, site))
 
         async def desk() -> QueueDesk | None:
             await worker.ready()

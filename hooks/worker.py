@@ -78,7 +78,6 @@ class Worker:
     sessions: Sessions | None = None
     run_queue: Callable[[Worker], Awaitable[None]] | None = None
     learned: Learned = field(default_factory=Learned)
-    traffic: Traffic | None = None
     errors: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     groups_applied: bool = False
@@ -161,7 +160,7 @@ class Worker:
         )
         running.spawn(alerter.deliver(), endless=True)
         running.spawn(alerter.look(), endless=True)
-        self.traffic = Traffic(
+        traffic = Traffic(
             TrafficStore(running.client, self.home.ledger),
             running.ledger,
             lambda: self.policy.router,
@@ -169,9 +168,14 @@ class Worker:
             self._note_drift,
             self.name,
         )
-        running.spawn(self.traffic.run(), endless=True)
-        drift_store = DriftStore(running.client, self.home.ledger)
-        drift = DriftJob(running.ledger, drift_store, lambda: watchlist_of(self.policy), self.name)
+        running.spawn(traffic.run(), endless=True)
+        drift = DriftJob(
+            running.ledger,
+            DriftStore(running.client, self.home.ledger),
+            lambda: watchlist_of(self.policy),
+            self.name,
+            scored=traffic.take,
+        )
         running.spawn(drift.run(), endless=True)
 
     def _note_drift(self, digest: str, reasons: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 ODDS = (1.5, 2.0, 3.0, 5.0)
 """The alternatives of a rate: the null's odds times these, or divided by them."""
@@ -64,10 +65,12 @@ def together(sides: Sequence[Values]) -> float:
     return sum(map(sum, sides)) / count if count else 0.0
 
 
+@lru_cache(maxsize=20_000)
 def edge(hits: int, entries: int, doubt: float, *, upper: bool) -> float:
     """Return the confidence limit of a rate, by Chernoff's bound; it is wrong with chance `doubt`.
 
-    It is where `entries · KL(hits/entries, limit)` reaches `ln(1/doubt)`.
+    It is where `entries · KL(hits/entries, limit)` reaches `ln(1/doubt)`. A baseline stays, so each
+    is found once.
     """
     rate = hits / entries
     bound = math.log(1 / doubt) / entries

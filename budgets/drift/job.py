@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ import structlog
 
 from budgets.drift import judging
 from budgets.drift.findings import Finding, series_id
-from budgets.drift.observing import Series, observe
+from budgets.drift.observing import KINDS, Body, Series, observe
 from budgets.drift.state import State
 from budgets.drift.store import SERIES_MAX, Changes, DriftStore
 from budgets.drift.watchlist import Watchlist
@@ -53,12 +53,16 @@ class _Gathered:
 
 @dataclass(slots=True)
 class DriftJob:
-    """The watch over one ledger; `watchlist` is by the policy in force, `worker` takes the role."""
+    """The watch over one ledger; `watchlist` is by the policy in force, `worker` takes the role.
+
+    `scored` gets the entries that the trained router scored, once they were taken in.
+    """
 
     ledger: Ledger
     store: DriftStore
     watchlist: Callable[[], Watchlist]
     worker: str
+    scored: Callable[[Sequence[Body]], None] = lambda _: None
     entries_max: int = ENTRIES_MAX
     _turn_ends: float = field(default=0.0)
 
@@ -86,11 +90,16 @@ class DriftJob:
         before = await self.store.cursor()
         accepted = dict(await self.store.accepted())
         gathered: dict[Series, _Gathered] = {}
+        scored: list[Body] = []
         after, taken = before, 0
         self._turn_ends = time.monotonic() + TURN_S
         async for entry in self.ledger.entries(after=before):
             after, taken = entry.id, taken + 1
-            _gather(gathered, entry.kind, entry.body, entry.time_ms, watch)
+            body = _read(entry.kind, entry.body)
+            if body is not None:
+                _gather(gathered, entry.kind, body, entry.time_ms, watch)
+                if body.get("router"):
+                    scored.append(body)
             if taken >= self.entries_max:
                 break
             await self._turn()
@@ -99,6 +108,9 @@ class DriftJob:
         changes = await self._judge(gathered, accepted, watch)
         if not await self.store.keep(before, after, changes):
             log.info("drift_look_was_late", entries=taken)
+            return taken
+        if scored:
+            self.scored(scored)
         return taken
 
     async def _turn(self) -> None:
@@ -140,7 +152,9 @@ class DriftJob:
                 found = judging.finding(series, look, given.last_ms)
                 changes.findings[name] = (found, self._alert(found, before, now_ms))
             changes.series[name] = replace(kept, seen_ms=given.last_ms)
-            changes.scores[name] = look.statistic / look.limit
+            # Without evidence either way a baseline is being gathered: that is no score of 0.
+            known = look.statistic > 0 or series.signal in judging.BY_FACT
+            changes.scores[name] = look.statistic / look.limit if known else None
             await self._turn()
         return changes
 
@@ -167,12 +181,22 @@ class DriftJob:
         return max(0, room)
 
 
-def _gather(
-    gathered: dict[Series, _Gathered], kind: str, text: str, time_ms: int, watch: Watchlist
-) -> None:
+def _read(kind: str, text: str) -> Body | None:
+    """Return the body of an entry that can say anything; None for others."""
+    if kind not in KINDS:
+        return None
     try:
         body = json.loads(text)
-        said = list(observe(kind, body, watch)) if isinstance(body, dict) else []
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _gather(
+    gathered: dict[Series, _Gathered], kind: str, body: Body, time_ms: int, watch: Watchlist
+) -> None:
+    try:
+        said = list(observe(kind, body, watch))
     except (ValueError, TypeError, KeyError, AttributeError):
         # An entry that another release or hand wrote otherwise: it says nothing here.
         return

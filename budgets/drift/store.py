@@ -1,6 +1,7 @@
 """What the watch remembers in Redis, beside its findings (`findings`).
 
 - `series`: a hash, a series' id → its state; never more than `SERIES_MAX`;
+- `counts`: a hash, `series` → how many there are;
 - `accepted`: a hash, the id of a finding that a person accepted → who and when, until the job has
   begun the series anew;
 - `cursor`: the id of the last entry that was taken in.
@@ -80,7 +81,7 @@ class DriftStore:
 
     async def count(self) -> int:
         """Return how many series there are."""
-        return int(await self._ask(self._client.hlen(self._key("series"))))
+        return int(await self._ask(self._client.hget(self._key("counts"), "series")) or 0)
 
     async def stale(self, before_ms: int) -> list[str]:
         """Return the series that no entry was of since a time."""

@@ -18,6 +18,9 @@ each(2, function(i)
   end
 end)
 each(3, function(i)
+  if redis.call('HEXISTS', D .. 'series', ARGV[i]) == 0 then
+    redis.call('HINCRBY', D .. 'counts', 'series', 1)
+  end
   redis.call('HSET', D .. 'series', ARGV[i], ARGV[i + 1])
   if ARGV[i + 2] == '' then redis.call('HDEL', D .. 'scores', ARGV[i])
   else redis.call('HSET', D .. 'scores', ARGV[i], ARGV[i + 2]) end
@@ -31,9 +34,11 @@ each(4, function(i)
 end)
 each(1, function(i) redis.call('HDEL', D .. 'findings', ARGV[i]) end)
 each(1, function(i)
-  for _, part in ipairs({'series', 'scores', 'findings'}) do
-    redis.call('HDEL', D .. part, ARGV[i])
+  if redis.call('HDEL', D .. 'series', ARGV[i]) == 1 then
+    redis.call('HINCRBY', D .. 'counts', 'series', -1)
   end
+  redis.call('HDEL', D .. 'scores', ARGV[i])
+  redis.call('HDEL', D .. 'findings', ARGV[i])
 end)
 redis.call('SET', D .. 'cursor', ARGV[3])
 return 1

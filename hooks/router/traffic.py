@@ -1,9 +1,10 @@
-"""What was scored here, counted: in each worker, then together in Redis, then judged by one.
+"""What was scored, counted from the ledger's entries in Redis, then judged by one worker.
 
-A worker adds to a few counters while it decides; every few seconds, beside the requests, it adds
-them to the open window of the artefact in Redis. One worker leads (role `router`): it closes a
-window that has enough requests, judges it against the profile (`drift`), and tells of a change. A
-worker that dies loses what it had counted in those seconds: this is no money.
+The watch for drift reads every entry once (`budgets.drift.job`), and hands over those that the
+router scored; every few seconds their counts are added to the open window of the artefact in Redis.
+One worker leads (role `router`): it closes a window that has enough requests, judges it against the
+profile (`drift`), and tells of a change. A worker that dies loses what it had counted in those
+seconds: this is no money.
 
 Fields of a window's hash: `s|BIN|TASK` and `l|BIN|TASK` are requests by score and by length,
 `total` and `squares` sums of scores in millionths. All keys have an end, so that an artefact that
@@ -16,7 +17,7 @@ import asyncio
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -27,8 +28,6 @@ from budgets.errors import LedgerUnavailable
 from budgets.ledger import Ledger
 from budgets.redis_clients import STORE_ERRORS
 from budgets.tally import LateGauge
-from hooks.decision import Decision
-from hooks.request import RequestView
 from hooks.router import drift
 from hooks.router.drift import Judged
 from hooks.router.loading import Router, State
@@ -137,20 +136,25 @@ class Traffic:
     _counts: Counter[str] = field(default_factory=Counter)
     _digest: str = ""
 
-    def add(self, router: Router, decision: Decision, view: RequestView) -> None:
-        """Count a decision that the router scored."""
-        verdict, artefact = decision.router, router.artefact
-        if verdict is None or verdict.score is None or artefact is None:
+    def take(self, bodies: Sequence[Mapping[str, Any]]) -> None:
+        """Count the entries that the artefact in use has scored."""
+        artefact = self.router().artefact
+        if artefact is None:
             return
         if artefact.digest != self._digest:
             self._counts, self._digest = Counter(), artefact.digest
-        if len(self._counts) >= FIELDS_MAX:
-            return
-        bins, counts, task = artefact.distribution, self._counts, decision.task_type
-        counts[f"s|{bisect_left(bins.score_bounds, verdict.score)}|{task}"] += 1
-        counts[f"l|{bisect_left(bins.length_bounds, view.chars)}|{task}"] += 1
-        counts["total"] += round(verdict.score * 1e6)
-        counts["squares"] += round(verdict.score**2 * 1e6)
+        bins, counts = artefact.distribution, self._counts
+        for body in bodies:
+            said, task = body["router"], body.get("task_type")
+            score, chars = said.get("score"), said.get("chars")
+            if said.get("artefact") != artefact.id or score is None or chars is None:
+                continue
+            if len(counts) >= FIELDS_MAX:
+                return
+            counts[f"s|{bisect_left(bins.score_bounds, score)}|{task}"] += 1
+            counts[f"l|{bisect_left(bins.length_bounds, chars)}|{task}"] += 1
+            counts["total"] += round(score * 1e6)
+            counts["squares"] += round(score**2 * 1e6)
 
     async def run(self) -> None:
         """Hand on what was counted and judge windows, for ever. Waits for a store that is away."""

@@ -20,6 +20,7 @@ from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.alerts.render import Message, render, samples
 from budgets.alerts.settings import AlertSettings, template_texts
 from budgets.config import BudgetsFile
+from budgets.drift.signals import SIGNALS
 from budgets.home import Home
 from budgets.published import Level
 from budgets.records import LedgerEvent
@@ -153,6 +154,8 @@ def _what(kind: str, body: Mapping[str, Any], zone: str) -> str:
         return f"{str(body['of']).replace('_', ' ')}: {body['count']:,}{amount}"
     if kind == "test":
         return "a test message"
+    if kind in SIGNALS:
+        return str(body.get("text", ""))
     if kind == "approval_asked":
         budgets = ", ".join(budget for budget, _ in body["budgets"])
         return f"{body['approval_id']}: {dollars(body['requested_nano_usd'])} for {budgets}"

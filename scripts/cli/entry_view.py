@@ -107,6 +107,10 @@ class EntryView:
         }
         return found | {"sends": self.body.get("attempts")} if found else {}
 
+    def routed(self) -> dict[str, Any]:
+        """Return who named the task type, and which model the serving group sends to."""
+        return {it: self.body[it] for it in ("task_source", "sent_model") if self.body.get(it)}
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of an export, in order."""
         entry, attempts = self.entry, self.body.get("attempts")

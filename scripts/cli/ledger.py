@@ -142,7 +142,7 @@ class _Lines:
             for one in found:
                 if isinstance(one, LedgerEntry):
                     shown = entry_view.view(one)
-                    write_json_line(shown.as_dict() | shown.gated())
+                    write_json_line(shown.as_dict() | shown.routed() | shown.gated())
                 else:
                     write_json_line(entry_view.refusal_as_dict(one))
             return

@@ -24,6 +24,7 @@ COMMANDS = {
     "ledger": "scripts.cli.ledger:app",
     "keys": "scripts.cli.keys:app",
     "alerts": "scripts.cli.alerts:app",
+    "drift": "scripts.cli.drift:app",
     "approvals": "scripts.cli.approvals:app",
     "month": "scripts.cli.month:app",
     "queue": "scripts.cli.queue:app",

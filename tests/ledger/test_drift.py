@@ -19,7 +19,7 @@ from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.connection import AsyncClient
 from budgets.drift import findings
 from budgets.drift.findings import Finding
-from budgets.drift.job import LEASE_MS, DriftJob
+from budgets.drift.job import LEASE_MS, STALE_MS, DriftJob
 from budgets.drift.lengths import Profile
 from budgets.drift.settings import DriftSettings
 from budgets.drift.store import Changes, DriftStore
@@ -305,7 +305,7 @@ async def test_entries_that_tell_nothing_of_models_are_left_out(
 
 
 async def test_a_signal_that_is_off_is_not_watched(watched: Watched) -> None:
-    settings = watched.watchlist.settings.model_copy(update={"off": ("latency_missed",)})
+    settings = watched.watchlist.settings.model_copy(update={"unwatched": ("latency_missed",)})
     watched.watchlist = replace(watched.watchlist, settings=settings)
     await watched.write(600, FAULTS["latency_missed"][1])
     assert await watched.found() == {}
@@ -412,3 +412,17 @@ async def test_what_was_accepted_meanwhile_does_not_come_back(watched: Watched) 
     cursor = await watched.store.cursor()
     assert await watched.store.keep(cursor, cursor, Changes(findings={name: (finding, "{}")}))
     assert await findings.read(watched.client, watched.name) == ()
+
+
+async def test_series_that_nobody_uses_any_more_make_room(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("budgets.drift.job.SERIES_MAX", 12)
+    await watched.write(5, lambda _: {"key_name": "old"}, age_ms=STALE_MS + 1)
+    await watched.look()
+    before = await watched.store.count()
+    await watched.write(5, lambda _: {"key_name": "new", "task_type": SUMMARY})
+    await watched.look()
+    new = "frontier_by_name/-/-/new"
+    assert (await watched.store.states([new]))[new] is not None
+    assert before <= await watched.store.count() <= 12

@@ -36,8 +36,9 @@ class House:
         policy = replace(default_policy(), router=self.router)
         view = chat("Write the code.", metadata={"task_type": TASK})
         decision = decided(view, policy)
-        for _ in range(count):
-            self.workers[worker].add(self.router, decision, view)
+        assert decision.router is not None
+        said = decision.router.facts() | {"chars": view.chars}
+        self.workers[worker].take([{"task_type": decision.task_type, "router": said}] * count)
 
 
 def router(folder: Path, scores: tuple[int, ...], models: tuple[str, ...] = ()) -> Router:
