@@ -48,38 +48,46 @@ REQUESTS_SHOWN = 12
 WIDE = 110
 
 
-def watch(home: Home, as_json: bool, count: int | None = None) -> None:
-    """Show the state of things every two seconds, `count` times or until Ctrl-C."""
+def watch(home: Home, as_json: bool, count: int | None = None, every_s: float = EVERY_S) -> None:
+    """Show the state of things every `every_s` seconds, `count` times or until Ctrl-C."""
+    show = _watch_json if as_json else _watch
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_watch_json(home, count) if as_json else _watch(home, count))
+        asyncio.run(show(home, count, every_s))
 
 
-async def _watch_json(home: Home, count: int | None) -> None:
+async def _watch_json(home: Home, count: int | None, every_s: float) -> None:
     """Print what `farebox status --json` prints, one line at each look."""
     async with open_ledger(home) as opened:
         for look in _looks(count):
             if look:
-                await asyncio.sleep(EVERY_S)
+                await asyncio.sleep(every_s)
             try:
                 write_json_line(as_dict(await read_at(home, opened)))
             except (LedgerUnavailable, RedisServerError) as error:
                 write_json_line({"error": {"kind": "ledger_unavailable", "message": str(error)}})
 
 
-async def _watch(home: Home, count: int | None) -> None:
+async def _watch(home: Home, count: int | None, every_s: float) -> None:
     out = console()
     async with open_ledger(home) as opened:
         looker = _Looker(home, opened)
         # A screen of its own, so that what was there before comes back at the end.
-        with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
+        with (
+            Live(console=out, screen=True, auto_refresh=False)
+            if out.is_terminal
+            else (contextlib.nullcontext()) as live
+        ):
             for look in _looks(count):
                 if look:
-                    await asyncio.sleep(EVERY_S)
+                    await asyncio.sleep(every_s)
                 try:
                     shown = await looker.look(out)
                 except (LedgerUnavailable, RedisServerError) as error:
                     shown = text(f"The ledger does not answer: {error}.", "red")
-                live.update(shown, refresh=True)
+                if live is None:
+                    out.print(shown)
+                else:
+                    live.update(shown, refresh=True)
 
 
 def _looks(count: int | None) -> Iterator[int]:
