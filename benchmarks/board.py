@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def _session(proxy: ProxyProcess) -> httpx.Client:
 
 def _views(proxy: ProxyProcess, redis: Redis) -> dict[str, Any]:
     found: dict[str, Any] = {"pages": {}}
-    with _session(proxy) as http:
+    with closing(_session(proxy)) as http:
         for page in PAGES:
             path = f"/farebox/{'board/' if page.path else ''}{page.path}"
             first, size = _view(http, path)
