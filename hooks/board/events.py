@@ -96,11 +96,7 @@ class Events:
                 503, "service_unavailable", "too_many_listeners",
                 "Too many pages are open live; this one is not renewed by itself.",
             )  # fmt: skip
-        listener = Listener(request, session, root, panels)
-        self._listeners.add(listener)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="farebox-board")
-        return self._stream(listener)
+        return self._stream(Listener(request, session, root, panels))
 
     def end(self, token: str) -> None:
         """End the streams of a session that was logged out here."""
@@ -110,6 +106,10 @@ class Events:
 
     async def _stream(self, listener: Listener) -> AsyncIterator[str]:
         until = time.monotonic() + LIFE_S
+        # Only here: a stream whose browser left before it began would never be taken out again.
+        self._listeners.add(listener)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="farebox-board")
         try:
             yield f"retry: {RETRY_MS}\n\n"
             while time.monotonic() < until:

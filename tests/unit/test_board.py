@@ -136,10 +136,11 @@ async def test_many_listeners_are_one_reader(monkeypatch: pytest.MonkeyPatch) ->
     made = _events(panels, {"t"})
     request = cast(Request, None)
     streams = [made.open(request, _session(), "", ("budgets",)) for _ in range(OF_SESSION_MAX)]
-    with pytest.raises(HttpProblem):
-        made.open(request, _session(), "", ("budgets",))
+    assert len(made) == 0
     for stream in streams:
         assert (await anext(stream)).startswith("retry:")
+    with pytest.raises(HttpProblem):
+        made.open(request, _session(), "", ("budgets",))
     before = panels.read
     first = [await anext(stream) for stream in streams]
     assert all("event: panel" in it for it in first)
