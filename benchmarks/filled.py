@@ -76,8 +76,8 @@ async def fill(
             found = totals.of_entry(facts, cost, judged)
             counts.setdefault(period, Counter()).update(found)
             charges = [[decision.category, period, cost], ["total", period, cost]]
-            for budget, period_id, charge in charges:
-                spent[str(budget), str(period_id)] += int(charge)
+            spent[decision.category, period] += cost
+            spent["total", period] += cost
             pipe.xadd(
                 f"{prefix}entries",
                 {

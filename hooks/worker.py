@@ -25,6 +25,7 @@ from budgets.alerts.redis_outbox import RedisOutbox
 from budgets.archivist import Archivist, Settings
 from budgets.audit.anchor import Anchorer
 from budgets.connection import RedisUrlError
+from budgets.daily import DailyWriter
 from budgets.drift.job import DriftJob
 from budgets.drift.store import DriftStore
 from budgets.embedded import EmbeddedRedisError
@@ -141,6 +142,9 @@ class Worker:
             closer = MonthCloser(office.months, self._rules, self.name, self._write_report)
             self.runtime.spawn(closer.run(), endless=True)
         self.runtime.spawn(self._anchorer(self.runtime.ledger).run(), endless=True)
+        if (client := self.runtime.client) is not None:
+            days = DailyWriter(client, self.runtime.ledger, self.home.ledger, self._zone, self.name)
+            self.runtime.spawn(days.run(), endless=True)
         self.runtime.spawn(policy_trail.note_start(self.runtime.ledger.trail, self.policy))
         self._alert(self.runtime)
         if self.run_queue is not None:
@@ -339,6 +343,9 @@ class Worker:
             return Settings(sink, budgets.time_zone, budgets.archive.live_months)
 
         return Archivist(ledger, self.home.ledger, settings, self.name)
+
+    def _zone(self) -> str:
+        return self.policy.budgets.time_zone
 
     def _rules(self) -> Rules:
         return Rules(self.policy.budgets, self.policy.revision)

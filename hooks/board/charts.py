@@ -14,6 +14,9 @@ from markupsafe import Markup, escape
 BAR_WIDTH = 400
 BAR_HEIGHT = 22
 HOURS_SHOWN = 72
+COLUMN_WIDTH_MAX = 90.0
+LABELS_MAX = 9
+LABEL_WIDTH = 34
 SERIES_MAX = 7
 """How many models have a colour of their own; the others share one."""
 
@@ -40,8 +43,8 @@ def budget_bar(
     for percent in percents:
         if percent < 100:
             parts.append(_line("bar-mark", BAR_WIDTH * percent / 100, 0, BAR_HEIGHT))
-    if forecast is not None and limit > 0:
-        place = min(BAR_WIDTH - 1.5, at(forecast))
+    if forecast and limit > 0:
+        place = min(BAR_WIDTH - 5.0, max(5.0, at(forecast)))
         points = f"{place - 5:.1f},0 {place + 5:.1f},0 {place:.1f},7"
         parts.append(Markup('<polygon class="bar-forecast" points="{}"/>').format(points))
     return _svg("bar", BAR_WIDTH, BAR_HEIGHT, title, parts, stretch=True)
@@ -70,18 +73,23 @@ class Column:
 
 def stacked(columns: Sequence[Column], series: Sequence[str], title: str) -> Markup:
     """Return columns of shares, each filled to the top: what part of each day had each series."""
-    width, height, foot = 720, 220, 22
+    width, height, foot, margin = 720, 200, 22, 40
+    room = height - foot
     parts: list[Markup] = []
+    for part in (0.0, 0.5, 1.0):
+        line = room * (1 - part)
+        parts.append(_rect("grid", margin, min(line, room - 1), width - margin, 1))
+        parts.append(_text(0, max(10.0, line), f"{100 * part:.0f} %"))
     if columns:
-        step = width / len(columns)
+        step = min(COLUMN_WIDTH_MAX, (width - margin) / len(columns))
         gap = min(4.0, step / 5)
-        every = max(1, len(columns) // 8)
+        every = -(-len(columns) // LABELS_MAX)
         for place, column in enumerate(columns):
-            left, whole, bottom = place * step + gap / 2, sum(column.parts), float(height - foot)
+            left, whole, bottom = margin + place * step + gap / 2, sum(column.parts), float(room)
             for index, amount in enumerate(column.parts):
                 if amount <= 0:
                     continue
-                tall = (height - foot) * amount / whole
+                tall = room * amount / whole
                 bottom -= tall
                 said = f"{column.label}, {series[index]}: {100 * amount / whole:.1f} %"
                 parts.append(
@@ -89,8 +97,7 @@ def stacked(columns: Sequence[Column], series: Sequence[str], title: str) -> Mar
                         said, _rect(f"series-{index}", left, bottom, step - gap, tall)
                     )
                 )
-            if place % every == 0:
-                # The last label would be cut off by the edge.
+            if place % every == 0 and left + LABEL_WIDTH <= width:
                 parts.append(_text(left, height - 6, column.label))
     return _svg("stacked", width, height, title, parts)
 

@@ -6,7 +6,7 @@ it has the token of its session (before the log-in, of a cookie that the log-in 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -45,16 +45,17 @@ class Door:
         token = self.token(request)
         if not token:
             raise NotLoggedIn
-        found = (await self.people(request, [token]))[0]
+        found = (await self.people([(request, token)]))[0]
         if found is None:
             raise NotLoggedIn
         return Session(token, found)
 
-    async def people(self, request: Request, tokens: list[str]) -> list[Person | None]:
+    async def people(self, asked: Sequence[tuple[Request, str]]) -> list[Person | None]:
         """Return who is behind some sessions now; one whose key or role has changed has ended."""
         sessions = await self.sessions()
+        read = await sessions.read([token for _, token in asked])
         found: list[Person | None] = []
-        for token, kept in zip(tokens, await sessions.read(tokens), strict=True):
+        for (request, token), kept in zip(asked, read, strict=True):
             person: Person | None = None
             if kept is not None:
                 try:

@@ -9,14 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import structlog
 
 from budgets.errors import LedgerUnavailable
 from hooks.access import Role
+from hooks.board import approval_panel, month_panel, quality_panels, queue_panel, summary_panel
+from hooks.board.alert_panel import AlertReader
 from hooks.board.budget_panel import BudgetReader
 from hooks.board.cached import Cached
+from hooks.board.decision_panel import DecisionReader
 from hooks.board.rendering import FORM_TOKEN, render
 from hooks.board.sources import Sources
+
+log = structlog.get_logger("farebox.board")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +49,27 @@ class Page:
 PANELS = {
     it.name: it
     for it in (
+        Panel("summary", "Now", 2.0),
         Panel("budgets", "Budget health", 2.0),
+        Panel("alerts", "Alerts", 3.0),
+        Panel("decisions", "Newest requests", 1.0),
+        Panel("approvals", "Approvals", 2.0),
+        Panel("queue", "Queue", 2.0),
+        Panel("months", "Months", 30.0),
+        Panel("findings", "Drift and mismatches", 10.0),
+        Panel("estimates", "Estimate error", 10.0),
+        Panel("mix", "Model mix", 30.0),
     )
-}  # fmt: skip
+}
 
 PAGES = (
-    Page("", "Overview", ("budgets",)),
-)  # fmt: skip
+    Page("", "Overview", ("summary", "budgets", "alerts")),
+    Page("decisions", "Decisions", ("decisions",)),
+    Page("approvals", "Approvals", ("approvals",)),
+    Page("queue", "Queue", ("queue",)),
+    Page("quality", "Quality", ("findings", "estimates", "mix")),
+    Page("months", "Months", ("months",)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +98,16 @@ class Panels:
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
         readers: dict[str, Callable[[], Awaitable[Any]]] = {
+            "summary": partial(summary_panel.read, sources),
             "budgets": BudgetReader(sources).read,
+            "alerts": AlertReader(sources).read,
+            "decisions": DecisionReader(sources).read,
+            "approvals": partial(approval_panel.read, sources),
+            "queue": partial(queue_panel.read, sources),
+            "months": partial(month_panel.read, sources),
+            "findings": partial(quality_panels.read_findings, sources),
+            "estimates": partial(quality_panels.read_estimates, sources),
+            "mix": partial(quality_panels.read_mix, sources),
         }
         self._facts = {name: Cached(readers[name], panel.every_s) for name, panel in PANELS.items()}
         self._rendered: dict[tuple[str, Role, str], tuple[object, Rendered]] = {}
@@ -100,8 +131,20 @@ class Panels:
         kept = self._rendered.get(key)
         if kept is not None and kept[0] is facts:
             return kept[1]
-        html = await render(
-            f"panel-{name}.html" if not isinstance(facts, Unread) else "panel-unread.html",
+        try:
+            html = await self._html(name, facts, role, root)
+        except Exception as error:
+            # Something stored that this release cannot show costs its panel, and not the page.
+            log.error("board_panel_failed", panel=name, error=type(error).__name__)
+            html = await self._html(name, Unread("it holds what is not understood"), role, root)
+        version = hashlib.sha256(html.encode()).hexdigest()[:16]
+        made = Rendered(name, version, html)
+        self._rendered[key] = (facts, made)
+        return made
+
+    async def _html(self, name: str, facts: Any, role: Role, root: str) -> str:
+        return await render(
+            "panel-unread.html" if isinstance(facts, Unread) else f"panel-{name}.html",
             self.sources.zone,
             panel=PANELS[name],
             facts=facts,
@@ -109,7 +152,3 @@ class Panels:
             may_answer=role.covers(Role.APPROVER),
             may_manage=role.covers(Role.ADMIN),
         )
-        version = hashlib.sha256(html.encode()).hexdigest()[:16]
-        made = Rendered(name, version, html)
-        self._rendered[key] = (facts, made)
-        return made

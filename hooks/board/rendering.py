@@ -83,7 +83,10 @@ def _environment() -> Environment:
 
 def dollars(nano_usd: int | None) -> str:
     """Return an amount of a budget; a dash where it is not known."""
-    return "–" if nano_usd is None else money.dollars(nano_usd)
+    if nano_usd is None:
+        return "–"
+    whole, _, places = money.dollars(nano_usd).partition(".")
+    return f"{whole}.{places.rstrip('0'):0<2}"
 
 
 def cost(nano_usd: int | None) -> str:

@@ -12,12 +12,17 @@ from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 
 from budgets.errors import LedgerUnavailable
-from hooks.board import answers
+from hooks.access import Role
+from hooks.board import answers, month_panel
+from hooks.board.actions import Do, add_actions, back_to, check_role
 from hooks.board.answers import LOGIN, SESSION, guarded, page
+from hooks.board.decision_panel import explanation
 from hooks.board.door import Door, Identify, NotLoggedIn, fields_of
+from hooks.board.events import Events
 from hooks.board.panels import PAGES, Page, Panels
 from hooks.board.rendering import STATIC, render, static
 from hooks.board.session import LASTS_S, Session, Sessions, csrf_of, new_token
@@ -40,6 +45,7 @@ class Board:
         self._sources = sources
         self._panels: Panels | None = None
         self.door = Door(self._sessions, identify)
+        self.events = Events(self.panels, self.door.people)
 
     async def panels(self) -> Panels:
         """Return the panels; raises `LedgerUnavailable` while there is no ledger."""
@@ -84,13 +90,63 @@ def build_router(sources: Callable[[], Awaitable[Sources | None]], identify: Ide
     async def log_out(request: Request) -> Response:
         session, _ = await board.door.form(request)
         await board.door.log_out(session)
+        board.events.end(session.token)
         response = answers.go_to(root_of(request) + ROOT)
         return answers.drop_cookie(request, response, SESSION)
+
+    @router.get(BELOW + "events")
+    async def events(request: Request, page: str = "") -> Response:
+        session = await board.door.session(request)
+        one = next((it for it in PAGES if it.path == page), PAGES[0])
+        stream = board.events.open(request, session, root_of(request), one.panels)
+        answer = guarded(StreamingResponse(stream, media_type="text/event-stream"))
+        # nginx would keep events back until it has enough of them.
+        answer.headers["x-accel-buffering"] = "no"
+        return answer
+
+    @router.get(BELOW + "decisions/{decision_id}")
+    async def decision(request: Request, decision_id: str) -> Response:
+        session = await board.door.session(request)
+        found = await explanation((await board.panels()).sources, decision_id)
+        if found is None:
+            raise _missing("This decision is not kept any more, or never was.")
+        one = next(it for it in PAGES if it.path == "decisions")
+        return page(await framed(request, board, session, one, "decision.html", it=found))
+
+    @router.get(BELOW + "months/{period_id}/{ending}")
+    async def month_file(request: Request, period_id: str, ending: str) -> Response:
+        await board.door.session(request)
+        found = await month_panel.file((await board.panels()).sources, period_id, ending)
+        if found is None:
+            raise _missing("There is no such file here. To write it: farebox month report.")
+        content, kind = found
+        if ending == "report.html":
+            return guarded(Response(content, media_type=kind), answers.SANDBOXED)
+        answer = guarded(Response(content, media_type=kind))
+        name = f'attachment; filename="farebox-{period_id}.{ending}"'
+        answer.headers["content-disposition"] = name
+        return answer
+
+    async def run(
+        request: Request, do: Do, role: Role, back: str, panels: tuple[str, ...]
+    ) -> Response:
+        session, fields = await board.door.form(request)
+        check_role(session.person, role)
+        found, sessions = await board.panels(), await board.door.sessions()
+        try:
+            said = await do(found.sources, session.person, fields)
+            await sessions.say(session.token, "done", said)
+        except HttpProblem as problem:
+            await sessions.say(session.token, "failed", problem.message)
+        found.changed(*panels)
+        return back_to(root_of(request), BELOW, back)
+
+    add_actions(router, BELOW, run)
 
     @router.get(BELOW + "static/{name}")
     async def file(name: str) -> Response:
         if name not in STATIC:
-            raise HttpProblem(404, "invalid_request_error", "not_found", "There is no such file.")
+            raise _missing("There is no such file.")
         content = await asyncio.to_thread(static, name)
         response = guarded(Response(content, media_type=STATIC[name]))
         response.headers["cache-control"] = f"public, max-age={KEPT_S}, immutable"
@@ -150,6 +206,10 @@ async def _log_in_page(
 def root_of(request: Request) -> str:
     """Return the path that the proxy itself is served below; empty for none."""
     return str(request.scope.get("root_path") or "").rstrip("/")
+
+
+def _missing(message: str) -> HttpProblem:
+    return HttpProblem(404, "invalid_request_error", "not_found", message)
 
 
 def _own_place(given: str) -> str:

@@ -139,8 +139,11 @@ class Sessions:
 
     async def succeeded(self, address: str) -> None:
         """Take back the count of an attempt that was right."""
+        name = f"{self._prefix}tries:{address}"
         with redis_errors():
-            await self._client.decr(f"{self._prefix}tries:{address}")
+            await self._client.decr(name)
+            # It may have been forgotten just before.
+            await self._client.expire(name, TRIES_S)
 
     def _name(self, what: str, token: str) -> str:
         return f"{self._prefix}{what}:{hashlib.sha256(token.encode()).hexdigest()}"

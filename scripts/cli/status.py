@@ -12,7 +12,7 @@ from budgets.errors import LedgerUnavailable
 from budgets.home import Home
 from budgets.journal import waiting_in
 from scripts.cli.context import home_of
-from scripts.cli.errors import ExitCode, Problem, command
+from scripts.cli.errors import ExitCode, Problem, command, wrong_usage
 from scripts.cli.options import AsJson, Config
 from scripts.cli.output import (
     console,
@@ -38,6 +38,14 @@ def status(
         bool,
         typer.Option("--learned", help="Show the learned output lengths and input margins."),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            help="Go on every two seconds until Ctrl-C; with --json, a line of JSON each time.",
+        ),
+    ] = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,6 +59,14 @@ def status(
     Example: farebox status --shadow
     """
     home = home_of(config)
+    if watch:
+        if shadow or learned:
+            raise wrong_usage("--watch goes neither with --shadow nor with --learned.")
+        # The dashboard's reading takes a while to import: no other command waits for it.
+        from scripts.cli.status_watch import watch as watch_status
+
+        watch_status(home, as_json)
+        return
     try:
         found = asyncio.run(read(home))
     except (RedisServerError, LedgerUnavailable) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from budgets import totals, workers
@@ -19,7 +19,7 @@ from budgets.queue.view import totals_dict
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
 from scripts.cli import gates_view
-from scripts.cli.context import budgets_of, open_ledger, stats_period
+from scripts.cli.context import OpenLedger, budgets_of, open_ledger, stats_period
 from scripts.cli.money_view import BudgetView, budget_views
 from scripts.cli.output import (
     amount,
@@ -64,25 +64,32 @@ class Status:
 
 
 async def read(home: Home) -> Status:
+    """Return what there is to tell now."""
+    async with open_ledger(home) as opened:
+        return await read_at(home, opened)
+
+
+async def read_at(home: Home, opened: OpenLedger) -> Status:
+    """Return what there is to tell now, by a ledger that is open already."""
     budgets = budgets_of(home)
     zone = budgets.time_zone if isinstance(budgets, BudgetsFile) else "UTC"
-    async with open_ledger(home) as opened:
-        period = stats_period(zone, opened.now_ms)
-        return Status(
-            home=home,
-            zone=zone,
-            now_ms=opened.now_ms,
-            period=period,
-            workers=await workers.read(opened.client, home.ledger, opened.now_ms),
-            budgets=await budget_views(opened, budgets) if isinstance(budgets, BudgetsFile) else [],
-            budget_errors=None if isinstance(budgets, BudgetsFile) else budgets,
-            counters=await opened.ledger.counters(period),
-            learned=await opened.ledger.learned(),
-            leaders=await opened.ledger.leaders(),
-            alerts=await RedisOutbox(opened.client, home.ledger).depths(),
-            approvals_open=await opened.ledger.open_tickets(),
-            queue=await RedisQueue(opened.client, home.ledger).totals(),
-        )
+    opened = replace(opened, now_ms=await opened.ledger.now_ms())
+    period = stats_period(zone, opened.now_ms)
+    return Status(
+        home=home,
+        zone=zone,
+        now_ms=opened.now_ms,
+        period=period,
+        workers=await workers.read(opened.client, home.ledger, opened.now_ms),
+        budgets=await budget_views(opened, budgets) if isinstance(budgets, BudgetsFile) else [],
+        budget_errors=None if isinstance(budgets, BudgetsFile) else budgets,
+        counters=await opened.ledger.counters(period),
+        learned=await opened.ledger.learned(),
+        leaders=await opened.ledger.leaders(),
+        alerts=await RedisOutbox(opened.client, home.ledger).depths(),
+        approvals_open=await opened.ledger.open_tickets(),
+        queue=await RedisQueue(opened.client, home.ledger).totals(),
+    )
 
 
 def as_dict(found: Status) -> dict[str, Any]:

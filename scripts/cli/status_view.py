@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -46,7 +46,7 @@ START = "No proxy runs on this ledger. Start one with ./scripts/serve."
 
 def show(found: Status) -> None:
     out = console()
-    _show_proxy(out, found)
+    out.print(proxy_facts(found))
     out.print()
     if found.budget_errors is not None:
         out.print(text("budgets.yaml is not valid: run `farebox check`.", "red"))
@@ -76,12 +76,12 @@ def _alerts_text(depths: Depths) -> Text | None:
     return made
 
 
-def _show_proxy(out: Console, found: Status) -> None:
+def proxy_facts(found: Status) -> RenderableType:
+    """Return what the workers say about themselves."""
     if not found.workers:
-        out.print(text(START, "yellow"))
-        if (alerts := _alerts_text(found.alerts)) is not None:
-            out.print(facts({"Alerts": alerts}))
-        return
+        said = text(START, "yellow")
+        alerts = _alerts_text(found.alerts)
+        return said if alerts is None else Group(said, facts({"Alerts": alerts}))
     first = found.workers[0]
     hosts = ", ".join(dict.fromkeys(worker.host for worker in found.workers))
     modes = " and ".join(dict.fromkeys(worker.mode for worker in found.workers))
@@ -136,7 +136,7 @@ def _show_proxy(out: Console, found: Status) -> None:
         )
     for position, problem in enumerate(found.refused_edits):
         rows["Edit rejected" if position == 0 else " " * position] = text(problem, "red")
-    out.print(facts(rows))
+    return facts(rows)
 
 
 def _budget_table(found: Status, *, with_bars: bool) -> Table:

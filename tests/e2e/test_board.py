@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,52 +12,9 @@ from redis import Redis
 
 from hooks.access import Role
 from hooks.board.session import TRIES_MAX
+from tests.support.board import Visitor
 from tests.support.house import House
 from tests.support.proxy import MASTER_KEY, wait_until
-
-
-class Visitor:
-    """A browser, as far as cookies and forms go; every answer's headers are looked at."""
-
-    def __init__(self, house: House) -> None:
-        self.base = house.proxy.base_url
-        self.http = httpx.Client(base_url=self.base, timeout=30)
-
-    def get(self, path: str = "/farebox/", **headers: str) -> httpx.Response:
-        return checked(self.http.get(path, headers=headers))
-
-    def post(self, path: str, fields: dict[str, str], origin: str | None = "") -> httpx.Response:
-        headers = {} if origin is None else {"origin": origin or self.base}
-        return checked(self.http.post(path, data=fields, headers=headers))
-
-    def csrf(self, path: str = "/farebox/") -> str:
-        """Return the form token of a page."""
-        found = re.search(r'name="csrf" value="([0-9a-f]{64})"', self.get(path).text)
-        assert found is not None
-        return found[1]
-
-    def log_in(self, key: str, **fields: str) -> httpx.Response:
-        return self.post("/farebox/board/login", {"csrf": self.csrf(), "key": key, **fields})
-
-    def in_as(self, key: str) -> Visitor:
-        answer = self.log_in(key)
-        assert answer.status_code == 303, answer.text
-        return self
-
-    @property
-    def logged_in(self) -> bool:
-        return self.get().status_code == 200
-
-
-def checked(answer: httpx.Response) -> httpx.Response:
-    """Return the answer; no page may be framed, kept, or run what is not ours."""
-    policy = answer.headers["content-security-policy"]
-    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
-    assert "unsafe" not in policy
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "no-store" in answer.headers["cache-control"] or "/static/" in str(answer.url)
-    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=", answer.text)
-    return answer
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +164,171 @@ def test_the_log_in_leads_to_pages_of_the_dashboard_only(
         visitor.post("/farebox/board/logout", {"csrf": visitor.csrf()})
     answer = visitor.log_in(keys[Role.VIEWER], next="/farebox/board/queue")
     assert answer.headers["location"] == "/farebox/board/queue"
+
+
+# ── what callers say ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_callers_say_is_shown_as_text(house: House, viewer: Visitor) -> None:
+    planted = "<script>alert('board')</script>"
+    house.proxy.chat("Say hello", key=house.make_key("board-villain"), model=planted)
+    house.proxy.chat("Say hello", model="FAST", metadata={"task_type": planted, "tags": [planted]})
+    shows(viewer, "decisions", "board-villain")
+    for path in ("/farebox/", "/farebox/board/decisions", "/farebox/board/quality"):
+        assert "<script>alert" not in viewer.get(path).text
+    (decision_id,) = (
+        it["decision_id"] for it in refused_bodies(house) if it.get("requested_model") == planted
+    )
+    shown = viewer.get(f"/farebox/board/decisions/{decision_id}")
+    assert "<script>alert" not in shown.text
+    assert shown.status_code == 404 or "&lt;script&gt;" in shown.text
+
+
+def test_a_decision_is_explained_with_its_candidates(house: House, viewer: Visitor) -> None:
+    answer = house.proxy.chat("Fix this typo: teh", key=house.make_key("board-asker"))
+    decision_id = answer.headers["x-farebox-decision"]
+    house.entry(decision_id)
+    shows(viewer, "decisions", decision_id)
+    shown = viewer.get(f"/farebox/board/decisions/{decision_id}")
+    assert shown.status_code == 200
+    assert answer.headers["x-farebox-model"] in shown.text
+    for word in ("Candidates", "wins", "Category", "expected"):
+        assert word in shown.text
+    assert viewer.get("/farebox/board/decisions/none").status_code == 404
+
+
+def shows(visitor: Visitor, page: str, text: str) -> str:
+    """Wait until a page shows something; return the page. What it reads may be a second old."""
+    found = ""
+
+    def is_shown() -> bool:
+        nonlocal found
+        found = visitor.get(f"/farebox/board/{page}").text
+        return text in found
+
+    wait_until(is_shown, what=f"{page} shows {text}")
+    return found
+
+
+# ── what people do ───────────────────────────────────────────────────────────────────────────────
+
+
+def asked(house: House, name: str) -> str:
+    """Let a caller of the team whose budget asks run into it; return the ticket."""
+    key = house.make_key(name, team="asking", user=name)
+    answer = house.proxy.chat("Fix this typo: teh", key=key, model="FAST")
+    return str(answer.json()["error"]["farebox"]["approval_id"])
+
+
+def act(visitor: Visitor, path: str, **fields: str) -> httpx.Response:
+    """Send a form of the dashboard with the session's own token."""
+    return visitor.post(f"/farebox/board/{path}", {"csrf": visitor.csrf(), **fields})
+
+
+def ticket(house: House, approval_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = house.proxy.get(f"/farebox/approvals/{approval_id}").json()["approval"]
+    return found
+
+
+def test_a_viewer_can_do_nothing(house: House, viewer: Visitor) -> None:
+    approval_id = asked(house, "board-viewed")
+    assert 'value="approve"' not in shows(viewer, "approvals", approval_id)
+    fields = {"approval_id": approval_id, "answer": "approve", "reason": "it pays"}
+    assert act(viewer, "approvals/answer", **fields).status_code == 403
+    assert act(viewer, "queue/change", change="drain").status_code == 403
+    assert act(viewer, "months/close", period_id="2026-01").status_code == 403
+    assert ticket(house, approval_id)["state"] == "open"
+
+
+def test_an_approver_answers_in_place_in_their_own_name(
+    house: House, visitor: Visitor, keys: dict[Role, str]
+) -> None:
+    visitor.in_as(keys[Role.APPROVER])
+    approval_id = asked(house, "board-asking")
+    shows(visitor, "approvals", approval_id)
+    empty = {"approval_id": approval_id, "answer": "approve", "reason": ""}
+    act(visitor, "approvals/answer", **empty)
+    assert "reason" in visitor.get("/farebox/board/approvals").text
+    assert ticket(house, approval_id)["state"] == "open"
+    given = {"reason": "release day", "uses": "2", "amount_usd": "0.5", "by": "key"}
+    done = act(visitor, "approvals/answer", approval_id=approval_id, answer="approve", **given)
+    assert (done.status_code, done.headers["location"]) == (303, "/farebox/board/approvals")
+    assert f"{approval_id} is approved." in visitor.get("/farebox/board/approvals").text
+    found = ticket(house, approval_id)
+    assert (found["state"], found["decided_by"]) == ("approved", "board-approver")
+    assert found["reason"] == "release day"
+    # Said once.
+    assert f"{approval_id} is approved." not in visitor.get("/farebox/board/approvals").text
+    denied = asked(house, "board-denied")
+    act(visitor, "approvals/answer", approval_id=denied, answer="deny", reason="no <b>money</b>")
+    assert ticket(house, denied)["state"] == "denied"
+    assert "no &lt;b&gt;money&lt;/b&gt;" in visitor.get("/farebox/board/approvals").text
+    # Neither the queue nor the months are an approver's.
+    assert act(visitor, "queue/change", change="drain").status_code == 403
+
+
+def test_nobody_answers_their_own_request_here_either(house: House, visitor: Visitor) -> None:
+    user = {"team": "asking", "user": "board-own"}
+    caller = house.make_key("board-own-caller", **user)
+    answer = house.proxy.chat("Fix this typo: teh", key=caller, model="FAST")
+    approval_id = str(answer.json()["error"]["farebox"]["approval_id"])
+    visitor.in_as(house.make_key("board-own-approver", role="approver", **user))
+    act(visitor, "approvals/answer", approval_id=approval_id, answer="approve", reason="mine")
+    said = visitor.get("/farebox/board/approvals").text
+    assert "Nobody answers their own request." in said
+    assert ticket(house, approval_id)["state"] == "open"
+
+
+def test_an_admin_looks_after_queue_and_months(
+    house: House, visitor: Visitor, keys: dict[Role, str]
+) -> None:
+    visitor.in_as(keys[Role.ADMIN])
+    act(visitor, "queue/change", change="cancel", queue_id="q0")
+    assert "The queue has no request" in visitor.get("/farebox/board/queue").text
+    act(visitor, "queue/change", change="drain")
+    assert "What fits runs now" in visitor.get("/farebox/board/queue").text
+    act(visitor, "months/close", period_id="2999-01")
+    assert "2999-01 has not ended." in visitor.get("/farebox/board/months").text
+    act(visitor, "months/close", period_id="../../etc")
+    assert "This is not a month" in visitor.get("/farebox/board/months").text
+    for path in ("2999-01/report.html", "2026-10/master_key", "..2026-10/json"):
+        assert visitor.get(f"/farebox/board/months/{path}").status_code == 404
+
+
+# ── live ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def events(visitor: Visitor, page: str) -> Iterator[dict[str, Any]]:
+    """Yield the events of a page's stream."""
+    with visitor.http.stream("GET", f"/farebox/board/events?page={page}") as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        kind = ""
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                yield {"event": kind, **json.loads(line.removeprefix("data: "))}
+
+
+def test_a_page_is_renewed_live_until_the_log_out(house: House, viewer: Visitor) -> None:
+    csrf, stream = viewer.csrf(), events(viewer, "decisions")
+    assert next(stream)["name"] == "decisions"
+    answer = house.proxy.chat("Fix this typo: teh", key=house.make_key("board-live"))
+    decision_id = answer.headers["x-farebox-decision"]
+    assert any(decision_id in it["html"] for it in stream)
+    other = Visitor(house)
+    other.http.cookies.update(viewer.http.cookies)
+    assert other.post("/farebox/board/logout", {"csrf": csrf}).status_code == 303
+    assert [it["event"] for it in stream][-1] == "over"
+
+
+def test_without_a_session_there_is_no_stream(visitor: Visitor) -> None:
+    assert visitor.get("/farebox/board/events").status_code == 401
+
+
+def refused_bodies(house: House) -> list[dict[str, Any]]:
+    return [json.loads(it.body) for it in house.books.refusals()]
 
 
 def house_redis(house: House) -> Any:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ import pytest
 
 from budgets.matching import BudgetFacts
 from budgets.settlements import InputSample
+from scripts.cli.context import home_of
+from scripts.cli.status_watch import watch
 from tests.unit.test_cli_support import CENT, HOSTILE, REPOSITORY, Request, World, new_world
 
 
@@ -149,6 +152,40 @@ def test_learned_input_margins_are_shown_by_group_and_provider(world: World) -> 
     assert (shown["of"], shown["name"], shown["count"]) == ("group", "minimax", 1)
     assert (shown["factor"], shown["bound"]) == (1.3, 1.6999)
     assert "1.300" in world.run("status", "--learned")
+
+
+def test_status_watched_goes_on_until_it_is_told_to_stop(world: World) -> None:
+    world.fill(Request(cost=CENT, more={"key_name": HOSTILE}))
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "FAREBOX"))}
+    with subprocess.Popen(
+        [sys.executable, "-m", "scripts.cli.main", "status", "--watch"],
+        cwd=REPOSITORY, env={**environ, **world.environ()}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        shown = ""
+        while "lookup_retrieval" not in shown:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            shown += line
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.stdout.read(), process.stderr.read()
+        assert process.wait(20) == 0
+    assert "Ctrl-C ends" in shown and errors == ""
+    assert "team-a" in shown
+    assert is_safe(shown + rest)
+
+
+def test_status_watched_as_json_is_a_line_at_each_look(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in world.environ().items():
+        monkeypatch.setenv(name, value)
+    watch(home_of(None), as_json=True, count=3, every_s=0.01)
+    looks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(looks) == 3
+    assert set(looks[0]) == set(world.json("status"))
+    assert "--learned" in world.run("status", "--watch", "--learned", code=2)
 
 
 def test_status_shows_the_workers_and_what_they_wait_for(world: World) -> None:
