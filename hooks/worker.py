@@ -357,7 +357,7 @@ class Worker:
 
     def status(self) -> WorkerStatus:
         """Return what this worker says about itself."""
-        sent, lost = runtime.trace_counts()
+        traces = runtime.trace_counts()
         return WorkerStatus(
             worker=self.name,
             host=socket.gethostname(),
@@ -374,8 +374,9 @@ class Worker:
             journal_unwritten=self.runtime.outage.unwritten if self.runtime else 0,
             refusals_lost=self.runtime.outage.lost_refusals if self.runtime else 0,
             simulated_groups=tuple(sorted(self.simulated)),
-            traces_sent=sent,
-            traces_lost=lost,
+            traces_sent=traces.sent,
+            traces_lost=traces.lost,
+            scores_lost=traces.scores_lost,
             litellm_version=_version("litellm"),
             farebox_version=_version("farebox"),
             router=summary(self.policy.router),

@@ -2,18 +2,19 @@
 
 Used by one thread. The SDK gives the attributes' names and the trace ids; the spans come from a
 tracer provider of our own that is registered nowhere, so that no other OpenTelemetry set-up in the
-process sees them and nothing but requests is ever sent. The SDK's client is not made, for what was
-found in 4.18: it takes no start time for an observation, there is one a process and public key
-(whoever makes it first decides for everybody), a full queue loses traces without a count, and its
-shutdown waits without a bound. The tracer bears the SDK's name because Langfuse reads spans of that
-scope as its own, and adds the raw attributes to the metadata of all others.
+process sees them and nothing but requests is ever sent. The SDK's client does not send them, for
+what was found in 4.18: it takes no start time for an observation, a full queue loses traces without
+a count, and its shutdown waits without a bound. (Scores do go through it: see `scoring`.) The
+tracer bears the SDK's name because Langfuse reads spans of that scope as its own, and adds the raw
+attributes to the metadata of all others.
 """
 
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import httpx
@@ -28,29 +29,17 @@ from opentelemetry.sdk.trace import (
     TracerProvider,
 )
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler, TraceIdRatioBased
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from callbacks.trace_attributes import attributes, span_id, to_unix_ns
-from callbacks.trace_content import ContentMode
-from callbacks.trace_record import RequestTrace
+from callbacks.tracing.attributes import Place, Words, of_observation, of_trace, span_id, to_unix_ns
+from callbacks.tracing.record import LateEvent, Traced
+from callbacks.tracing.settings import Settings
+from callbacks.tracing.tree import Observation, late, observations
 
 SCOPE = "langfuse-sdk"
 TRACES_PATH = "/api/public/otel/v1/traces"
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-
-
-@dataclass(frozen=True, slots=True)
-class SenderSettings:
-    """Where traces go and what they carry. `timeout_s` is for one attempt to connect or to read."""
-
-    public_key: str
-    secret_key: str = field(repr=False)
-    base_url: str
-    environment: str | None
-    release: str | None
-    content: ContentMode
-    sample_rate: float
-    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +51,37 @@ class Sent:
     reason: str | None = None
 
 
+def trace_id(seed: str) -> str:
+    """Return the id that Langfuse knows a trace by: the SDK's own, of the decision's id."""
+    return Langfuse.create_trace_id(seed=seed)
+
+
+def observation_id(seed: str, key: str) -> str:
+    """Return the id that Langfuse knows an observation by."""
+    return f"{span_id(seed, key):016x}"
+
+
+def tls(base_url: str) -> ssl.SSLContext | bool:
+    """Return how to check Langfuse's certificate; loading authorities takes a while, and memory."""
+    return httpx.create_ssl_context() if base_url.startswith("https:") else False
+
+
 class LangfuseSender:
     """Encodes traces as OTLP and posts them. Not for use by several threads at once."""
 
-    def __init__(self, settings: SenderSettings) -> None:
+    def __init__(self, settings: Settings, verify: ssl.SSLContext | bool) -> None:
         self._settings = settings
+        self._place = Place(settings.environment, settings.release)
         self._ids = _GivenIds()
         self._finished = _Finished()
+        self._sampler: Sampler = (
+            ALWAYS_ON if settings.sample_rate >= 1 else TraceIdRatioBased(settings.sample_rate)
+        )
         unlimited = SpanLimits.UNSET
         # Everything is given, because what is not comes from `OTEL_*` variables that are meant for
         # another set-up.
         provider = TracerProvider(
-            sampler=ALWAYS_ON
-            if settings.sample_rate >= 1
-            else TraceIdRatioBased(settings.sample_rate),
+            sampler=ALWAYS_ON,
             resource=Resource({"service.name": "farebox"}),
             shutdown_on_exit=False,
             id_generator=self._ids,
@@ -95,6 +101,7 @@ class LangfuseSender:
         self._http = httpx.Client(
             base_url=settings.base_url,
             timeout=settings.timeout_s,
+            verify=verify,
             headers={
                 "Authorization": f"Basic {base64.b64encode(login).decode()}",
                 "Content-Type": "application/x-protobuf",
@@ -105,24 +112,36 @@ class LangfuseSender:
             },
         )
 
-    def span(self, trace: RequestTrace) -> ReadableSpan | None:
-        """Return the finished span of a trace; None where sampling leaves it out."""
-        self._ids.trace_id = int(Langfuse.create_trace_id(seed=trace.request_id), 16)
-        self._ids.span_id = span_id(trace.request_id)
-        # An empty context: a span that happens to be current must not become the parent.
+    def spans(self, traced: Traced) -> list[ReadableSpan]:
+        """Return the finished spans of a trace; none where sampling leaves it out."""
+        number = int(trace_id(traced.seed), 16)
+        found = self._sampler.should_sample(None, number, traced.seed).decision
+        if found is not Decision.RECORD_AND_SAMPLE:
+            return []
+        lines = [late(traced)] if isinstance(traced, LateEvent) else observations(traced)
+        shared = of_trace(traced, LangfuseOtelSpanAttributes, self._place)
+        words = Words(self._settings.redaction)
+        self._ids.trace_id = number
+        return [self._span(traced.seed, number, line, shared, words) for line in lines]
+
+    def _span(
+        self, seed: str, number: int, it: Observation, shared: dict[str, object], words: Words
+    ) -> ReadableSpan:
+        self._ids.span_id = span_id(seed, it.key)
+        # A context of its own: a span that happens to be current must not become the parent.
+        context = Context()
+        if it.parent is not None:
+            above = SpanContext(
+                number, span_id(seed, it.parent), False, TraceFlags(TraceFlags.SAMPLED)
+            )
+            context = set_span_in_context(NonRecordingSpan(above), context)
         span = self._tracer.start_span(
-            trace.name,
-            context=Context(),
-            start_time=to_unix_ns(trace.started),
-            attributes=attributes(
-                trace,
-                LangfuseOtelSpanAttributes,
-                content=self._settings.content,
-                environment=self._settings.environment,
-                release=self._settings.release,
-            ),
+            it.name,
+            context=context,
+            start_time=to_unix_ns(it.started),
+            attributes=of_observation(it, shared, LangfuseOtelSpanAttributes, words),
         )
-        span.end(end_time=max(to_unix_ns(trace.started), to_unix_ns(trace.ended)))
+        span.end(end_time=max(to_unix_ns(it.started), to_unix_ns(it.ended)))
         return self._finished.take()
 
     def encode(self, spans: Sequence[ReadableSpan]) -> bytes:
@@ -168,6 +187,7 @@ class _Finished(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         self._span = span
 
-    def take(self) -> ReadableSpan | None:
+    def take(self) -> ReadableSpan:
         span, self._span = self._span, None
+        assert span is not None  # Everything is sampled here: who is not, was left out before.
         return span
