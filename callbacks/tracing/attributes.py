@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from budgets import money
 from callbacks.tracing.content import Redaction, answer_of, clean
-from callbacks.tracing.record import LateEvent, RequestTrace, Traced, TraceUsage
-from callbacks.tracing.tree import Observation
+from callbacks.tracing.record import RequestTrace, TraceUsage
+from callbacks.tracing.tree import Addition, Observation, Traced
 
 if TYPE_CHECKING:
     from langfuse import LangfuseOtelSpanAttributes
@@ -79,7 +79,7 @@ class Words:
 
 def of_trace(traced: Traced, names: type[LangfuseOtelSpanAttributes], at: Place) -> dict[str, Any]:
     """Return the attributes that every observation of a trace has."""
-    if isinstance(traced, LateEvent):
+    if isinstance(traced, Addition):
         own = [f"task_type:{traced.task_type}"] if traced.task_type else []
         name, session, tags = traced.trace_name, None, own
     else:
@@ -121,6 +121,7 @@ def of_observation(
             values[names.OBSERVATION_USAGE_DETAILS] = json.dumps(_usage(it.usage))
     for key, value in _metadata(it.metadata):
         values[f"{names.OBSERVATION_METADATA}.{key}"] = value
+    values.update(it.attributes)
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -15,7 +15,8 @@ from budgets.prices import TokenUsage
 from budgets.records import LedgerEntry
 from budgets.traced import ApprovalAnswered, Routed
 from callbacks.closing import Answer, Ending
-from callbacks.tracing.record import Content, LateEvent, RequestTrace, TraceAttempt, TraceUsage
+from callbacks.tracing.record import Content, RequestTrace, TraceAttempt, TraceUsage
+from callbacks.tracing.tree import Addition, event
 
 
 def of_ending(
@@ -137,20 +138,25 @@ def of_expired(entry: LedgerEntry, ended: datetime) -> RequestTrace | None:
     )
 
 
-def of_answer(answered: ApprovalAnswered) -> LateEvent:
+def of_answer(answered: ApprovalAnswered) -> Addition:
     """Return the event that an answered ticket is in the trace of the request that opened it."""
-    denied = answered.outcome == "denied"
-    return LateEvent(
+    return Addition(
         seed=answered.decision_id,
-        key=f"approval/{answered.approval_id}/{answered.outcome}",
-        name=f"approval {answered.outcome}",
         trace_name=answered.task_type or "approval_required",
-        when=answered.when,
-        level="WARNING" if denied else "DEFAULT",
-        message=f"{answered.approval_id} {answered.outcome} by {answered.by}",
         user=answered.user or None,
         task_type=answered.task_type or None,
-        facts={"approval_id": answered.approval_id, "by": answered.by, **(answered.terms or {})},
+        line=event(
+            f"approval/{answered.approval_id}/{answered.outcome}",
+            f"approval {answered.outcome}",
+            answered.when,
+            "WARNING" if answered.outcome == "denied" else "DEFAULT",
+            f"{answered.approval_id} {answered.outcome} by {answered.by}",
+            {
+                "approval_id": answered.approval_id,
+                "by": answered.by,
+                **(answered.terms or {}),
+            },
+        ),
     )
 
 

@@ -69,26 +69,30 @@ class Redaction:
             raise ValueError("a mask goes with the mode `mask`, and with no other")
 
     def render(self, value: Any) -> str | None:
-        """Return the text that a trace carries for some content; None where it carries nothing.
-
-        A digest is the first 16 hexadecimal digits of the text's SHA-256 and its length in
-        characters: enough to find equal prompts. It does not hide a prompt that somebody can guess.
-        Where the mask fails, the text says only that, and how.
-        """
-        match self.mode:
-            case ContentMode.NONE:
-                return None
-            case ContentMode.DIGEST:
-                return None if value is None else json.dumps(digest_of(value))
-        if value is None:
+        """Return the text that a trace carries for some content; None where it carries nothing."""
+        found = self.plain(value)
+        if found is None:
             return None
-        try:
-            text = _as_text(_Plain(CONTENT_CHARS_MAX, self.mask).of(value))
-        except MaskFailed as failed:
-            return json.dumps({"mask_failed": failed.kind})
+        text = _as_text(found)
         if len(text) > CONTENT_CHARS_MAX:
             text = f"{text[:CONTENT_CHARS_MAX]}… (cut after {CONTENT_CHARS_MAX} characters)"
         return text
+
+    def plain(self, value: Any) -> Any:
+        """Return what is left of some content, as plain JSON; None where nothing is.
+
+        A digest is the first 16 hexadecimal digits of the text's SHA-256 and its length in
+        characters: enough to find equal prompts. It does not hide a prompt that somebody can guess.
+        Where the mask fails, what is left says only that, and how.
+        """
+        if value is None or self.mode is ContentMode.NONE:
+            return None
+        if self.mode is ContentMode.DIGEST:
+            return digest_of(value)
+        try:
+            return _Plain(CONTENT_CHARS_MAX, self.mask).of(value)
+        except MaskFailed as failed:
+            return {"mask_failed": failed.kind}
 
 
 def digest_of(value: Any) -> dict[str, str | int]:

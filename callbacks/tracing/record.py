@@ -139,25 +139,3 @@ class RequestTrace:
         request and one trace all the same.
         """
         return self.decision_id if self.decision_id and not self.queue_id else self.request_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LateEvent:
-    """Something that happens to a request's trace when the request is long over.
-
-    `seed` is the trace's, `key` tells events of one trace apart. `facts` are its metadata.
-    """
-
-    seed: str
-    key: str
-    name: str
-    trace_name: str
-    when: datetime
-    level: str = "DEFAULT"
-    message: str | None = None
-    user: str | None = None
-    task_type: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-Traced = RequestTrace | LateEvent

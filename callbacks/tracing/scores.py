@@ -16,13 +16,17 @@ COMMENT_CHARS_MAX = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One score. `of` is the key of the observation that it is of; None: of the whole trace."""
+    """One score. `of` is the key of the observation that it is of; None: of the whole trace.
+
+    With `dataset_run` it is of that run and of no trace.
+    """
 
     name: str
     value: float
     type: Literal["NUMERIC", "BOOLEAN"]
     of: str | None = None
     comment: str | None = None
+    dataset_run: str | None = None
 
     def id(self, seed: str) -> str:
         """Return the id in a trace, the same one whenever it is scored, so that it stands once."""

@@ -28,7 +28,10 @@ SCORES_PATH = "/api/public/ingestion"
 
 
 class ScoreSender:
-    """Sends scores and says how many arrived. Not for use by several threads at once."""
+    """Sends scores and says how many arrived. Not for use by several threads at once.
+
+    `client` is the SDK's own, for what else its REST API takes.
+    """
 
     def __init__(
         self, settings: Settings, patience: Callable[[], Patience], verify: ssl.SSLContext | bool
@@ -36,8 +39,8 @@ class ScoreSender:
         self._post = _CountingTransport(patience, verify)
         self._environment = settings.environment
         self._http = httpx.Client(transport=self._post, timeout=settings.timeout_s)
-        # A tracer provider of our own, with nothing in it: the client is here for scores only.
-        self._client = Langfuse(
+        # A tracer provider of our own, with nothing in it: spans go another way.
+        self.client = Langfuse(
             public_key=settings.public_key,
             secret_key=settings.secret_key,
             base_url=settings.base_url,
@@ -53,58 +56,59 @@ class ScoreSender:
         """Send scores, each with its trace's seed; return how many Langfuse took. Blocks."""
         before = self._post.taken
         for seed, score in scored:
-            self._client.create_score(
+            self.client.create_score(
                 name=score.name,
                 value=score.value,
                 data_type=score.type,
-                trace_id=trace_id(seed),
+                trace_id=None if score.dataset_run else trace_id(seed),
                 observation_id=observation_id(seed, score.of) if score.of else None,
+                dataset_run_id=score.dataset_run,
                 score_id=score.id(seed),
                 comment=score.comment,
                 environment=self._environment,
             )
-        self._client.flush()
+        self.client.flush()
         return min(len(scored), self._post.taken - before)
 
     def close(self) -> None:
         """End the SDK's threads; what they still had has been tried."""
-        self._client.shutdown()
+        self.client.shutdown()
         self._http.close()
 
 
 class _CountingTransport(httpx.BaseTransport):
-    """Posts with patience, counts the events that Langfuse took, and never fails."""
+    """Posts scores with patience and counts those that Langfuse took: such a post never fails.
+
+    A client beneath it sends, because only a client goes through the proxy that the environment
+    names.
+    """
 
     def __init__(self, patience: Callable[[], Patience], verify: ssl.SSLContext | bool) -> None:
         self._patience = patience
-        self._wire = httpx.HTTPTransport(verify=verify)
+        self._wire = httpx.Client(verify=verify)
         self._lock = threading.Lock()
         self._taken = 0
 
     @property
     def taken(self) -> int:
-        """Events that Langfuse has accepted so far."""
+        """Scores that Langfuse has accepted so far."""
         with self._lock:
             return self._taken
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request of the SDK's."""
         request.read()
-        if request.url.path.endswith(SCORES_PATH):
-            self._patience().deliver(lambda timeout_s: self._once(request, timeout_s))
-        return httpx.Response(200, json={"successes": [], "errors": []}, request=request)
+        if not request.url.path.endswith(SCORES_PATH):
+            answer = self._wire.send(_again(request, request.extensions.get("timeout")))
+            kept = {k: v for k, v in answer.headers.items() if k == "content-type"}
+            return httpx.Response(answer.status_code, headers=kept, content=answer.content)
+        self._patience().deliver(lambda timeout_s: self._once(request, timeout_s))
+        return httpx.Response(200, json={"successes": [], "errors": []})
 
     def _once(self, request: httpx.Request, timeout_s: float) -> Sent:
         limits = dict.fromkeys(("connect", "read", "write", "pool"), timeout_s)
-        again = httpx.Request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            content=request.content,
-            extensions={"timeout": limits},
-        )
         try:
-            answer = self._wire.handle_request(again)
-            answer.read()
+            answer = self._wire.send(_again(request, limits))
         except httpx.HTTPError as error:
             return Sent(False, retry=True, reason=type(error).__name__)
         status = answer.status_code
@@ -115,7 +119,18 @@ class _CountingTransport(httpx.BaseTransport):
         return Sent(True)
 
     def close(self) -> None:
+        """Close the connections."""
         self._wire.close()
+
+
+def _again(request: httpx.Request, timeout: object) -> httpx.Request:
+    return httpx.Request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=request.content,
+        extensions={"timeout": timeout},
+    )
 
 
 def _accepted(asked: bytes, answered: bytes) -> int:

@@ -33,9 +33,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler, Trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from callbacks.tracing.attributes import Place, Words, of_observation, of_trace, span_id, to_unix_ns
-from callbacks.tracing.record import LateEvent, Traced
 from callbacks.tracing.settings import Settings
-from callbacks.tracing.tree import Observation, late, observations
+from callbacks.tracing.tree import Observation, Traced, observations
 
 SCOPE = "langfuse-sdk"
 TRACES_PATH = "/api/public/otel/v1/traces"
@@ -118,11 +117,12 @@ class LangfuseSender:
         found = self._sampler.should_sample(None, number, traced.seed).decision
         if found is not Decision.RECORD_AND_SAMPLE:
             return []
-        lines = [late(traced)] if isinstance(traced, LateEvent) else observations(traced)
         shared = of_trace(traced, LangfuseOtelSpanAttributes, self._place)
         words = Words(self._settings.redaction)
         self._ids.trace_id = number
-        return [self._span(traced.seed, number, line, shared, words) for line in lines]
+        return [
+            self._span(traced.seed, number, line, shared, words) for line in observations(traced)
+        ]
 
     def _span(
         self, seed: str, number: int, it: Observation, shared: dict[str, object], words: Words

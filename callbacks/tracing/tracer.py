@@ -26,8 +26,9 @@ from budgets.counters import TRACE_SCORES, TRACES
 from callbacks.tracing import settings as trace_settings
 from callbacks.tracing.content import weigh
 from callbacks.tracing.patience import Closing, Patience
-from callbacks.tracing.record import Content, RequestTrace, Traced
+from callbacks.tracing.record import Content, RequestTrace
 from callbacks.tracing.scores import Score, scores
+from callbacks.tracing.tree import Traced
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

@@ -23,7 +23,7 @@ from datetime import datetime
 from typing import Any
 
 from budgets import money
-from callbacks.tracing.record import LateEvent, RequestTrace, TraceAttempt, TraceUsage
+from callbacks.tracing.record import RequestTrace, TraceAttempt, TraceUsage
 
 ROOT = "root"
 
@@ -36,7 +36,7 @@ class Observation:
 
     `key` is unique in its trace, `parent` is another one's key. `prompt` and `answer` are content,
     which the redaction setting applies to; `given` and `result` are Farebox's own, in plain JSON.
-    `cost_nano_usd` is set for attempts only.
+    `cost_nano_usd` is set for attempts only. `attributes` are more of Langfuse's own.
     """
 
     key: str
@@ -55,10 +55,27 @@ class Observation:
     given: Mapping[str, Any] | None = None
     result: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-def observations(trace: RequestTrace) -> list[Observation]:
-    """Return a request's observations, the root first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """One more line of a trace that somebody else has sent, or will; `seed` is that trace's."""
+
+    seed: str
+    trace_name: str
+    line: Observation
+    user: str | None = None
+    task_type: str | None = None
+
+
+Traced = RequestTrace | Addition
+
+
+def observations(trace: Traced) -> list[Observation]:
+    """Return a request's observations, the root first; of an addition its only one."""
+    if isinstance(trace, Addition):
+        return [trace.line]
     found = [_root(trace)]
     if trace.decision:
         found.append(_route(trace))
@@ -71,7 +88,7 @@ def observations(trace: RequestTrace) -> list[Observation]:
         if attempt.verdict is not None:
             found.append(_gate(number, attempt))
     found += [
-        _event(f"skipped/{group}", f"fallback skipped: {group}", trace.ended, "WARNING",
+        event(f"skipped/{group}", f"fallback skipped: {group}", trace.ended, "WARNING",
                "no budget has room for it", {"group": group})
         for group in trace.skipped
     ]  # fmt: skip
@@ -79,16 +96,11 @@ def observations(trace: RequestTrace) -> list[Observation]:
         found.append(_settle(trace, trace.settled))
     if trace.refusal_code is not None:
         found.append(
-            _event("refused", f"refused: {trace.refusal_code}", trace.ended, "WARNING",
+            event("refused", f"refused: {trace.refusal_code}", trace.ended, "WARNING",
                    _text(trace.refusal.get("message")),
                    {"code": trace.refusal_code, **trace.refusal})
         )  # fmt: skip
     return found
-
-
-def late(event: LateEvent) -> Observation:
-    """Return the observation that a late event is."""
-    return _event(event.key, event.name, event.when, event.level, event.message, event.facts)
 
 
 def _root(trace: RequestTrace) -> Observation:
@@ -204,7 +216,7 @@ def _escalation(trace: RequestTrace) -> Iterator[Observation]:
     for number, step in enumerate(trace.escalation):
         outcome = str(step.get("outcome"))
         helped = outcome in ("taken", "asked", "tried")
-        yield _event(
+        yield event(
             f"escalation/{number}",
             f"escalation: {step.get('step')}",
             when,
@@ -217,12 +229,12 @@ def _escalation(trace: RequestTrace) -> Iterator[Observation]:
 def _approvals(trace: RequestTrace) -> Iterator[Observation]:
     when = trace.held or trace.ended
     if trace.approval:
-        yield _event("approval/used", "approval used", when, "DEFAULT", trace.approval,
+        yield event("approval/used", "approval used", when, "DEFAULT", trace.approval,
                      {"approval_id": trace.approval})  # fmt: skip
     asked = trace.refusal.get("approval_id")
     if asked:
         state = _text(trace.refusal.get("approval_state")) or "open"
-        yield _event("approval/asked", "approval asked", when, "DEFAULT", f"{asked} {state}",
+        yield event("approval/asked", "approval asked", when, "DEFAULT", f"{asked} {state}",
                      {"approval_id": asked, "state": state})  # fmt: skip
 
 
@@ -345,7 +357,7 @@ def _settle(trace: RequestTrace, settled: datetime) -> Observation:
     )
 
 
-def _event(
+def event(
     key: str,
     name: str,
     when: datetime,
@@ -353,6 +365,7 @@ def _event(
     message: str | None,
     metadata: Mapping[str, Any],
 ) -> Observation:
+    """Return something that happened at one moment."""
     return Observation(
         key=key,
         name=name,

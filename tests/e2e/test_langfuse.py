@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from callbacks.tracing.sender import trace_id
+from scripts.cli.main import app
+from scripts.profile.records import read_profile
 from tests.support.house import House, Pair
 from tests.support.langfuse_mapping import attempts, the, tree
-from tests.support.proxy import wait_until
+from tests.support.proxy import MASTER_KEY, wait_until
 
 _numbers = itertools.count()
 
@@ -199,6 +203,40 @@ def test_an_approval_is_asked_and_answered_in_the_trace_of_its_request(
         passed = house.proxy.post("/v1/chat/completions", body, key=asker, headers=named)
         after, _ = traced(house, passed)
         assert the(after, "approval used")["metadata"] == {"approval_id": approval_id}
+
+
+def test_a_profiles_answers_are_linked_to_the_traces_of_their_requests(
+    house: House, tmp_path: Path
+) -> None:
+    """The command publishes what it measured; the proxy has traced the same requests."""
+    prompts, oracle = tmp_path / "intents.jsonl", tmp_path / "oracle.yaml"
+    line = {"prompt": fresh("Which intent? [[sim: answer=spam]]"), "expected": "spam"}
+    prompts.write_text(json.dumps(line | {"task_type": "classification_intent"}) + "\n")
+    oracle.write_text("kind: label\nlabels: [spam, ham]\n")
+    environ = {
+        "FAREBOX_PROXY": house.proxy.base_url,
+        "FAREBOX_KEY": MASTER_KEY,
+        "REDIS_URL": house.redis.url,
+        "FAREBOX_HOME": str(house.pack.folder / ".farebox"),
+        "FAREBOX_CONFIG": str(house.pack.path("litellm_config.yaml")),
+        **house.environment(),
+    }
+    words = ["--out", str(tmp_path / "intents-1.jsonl"), "--tiers", "execute", "--yes", "--json"]
+    command = ["profile", "run", str(prompts), "--oracle", str(oracle), *words]
+    done = CliRunner().invoke(app, command, env=environ)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)["langfuse"]
+    assert (told["dataset"], told["items"], told["linked"], told["problem"]) == (
+        "farebox/intents", 1, 1, "",
+    )  # fmt: skip
+    (linked,) = house.langfuse.datasets.run_items
+    (record,) = read_profile(tmp_path / "intents-1.jsonl").records
+    trace = house.trace(str(record.decision))
+    assert linked["traceId"] == trace["trace_id"]
+    line_of_it = the(trace, "profile")
+    assert line_of_it["parent"] == the(trace, "classification_intent")["id"]
+    assert trace["cost"] == pytest.approx(record.cost_nano_usd / 1e9, abs=1e-12)
+    assert "oracle_passed" in {it["name"] for it in trace["scores"]}
 
 
 def test_a_key_is_in_no_trace(house: House) -> None:
