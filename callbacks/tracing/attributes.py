@@ -95,14 +95,10 @@ def of_trace(traced: Traced, names: type[LangfuseOtelSpanAttributes], at: Place)
 
 
 def of_observation(
-    it: Observation,
-    shared: Mapping[str, Any],
-    names: type[LangfuseOtelSpanAttributes],
-    words: Words,
+    it: Observation, names: type[LangfuseOtelSpanAttributes], words: Words
 ) -> dict[str, Value]:
-    """Return the attributes of one observation; `shared` are its trace's."""
-    values: dict[str, Value | None] = dict(shared)
-    values[names.OBSERVATION_TYPE] = it.type
+    """Return the attributes of one observation, beside those of its trace."""
+    values: dict[str, Value | None] = {names.OBSERVATION_TYPE: it.type}
     values[names.OBSERVATION_LEVEL] = it.level
     if it.message:
         values[names.OBSERVATION_STATUS_MESSAGE] = clean(it.message[:MESSAGE_CHARS_MAX])

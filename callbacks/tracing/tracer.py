@@ -31,7 +31,7 @@ from callbacks.tracing.scores import Score, scores
 from callbacks.tracing.tree import Traced
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     from callbacks.tracing.scoring import ScoreSender
     from callbacks.tracing.sender import LangfuseSender
@@ -259,7 +259,7 @@ class Tracer:
         return batch
 
     def _deliver(self, batch: list[Work]) -> None:
-        spans: list[ReadableSpan] = []
+        spans: list[Span] = []
         scored: list[tuple[str, Score]] = []
         traces = 0
         for work in batch:
