@@ -175,6 +175,19 @@ def test_a_refusal_before_any_decision_is_traced_by_its_code(house: House) -> No
     assert (trace["name"], trace["level"]) == ("invalid_request", "WARNING")
 
 
+def test_a_langfuse_that_fails_holds_up_no_request_and_gets_the_trace_later(house: House) -> None:
+    house.langfuse.status = 503
+    try:
+        answers = [house.proxy.chat(fresh()) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert all(house.entry_of(answer)["cost"] > 0 for answer in answers)
+        wait_until(lambda: house.langfuse.requests[-1][1] == 503, what="a send that failed")
+    finally:
+        house.langfuse.status = 200
+    for answer in answers:
+        traced(house, answer)
+
+
 @pytest.mark.parametrize(("verb", "outcome"), [("approve", "granted"), ("deny", "denied")])
 def test_an_approval_is_asked_and_answered_in_the_trace_of_its_request(
     house: House, verb: str, outcome: str
