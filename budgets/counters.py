@@ -78,16 +78,6 @@ GATE_OUTCOMES = Tally(
     "Gated requests, by task type and what became of them (served, escalated, withheld, failed).",
     ["task_type", "outcome"],
 )
-TRACES = Counter(
-    "farebox_traces",
-    "Traces for Langfuse, by what became of them (sent, lost, sampled_out).",
-    ["result"],
-)
-TRACE_SCORES = Counter(
-    "farebox_trace_scores",
-    "Scores for Langfuse, of traces that were sent, by what became of them (sent, lost).",
-    ["result"],
-)
 
 VERDICTS: Mapping[str, str] = {
     "ok": "served",

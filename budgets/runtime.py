@@ -411,10 +411,12 @@ _current: Runtime | None = None
 
 
 class TraceCounts(NamedTuple):
-    """Traces sent and lost, and scores lost of those that were sent."""
+    """Traces by what became of them, and the scores of those that were sent."""
 
     sent: int = 0
     lost: int = 0
+    sampled_out: int = 0
+    scores_sent: int = 0
     scores_lost: int = 0
 
 

@@ -313,7 +313,7 @@ class Worker:
         assert self.runtime is not None
         figures = OwnFigures()
         while True:
-            figures.show(self.runtime, *runtime.trace_counts())
+            figures.show(self.runtime, runtime.trace_counts())
             if self.runtime.available and self.runtime.client is not None:
                 with contextlib.suppress(Exception):  # A status is never worth a failure.
                     await workers.publish(self.runtime.client, self.home.ledger, self.status())

@@ -47,7 +47,9 @@ def install(tracer: Tracer | None) -> None:
 
 
 def _counts(tracer: Tracer) -> runtime.TraceCounts:
-    return runtime.TraceCounts(tracer.sent, tracer.lost, tracer.scores_lost)
+    return runtime.TraceCounts(
+        tracer.sent, tracer.lost, tracer.sampled_out, tracer.scores_sent, tracer.scores_lost
+    )
 
 
 def current() -> Tracer | None:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from budgets.counters import TRACE_SCORES, TRACES
 from callbacks.tracing import settings as trace_settings
 from callbacks.tracing.content import weigh
 from callbacks.tracing.patience import Closing, Patience
@@ -305,23 +304,16 @@ class Tracer:
             self._in_hand = max(0, self._in_hand - sent - sampled_out - lost)
             self._sent += sent
             self._sampled_out += sampled_out
-            if sent:
-                TRACES.labels("sent").inc(sent)
-            if sampled_out:
-                TRACES.labels("sampled_out").inc(sampled_out)
             if lost:
                 self._lose(reason, lost)
 
     def _lose(self, reason: str, count: int) -> None:
         self._lost[reason] = self._lost.get(reason, 0) + count
-        TRACES.labels("lost").inc(count)
 
     def _scored(self, asked: int, sent: int) -> None:
         self._scores_sent += sent
-        TRACE_SCORES.labels("sent").inc(sent)
         if asked > sent:
             self._scores_lost += asked - sent
-            TRACE_SCORES.labels("lost").inc(asked - sent)
             log.warning("scores_lost", lost=asked - sent, lost_total=self._scores_lost)
 
     def _warn(self, at_once: bool = False) -> None:

@@ -18,6 +18,7 @@ from tests.support.langfuse_mapping import attempts, the, tree
 from tests.support.proxy import MASTER_KEY, wait_until
 
 _numbers = itertools.count()
+TRACE_METRICS = ("farebox_traces", "farebox_trace_scores")
 
 
 def fresh(text: str = "Please fix this typo in teh text") -> str:
@@ -186,6 +187,12 @@ def test_a_langfuse_that_fails_holds_up_no_request_and_gets_the_trace_later(hous
         house.langfuse.status = 200
     for answer in answers:
         traced(house, answer)
+
+    def counted() -> bool:
+        text = house.proxy.get("/farebox/metrics").text
+        return all(f'{name}_total{{result="sent"}}' in text for name in TRACE_METRICS)
+
+    wait_until(counted, what="what became of the traces in the metrics")
 
 
 @pytest.mark.parametrize(("verb", "outcome"), [("approve", "granted"), ("deny", "denied")])

@@ -181,7 +181,7 @@ def test_a_hold_that_its_lease_ended_is_traced(
 def test_what_is_lost_is_in_the_workers_status(
     langfuse: LangfuseReceiver, tracer: tracing.Tracer
 ) -> None:
-    assert runtime.trace_counts() == (0, 0, 0)
+    assert runtime.trace_counts() == (0, 0, 0, 0, 0)
     tracer.close(1)
     traced.expired(LedgerEntry("1-0", "unreconciled", "req-1", 1_000, 7, 7, {}, "{}"))
     assert runtime.trace_counts().lost == 1

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 import structlog
-from prometheus_client import REGISTRY
 
 from callbacks.tracing.record import Content
 from callbacks.tracing.settings import TracingSettingsError
@@ -252,17 +251,3 @@ def test_a_score_that_langfuse_refuses_among_others_is_the_one_lost(
         tracer.record(trace)
     until(lambda: tracer.scores_sent + tracer.scores_lost == 2)
     assert (tracer.scores_sent, tracer.scores_lost) == (1, 1)
-
-
-def test_what_becomes_of_traces_is_in_the_metrics(langfuse: LangfuseReceiver, make: Make) -> None:
-    def count(result: str) -> float:
-        return REGISTRY.get_sample_value("farebox_traces_total", {"result": result}) or 0.0
-
-    before = {result: count(result) for result in ("sent", "lost")}
-    tracer = make(give_up_after_s=0.05)
-    tracer.record(SERVED)
-    until(lambda: tracer.sent == 1)
-    langfuse.status = 401
-    tracer.record(SERVED)
-    until(lambda: tracer.lost == 1)
-    assert {result: count(result) - before[result] for result in before} == {"sent": 1, "lost": 1}
