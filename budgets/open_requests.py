@@ -18,6 +18,7 @@ from budgets.prices import Price
 from budgets.quick import quick
 from budgets.sends import Sends
 from budgets.settlements import Recovery
+from budgets.traced import Routed
 
 OPEN_REQUESTS_MAX = 100_000
 """Bound of the registry. Beyond it the oldest is forgotten here, and its lease ends its hold."""
@@ -109,6 +110,7 @@ class OpenRequest:
     count of them is yet to come.
     `sends` is given where more than one answer may be asked for; `held_budgets` are then the shares
     of its hold, which is for all of them. `ended` is set once its costs are known, for who waits.
+    `routed` is how it came to be sent, for its trace.
     """
 
     request_id: str
@@ -142,6 +144,7 @@ class OpenRequest:
     sends: Sends | None = None
     held_budgets: tuple[BudgetHold, ...] = ()
     ended: asyncio.Event | None = None
+    routed: Routed | None = None
 
     def __post_init__(self) -> None:
         if self.started_ns < 0:

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -410,12 +410,18 @@ async def _logged(work: Awaitable[object]) -> None:
 _current: Runtime | None = None
 
 
-def _no_traces() -> tuple[int, int]:
-    return (0, 0)
+class TraceCounts(NamedTuple):
+    """Traces by what became of them, and the scores of those that were sent."""
+
+    sent: int = 0
+    lost: int = 0
+    sampled_out: int = 0
+    scores_sent: int = 0
+    scores_lost: int = 0
 
 
-trace_counts: Callable[[], tuple[int, int]] = _no_traces
-"""Traces sent and lost in this process, for its status; the tracing side replaces it."""
+trace_counts: Callable[[], TraceCounts] = TraceCounts
+"""What became of this process's traces, for its status; the tracing side replaces it."""
 
 
 async def open_runtime(home: Home, lease_ms: int) -> Runtime:

@@ -21,6 +21,7 @@ from budgets.background import end
 from budgets.errors import LedgerUnavailable
 from budgets.ledger import Ledger
 from budgets.records import LedgerEntry
+from budgets.traced import expired
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +97,7 @@ class Sweeper:
             log.warning(
                 "hold_unreconciled", hold_id=entry.hold_id, charged_nano_usd=entry.cost_nano_usd
             )
+            expired(entry)
         return entries
 
     def start(self) -> None:

@@ -44,6 +44,7 @@ class WorkerStatus:
     simulated_groups: tuple[str, ...] = ()
     traces_sent: int = 0
     traces_lost: int = 0
+    scores_lost: int = 0
     litellm_version: str = ""
     farebox_version: str = ""
     router: str = ""

@@ -35,6 +35,7 @@ from callbacks import litellm_answers as answers
 from callbacks import sends, tracing
 from callbacks.closing import Ending, answer_cost, close, lost_answer_cost, terms_of
 from callbacks.failures import Fate, fate_of
+from callbacks.tracing import Content
 from callbacks.usage import as_mapping
 
 log = structlog.get_logger("farebox.accounting")
@@ -51,14 +52,7 @@ class FareboxCallback(CustomLogger):
 
     def __init__(self) -> None:
         super().__init__()
-        try:
-            tracer = tracing.Tracer.from_environment()
-        except tracing.TracingSettingsError as error:
-            log.error("tracing_off", reason=str(error))
-            tracer = None
-        tracing.install(tracer)
-        if tracer is not None:
-            runtime.trace_counts = lambda: (tracer.sent, tracer.lost)
+        tracing.begin()
 
     async def async_pre_call_deployment_hook(
         self, kwargs: dict[str, Any], call_type: Any
@@ -138,7 +132,7 @@ class FareboxCallback(CustomLogger):
         await _finish(
             request,
             close(request, status="cancelled" if left else "ok", answer=answer),
-            trace=_content(kwargs, response_obj),
+            trace=Content(_prompt(kwargs), response_obj),
         )
 
     async def async_log_failure_event(
@@ -227,8 +221,9 @@ def _trace_refusal(request_data: Mapping[str, Any]) -> None:
         code=refused["code"],
         message=refused["message"],
         started=refused["started"],
+        routed=refused["routed"],
         decision_id=refused["decision_id"],
-        prompt=request_data.get("messages") or request_data.get("input"),
+        prompt=_prompt(request_data),
     )
 
 
@@ -250,7 +245,7 @@ async def _close_failed(
     await _finish(
         request,
         close(request, status="error", error=error),
-        trace=(request_data.get("messages") or request_data.get("input"), None),
+        trace=Content(_prompt(request_data)),
     )
 
 
@@ -273,7 +268,9 @@ async def _close_unlogged(request: OpenRequest, response: Any) -> None:
     cost = answer_cost(answer, terms_of(request, attempt))
     attempt.end("ok", cost.nano_usd, estimated=cost.estimated)
     log.warning("answer_not_logged", request_id=request.request_id)
-    await _finish(request, close(request, status="ok", answer=answer), trace=(None, response))
+    await _finish(
+        request, close(request, status="ok", answer=answer), trace=Content(None, response)
+    )
 
 
 async def _close_dead_stream(
@@ -347,7 +344,7 @@ async def _top_up(request: OpenRequest, used_nano_usd: int) -> None:
         request.notes.append("retry_above_hold")
 
 
-async def _finish(request: OpenRequest, ending: Ending, trace: tuple[Any, Any]) -> None:
+async def _finish(request: OpenRequest, ending: Ending, trace: Content) -> None:
     """Tell the ledger once; the trace is handed over whatever the ledger says."""
     if request.finished:
         return
@@ -400,5 +397,5 @@ def _call_name(call_type: Any) -> str:
     return str(getattr(call_type, "value", call_type))
 
 
-def _content(kwargs: Mapping[str, Any], response: object) -> tuple[Any, Any]:
-    return kwargs.get("messages") or kwargs.get("input"), response
+def _prompt(data: Mapping[str, Any]) -> Any:
+    return data.get("messages") or data.get("input")

@@ -21,6 +21,7 @@ from budgets.open_requests import Attempt, OpenRequest
 from budgets.sends import Outcome, Send
 from callbacks import litellm_answers as answers
 from callbacks.closing import Answer, Ending, answer_cost, close, lost_answer_cost, terms_of
+from callbacks.tracing import Content
 
 log = structlog.get_logger("farebox.accounting")
 
@@ -29,7 +30,7 @@ TOLD_GRACE_S = 10.0
 GATE_GRACE_S = 10.0
 """How long a first answer may go unjudged before its request counts as served by it."""
 
-Finish = Callable[[OpenRequest, Ending, tuple[Any, Any]], Awaitable[None]]
+Finish = Callable[[OpenRequest, Ending, Content], Awaitable[None]]
 
 _STATUS = {Outcome.SERVED: "ok", Outcome.WITHHELD: "withheld", Outcome.FAILED: "error"}
 
@@ -117,7 +118,8 @@ async def _close(request: OpenRequest, finish: Finish) -> None:
     )
     _count(request)
     content = served.response if served is not None else None
-    await finish(request, ending, (sends.prompt, content))
+    answered = {it.number: it.response for it in sends.sends if it.response is not None}
+    await finish(request, ending, Content(sends.prompt, content, answered))
 
 
 def _count(request: OpenRequest) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from budgets.quick import quick
+from budgets.traced import Routed
 from hooks.levels import Mode
 from hooks.refusals import Refusal
 
@@ -35,13 +36,19 @@ class Admission:
 
 
 class Refused(Exception):
-    """The request is not sent. `facts` is what was known of it, for its trace."""
+    """The request is not sent. `facts` and `routed` are what was known of it, for its trace."""
 
     def __init__(
-        self, refusal: Refusal, request_id: str, decision_id: str, facts: dict[str, Any]
+        self,
+        refusal: Refusal,
+        request_id: str,
+        decision_id: str,
+        facts: dict[str, Any],
+        routed: Routed | None = None,
     ) -> None:
         super().__init__(refusal.code.value)
         self.refusal = refusal
         self.request_id = request_id
         self.decision_id = decision_id
         self.facts = facts
+        self.routed = routed

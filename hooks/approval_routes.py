@@ -7,13 +7,14 @@ request, and above the amount of the policy two persons must approve the same te
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from budgets import money
+from budgets import money, traced
 from budgets.approvals.codec import as_dict
 from budgets.approvals.types import (
     REASON_LENGTH_MAX,
@@ -134,6 +135,7 @@ async def give(
     elif status not in (AnswerStatus.FIRST, AnswerStatus.APPROVED):
         raise _problem(status, ticket)
     after = await _ticket(place, approval_id)
+    _trace(after, status, person)
     return status, {
         "status": status.value,
         "approval": as_dict(after, place.now_ms),
@@ -151,7 +153,43 @@ async def refuse(place: Place, person: Person, approval_id: str, body: DenyBody)
     if status is not AnswerStatus.DENIED:
         raise _problem(status, ticket)
     after = await _ticket(place, approval_id)
+    _trace(after, status, person)
     return {"status": status.value, "approval": as_dict(after, place.now_ms)}
+
+
+_OUTCOMES = {
+    AnswerStatus.APPROVED: "granted",
+    AnswerStatus.FIRST: "first of two",
+    AnswerStatus.DENIED: "denied",
+}
+
+
+def _trace(ticket: Ticket, status: AnswerStatus, person: Person) -> None:
+    """Tell of an answer to a request's ticket; it joins the trace of the request that asked."""
+    decision_id = ticket.context.get("decision_id")
+    outcome = _OUTCOMES.get(status)
+    if outcome is None or not decision_id:
+        return
+    terms = ticket.terms or ticket.first_terms
+    traced.answered(
+        traced.ApprovalAnswered(
+            approval_id=ticket.approval_id,
+            outcome=outcome,
+            decision_id=str(decision_id),
+            when=datetime.now(UTC),
+            by=person.name,
+            user=ticket.asker.user,
+            task_type=ticket.task_type,
+            terms={
+                "amount_usd": money.plain(terms.amount_nano_usd),
+                "amount_nano_usd": terms.amount_nano_usd,
+                "uses": terms.uses,
+                "until": datetime.fromtimestamp(terms.until_ms / 1000, UTC).isoformat(),
+            }
+            if terms is not None
+            else None,
+        )
+    )
 
 
 async def _ticket(place: Place, approval_id: str) -> Ticket:

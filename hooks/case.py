@@ -57,7 +57,7 @@ class Incoming:
 class Case:
     """One request while it is being decided. `time_ms` is this worker's clock, put right by the
     store's where the two disagree about a period. `decide_again` makes the decision of this very
-    request, and takes `held_down`."""
+    request, and takes `held_down`. `began_ns` and `decided_ns` are by the governor's clock."""
 
     incoming: Incoming
     policy: Policy
@@ -70,6 +70,8 @@ class Case:
     stripped: tuple[str, ...] = ()
     plan: Plan | None = None
     decide_again: Callable[..., Decision] | None = None
+    began_ns: int = 0
+    decided_ns: int = 0
 
     @property
     def mode(self) -> Mode:

@@ -29,6 +29,7 @@ from budgets.prices import TokenUsage
 from budgets.published import Level
 from budgets.records import RefusalRecord
 from budgets.runtime import Runtime, announce
+from budgets.traced import Routed
 from hooks import (
     advice,
     approvals,
@@ -110,6 +111,7 @@ class Governor:
             decision_id=self._new_id(),
             time_ms=self._clock_ms(),
             caller=Caller(incoming.key_name, incoming.team, incoming.user, incoming.allowed_groups),
+            began_ns=self._clock_ns(),
         )
         kind = unbounded.KIND_OF_CALL.get(incoming.call_type)
         if kind is not None and case.policy.routing.requests.allow_unbounded.get(kind):
@@ -201,6 +203,7 @@ class Governor:
     async def _hold(self, case: Case) -> Admission:
         decision = case.decision
         assert decision is not None and decision.group is not None
+        case.decided_ns = self._clock_ns()
         runtime = self._worker.runtime
         if runtime is None:
             await self._unavailable(case, "")
@@ -380,6 +383,7 @@ class Governor:
             clock_ns=self._clock_ns,
             held_at_ms=held.time_ms,
             stats_period=self._stats_period(case),
+            routed=Routed(asked.request.decision, case.began_ns, case.decided_ns),
         )
         if case.incoming.run is not None and held.repeated:
             _charge_lost_sends(opened, first, case.incoming.run.lost)
@@ -470,12 +474,13 @@ class Governor:
         if estimate is not None:
             facts["estimate_nano_usd"] = estimate
         runtime = self._worker.runtime
+        routed = Routed(decision.to_json() if decision else "", case.began_ns, case.decided_ns)
         if runtime is not None:
             record = RefusalRecord(
                 decision_id=case.decision_id,
                 code=code.value,
                 body=compact_json(facts),
-                decision=decision.to_json() if decision else compact_json(facts),
+                decision=routed.decision or compact_json(facts),
                 stats_period=self._stats_period(case),
                 counters=totals.of_refusal(code.value, decision.category if decision else None),
             )
@@ -508,6 +513,7 @@ class Governor:
             case.request_id,
             case.decision_id,
             facts,
+            routed,
         )
 
 

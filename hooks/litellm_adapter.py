@@ -188,6 +188,7 @@ class FareboxHook(CustomLogger):
                     "code": refused.refusal.code.value,
                     "message": refused.refusal.message,
                     "started": started,
+                    "routed": refused.routed,
                 },
             }
             raise FareboxRefusal(refused.refusal) from None

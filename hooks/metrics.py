@@ -28,7 +28,7 @@ from prometheus_client import (
 from prometheus_client.registry import REGISTRY, Collector
 
 from budgets.counters import ESCALATIONS, REQUESTS
-from budgets.runtime import Runtime
+from budgets.runtime import Runtime, TraceCounts
 from budgets.tally import Spread, Tally
 from hooks import advice
 from hooks.decision import Decision
@@ -85,7 +85,14 @@ OPEN_REQUESTS = Gauge(
     multiprocess_mode="livesum",
 )
 TRACES = Counter(
-    "farebox_traces", "Traces for Langfuse, by what became of them (sent, lost).", ["result"]
+    "farebox_traces",
+    "Traces for Langfuse, by what became of them (sent, lost, sampled_out).",
+    ["result"],
+)
+TRACE_SCORES = Counter(
+    "farebox_trace_scores",
+    "Scores for Langfuse, of traces that were sent, by what became of them (sent, lost).",
+    ["result"],
 )
 COMPARISONS = Tally(
     "farebox_shadow_comparisons",
@@ -132,17 +139,18 @@ class OwnFigures:
 
     def __init__(self) -> None:
         self._refusals_lost = Rise(REFUSALS_LOST)
-        self._traces = {name: Rise(TRACES.labels(name)) for name in ("sent", "lost")}
+        self._traces = [Rise(TRACES.labels(it)) for it in ("sent", "lost", "sampled_out")]
+        self._scores = [Rise(TRACE_SCORES.labels(it)) for it in ("sent", "lost")]
 
-    def show(self, runtime: Runtime, traces_sent: int, traces_lost: int) -> None:
+    def show(self, runtime: Runtime, traces: TraceCounts) -> None:
         """Show how this worker stands now."""
         JOURNAL_LINES.set(runtime.outage.depth)
         JOURNAL_UNWRITTEN.set(runtime.outage.unwritten)
         LEDGER_AVAILABLE.set(int(runtime.available))
         OPEN_REQUESTS.set(len(runtime.requests))
         self._refusals_lost.to(runtime.outage.lost_refusals)
-        self._traces["sent"].to(traces_sent)
-        self._traces["lost"].to(traces_lost)
+        for rise, number in zip((*self._traces, *self._scores), traces, strict=True):
+            rise.to(number)
 
 
 class Rise:

@@ -321,7 +321,7 @@ class Worker:
         assert self.runtime is not None
         figures = OwnFigures()
         while True:
-            figures.show(self.runtime, *runtime.trace_counts())
+            figures.show(self.runtime, runtime.trace_counts())
             if self.runtime.available and self.runtime.client is not None:
                 with contextlib.suppress(Exception):  # A status is never worth a failure.
                     await workers.publish(self.runtime.client, self.home.ledger, self.status())
@@ -368,7 +368,7 @@ class Worker:
 
     def status(self) -> WorkerStatus:
         """Return what this worker says about itself."""
-        sent, lost = runtime.trace_counts()
+        traces = runtime.trace_counts()
         return WorkerStatus(
             worker=self.name,
             host=socket.gethostname(),
@@ -385,8 +385,9 @@ class Worker:
             journal_unwritten=self.runtime.outage.unwritten if self.runtime else 0,
             refusals_lost=self.runtime.outage.lost_refusals if self.runtime else 0,
             simulated_groups=tuple(sorted(self.simulated)),
-            traces_sent=sent,
-            traces_lost=lost,
+            traces_sent=traces.sent,
+            traces_lost=traces.lost,
+            scores_lost=traces.scores_lost,
             litellm_version=_version("litellm"),
             farebox_version=_version("farebox"),
             router=summary(self.policy.router),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,10 @@ from rich.text import Text
 
 from budgets.config import json_schema as budgets_schema
 from budgets.config import load_budgets
+from budgets.home import Home
 from budgets.yamlfile import ConfigErrors, Finding, Severity
+from callbacks.tracing import settings
+from callbacks.tracing.settings import TracingSettingsError
 from hooks.policy import Policy
 from hooks.queue_checks import key_findings
 from hooks.routing import json_schema as routing_schema
@@ -57,6 +60,7 @@ def check(
             *policy.warnings,
             *archive_findings(home.budgets),
             *key_findings(*load_routing(home.routing), home, environment(home)),
+            *tracing_findings(home, environment(home)),
         )
     except ConfigErrors as errors:
         findings = errors.findings
@@ -106,6 +110,18 @@ def archive_findings(budgets_file: Path) -> Iterator[Finding]:
         "name a folder that the proxy may write to, or leave `folder` out",
         Severity.WARNING,
     )
+
+
+def tracing_findings(home: Home, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield an error for each variable of tracing that cannot be used: the proxy would not trace.
+
+    A mask is loaded to see whether it can be, where the keys are set; nothing is sent.
+    """
+    try:
+        settings.read(environ, home.config.parent)
+    except TracingSettingsError as error:
+        what, _, hint = str(error).partition("; ")
+        yield Finding("environment", 0, what.partition(" ")[0], what, hint)
 
 
 def as_dict(finding: Finding) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -25,10 +26,12 @@ from scripts.cli.errors import ExitCode, Problem, command, wrong_usage
 from scripts.cli.http import KeyFileOption, Proxy, ProxyOption, proxy_of
 from scripts.cli.options import AsJson, Config
 from scripts.cli.output import amount, console, cost, notes, percent, share, table, text, write_json
+from scripts.cli.profile_langfuse import langfuse_of, publish_to, show_published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scripts.profile.experiments import Published
     from scripts.profile.judges import LoadedOracle
     from scripts.profile.plan import Plan
     from scripts.profile.records import Header, Record
@@ -76,6 +79,10 @@ def run(
     parquet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the profile as Parquet too.")
     ] = None,
+    langfuse: Annotated[
+        bool | None,
+        typer.Option(help="Publish it as a dataset and experiments. Default: if the keys are set."),
+    ] = None,
     proxy: ProxyOption = None,
     key_file: KeyFileOption = None,
     config: Config = None,
@@ -97,6 +104,7 @@ def run(
     from scripts.profile.run import StaleRun, check_header, left_to_do
 
     home = home_of(config)
+    tracing = langfuse_of(home, langfuse)
     policy = policy_of(home)
     name = out or prompts.stem
     path = profile_path(home, name)
@@ -138,10 +146,14 @@ def run(
         from scripts.profile.parquet import write_parquet
 
         write_parquet(profile, parquet)
-    _report(kept, outcome, path, loaded, as_json)
+    published = None
+    if tracing is not None and kept and profile is not None:
+        published = publish_to(tracing, profile, lines)
+    _report(kept, outcome, path, loaded, as_json, published)
     stopped = outcome is not None and outcome.stopped is not None
     waiting = any(not it.judged and it.error is None for it in kept) and not loaded.by_person
-    if stopped or waiting or any(it.error is not None for it in kept):
+    unpublished = langfuse is True and published is not None and bool(published.problem)
+    if stopped or waiting or unpublished or any(it.error is not None for it in kept):
         raise typer.Exit(ExitCode.FALLS_SHORT)
 
 
@@ -329,6 +341,7 @@ def _report(
     path: Path,
     loaded: LoadedOracle,
     as_json: bool,
+    published: Published | None,
 ) -> None:
     spent = sum(it.cost_nano_usd for it in outcome.records) if outcome else 0
     grading = sum(it.grading_nano_usd for it in outcome.records) if outcome else 0
@@ -349,6 +362,7 @@ def _report(
                 "unjudged": waiting,
                 "stopped": None if stopped is None else stopped.message,
                 "next": None if stopped is None else stopped.hint,
+                "langfuse": None if published is None else asdict(published),
             }
         )
         return
@@ -383,6 +397,8 @@ def _report(
         reasons = Counter(it.reasons[0] for it in records if not it.judged and it.reasons)
         why = reasons.most_common(1)[0][0] if reasons else "no verdict"
         out.print(text(f"{waiting:,} answers could not be judged: {why}. Run it again.", "red"))
+    if published is not None:
+        show_published(published)
     if stopped is not None:
         raise Problem(stopped.message, stopped.hint, kind="stopped")
     out.print(text(f"Next: farebox profile report {path.stem}"))

@@ -112,8 +112,10 @@ def proxy_facts(found: Status) -> RenderableType:
         sum(w.traces_sent for w in found.workers),
         sum(w.traces_lost for w in found.workers),
     )
-    if sent or lost:
-        rows["Traces"] = text(f"{sent:,} sent, {lost:,} lost", "yellow" if lost else "")
+    unscored = sum(w.scores_lost for w in found.workers)
+    if sent or lost or unscored:
+        said = f"{sent:,} sent, {lost:,} lost" + (f"; {unscored:,} scores lost" * bool(unscored))
+        rows["Traces"] = text(said, "yellow" if lost or unscored else "")
     if (alerts := _alerts_text(found.alerts)) is not None:
         rows["Alerts"] = alerts
     if found.approvals_open:

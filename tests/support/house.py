@@ -307,6 +307,17 @@ def _pack(folder: Path, base_url: str) -> Pack:
     with pack.edit_budgets() as budgets:
         budgets["budgets"] |= {name: dict(rule) for name, rule in TINY_BUDGETS.items()}
         budgets["escalation"]["budgets"] = {"asking": ["approval", "queue"]}
+    with pack.edit_routing() as routing:
+        # A task type that no other test names, with a gate whose first answer can fail.
+        routing["task_types"]["judged"] = {
+            "tier": "execute",
+            "floor": "COMPLEX",
+            "expected_output_tokens": 100,
+            "cascade": {
+                "steps": ["gpt-4o-mini", "claude-haiku"],
+                "gate": {"kind": "contains", "all": ["good"]},
+            },
+        }
     return pack
 
 

@@ -1,8 +1,9 @@
-"""A stand-in for Langfuse on loopback: takes what is sent over OTLP/HTTP and reads it as it does.
+"""A stand-in for Langfuse on loopback: takes what is sent, and reads it as Langfuse does.
 
-It decodes the protobuf bodies and applies Langfuse's own mapping of attributes (names in the order
-in which the server looks for them, first present wins), so that a test sees what a person would see
-in Langfuse. Works for a proxy in another process as well: give it `environment()`.
+It decodes OTLP bodies (protobuf or JSON) and applies Langfuse's own mapping of attributes
+(`langfuse_mapping`), takes scores as the ingestion API does, and keeps datasets, so that a test
+sees what a person would see in Langfuse. Works for a proxy in another process as well: give it
+`environment()`.
 """
 
 from __future__ import annotations
@@ -12,50 +13,41 @@ import gzip
 import json
 import threading
 import time
-from collections.abc import Mapping
+import uuid
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from tests.support import langfuse_mapping as mapping
+from tests.support.langfuse_datasets import Datasets
 
 TRACES_PATH = "/api/public/otel/v1/traces"
-
-TRACE_NAME = ("langfuse.trace.name",)
-USER = ("langfuse.user.id", "user.id")
-SESSION = ("langfuse.session.id", "session.id", "gen_ai.conversation.id")
-TAGS = ("langfuse.trace.tags", "langfuse.tags", "tag.tags")
-METADATA = ("langfuse.trace.metadata", "langfuse.observation.metadata", "langfuse.metadata")
-ENVIRONMENT = (
-    "langfuse.environment",
-    "deployment.environment.name",
-    "deployment.environment",
-)
-TYPE = ("langfuse.observation.type", "openinference.span.kind", "gen_ai.operation.name")
-MODEL = ("langfuse.observation.model.name", "gen_ai.response.model", "gen_ai.request.model")
-
-Attributes = Mapping[str, Any]
+SCORES_PATH = "/api/public/ingestion"
 
 
 class LangfuseReceiver:
-    """A context manager: a server on a free port that collects traces.
+    """A context manager: a server on a free port that collects traces and scores.
 
-    `status` and `delay_s` may be set at any time, to be a Langfuse that fails or is slow.
+    `status` and `delay_s` may be set at any time, to be a Langfuse that fails or is slow; with
+    `scores_status` only its scores do. Each has keys of its own unless they are given: the SDK
+    keeps one client a public key for as long as a process lives.
     """
 
-    def __init__(self, public_key: str = "pk-lf-test", secret_key: str = "sk-lf-test") -> None:
-        self.public_key = public_key
+    def __init__(self, public_key: str = "", secret_key: str = "sk-lf-test") -> None:
+        self.public_key = public_key or f"pk-lf-{uuid.uuid4().hex}"
         self.secret_key = secret_key
         self.status = 200
+        self.scores_status = 200
         self.delay_s = 0.0
         self.requests: list[tuple[str, int]] = []
         """Each request's path and the status that it was answered with."""
         self.scopes: set[str] = set()
         """The instrumentation scopes that spans came from."""
+        self.datasets = Datasets()
         self._spans: dict[tuple[str, str], dict[str, Any]] = {}
+        self._scores: dict[str, dict[str, Any]] = {}
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -90,10 +82,19 @@ class LangfuseReceiver:
         """Return the traces in the order of their start, as Langfuse would show them."""
         with self._changed:
             spans = sorted(self._spans.values(), key=lambda span: int(span["start_ns"]))
+            scores = list(self._scores.values())
         by_id: dict[str, list[dict[str, Any]]] = {}
         for span in spans:
             by_id.setdefault(span["trace_id"], []).append(span)
-        return [_trace(trace_id, spans) for trace_id, spans in by_id.items()]
+        return [
+            mapping.trace_of(it, spans, [s for s in scores if s.get("traceId") == it])
+            for it, spans in by_id.items()
+        ]
+
+    def scores(self) -> list[dict[str, Any]]:
+        """Return all scores, as they were given."""
+        with self._changed:
+            return list(self._scores.values())
 
     def wait_for(self, count: int, timeout_s: float = 10.0) -> list[dict[str, Any]]:
         """Return the traces once there are `count` of them.
@@ -109,6 +110,17 @@ class LangfuseReceiver:
                     raise TimeoutError(f"{have} of {count} traces came within {timeout_s} s")
         return self.traces()
 
+    def wait_for_scores(self, count: int, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+        """Return the scores once there are `count` of them.
+
+        Raises:
+            TimeoutError: there are fewer after `timeout_s`.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._scores) >= count, timeout_s):
+                raise TimeoutError(f"{len(self._scores)} of {count} scores came")
+        return self.scores()
+
     def wait_for_requests(self, count: int, timeout_s: float = 10.0) -> None:
         """Wait until `count` requests of any kind were answered.
 
@@ -119,39 +131,71 @@ class LangfuseReceiver:
             if not self._changed.wait_for(lambda: len(self.requests) >= count, timeout_s):
                 raise TimeoutError(f"{len(self.requests)} of {count} requests came")
 
-    def take(self, path: str, headers: Message, body: bytes) -> tuple[int, bytes]:
-        """Answer one request; the handler's business."""
+    def take(self, method: str, path: str, headers: Message, body: bytes) -> tuple[int, str, bytes]:
+        """Answer one request with a status, a kind of content and a body, for the handler."""
         if self.delay_s:
             self._stopping.wait(self.delay_s)
+        if headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
         login = base64.b64encode(f"{self.public_key}:{self.secret_key}".encode()).decode()
-        if headers.get("Authorization") != f"Basic {login}":
-            status = 401
-        elif path != TRACES_PATH:
-            status = 404
-        else:
-            status = self.status
-        spans: list[dict[str, Any]] = []
-        if status == 200:
-            if headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            spans = self._decode(body)
+        kind, answer = "application/json", b"{}"
         with self._changed:
+            if headers.get("Authorization") != f"Basic {login}":
+                status = 401
+            elif path == TRACES_PATH:
+                kind = "application/x-protobuf"
+                status, answer = self._take_spans(headers, body)
+            elif path == SCORES_PATH:
+                status, answer = self._take_scores(body)
+            elif self.status != 200:
+                status = self.status
+            else:
+                given = json.loads(body) if body else {}
+                found = self.datasets.answer(method, path, given)
+                status, told = found if found is not None else (404, {"message": "Not found"})
+                answer = json.dumps(told).encode()
             self.requests.append((path, status))
-            for span in spans:
-                self._spans[span["trace_id"], span["id"]] = span
             self._changed.notify_all()
-        return status, ExportTraceServiceResponse().SerializeToString()
+        return status, kind, answer
 
-    def _decode(self, body: bytes) -> list[dict[str, Any]]:
-        request = ExportTraceServiceRequest()
-        request.ParseFromString(body)
-        spans = []
-        for resource_spans in request.resource_spans:
-            resource = _attributes(resource_spans.resource.attributes)
-            for scope_spans in resource_spans.scope_spans:
-                self.scopes.add(scope_spans.scope.name)
-                spans += [_span(span, resource) for span in scope_spans.spans]
-        return spans
+    def _take_spans(self, headers: Message, body: bytes) -> tuple[int, bytes]:
+        done = ExportTraceServiceResponse().SerializeToString()
+        if self.status != 200:
+            return self.status, done
+        spans, scopes = mapping.decode(body, headers.get("Content-Type") or "")
+        self.scopes |= scopes
+        for span in spans:
+            self._spans[span["trace_id"], span["id"]] = span
+        return 200, done
+
+    def _take_scores(self, body: bytes) -> tuple[int, bytes]:
+        status = self.status if self.status != 200 else self.scores_status
+        if status != 200:
+            return status, b"{}"
+        successes, errors = [], []
+        for event in json.loads(body)["batch"]:
+            problem = _problem_of(event)
+            if problem:
+                errors.append({"id": event["id"], "status": 400, "message": problem})
+                continue
+            self._scores[event["body"]["id"]] = event["body"]
+            successes.append({"id": event["id"], "status": 201})
+        return 207, json.dumps({"successes": successes, "errors": errors}).encode()
+
+
+def _problem_of(event: dict[str, Any]) -> str:
+    """Say why Langfuse would not take a score; empty where it would."""
+    body = event["body"]
+    value, kind = body.get("value"), body.get("dataType")
+    if event["type"] != "score-create":
+        return "unknown event type"
+    if not body.get("name") or not (body.get("traceId") or body.get("datasetRunId")):
+        return "a score needs a name and something that it is of"
+    if kind == "BOOLEAN" and value not in (0, 1):
+        return "a boolean score is 0 or 1"
+    if kind == "NUMERIC" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        return "a numeric score is a number"
+    return ""
 
 
 def _handler(receiver: LangfuseReceiver) -> type[BaseHTTPRequestHandler]:
@@ -160,10 +204,11 @@ def _handler(receiver: LangfuseReceiver) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, answer = receiver.take(self.path, self.headers, body)
+            path = self.path.partition("?")[0]
+            status, kind, answer = receiver.take(self.command, path, self.headers, body)
             try:
                 self.send_response(status)
-                self.send_header("Content-Type", "application/x-protobuf")
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
@@ -176,114 +221,3 @@ def _handler(receiver: LangfuseReceiver) -> type[BaseHTTPRequestHandler]:
             """Say nothing: a test asks `requests`."""
 
     return Handler
-
-
-def _span(span: Any, resource: Attributes) -> dict[str, Any]:
-    given = _attributes(span.attributes)
-    usage = given.get("langfuse.observation.usage_details")
-    level = given.get("langfuse.observation.level")
-    message = given.get("langfuse.observation.status_message")
-    return {
-        "trace_id": span.trace_id.hex(),
-        "id": span.span_id.hex(),
-        "parent": span.parent_span_id.hex() or None,
-        "name": span.name,
-        "type": str(_first(given, TYPE) or "span").lower(),
-        "model": _first(given, MODEL),
-        "usage": json.loads(usage) if usage else _gen_ai_usage(given),
-        "cost": _cost(given),
-        "level": level or ("ERROR" if span.status.code == 2 else "DEFAULT"),
-        "status_message": message or span.status.message or None,
-        "start_ns": span.start_time_unix_nano,
-        "end_ns": span.end_time_unix_nano,
-        "input": _parsed(given.get("langfuse.observation.input")),
-        "output": _parsed(given.get("langfuse.observation.output")),
-        "metadata": _metadata(given),
-        "environment": _first(given, ENVIRONMENT) or _first(resource, ENVIRONMENT) or "default",
-        "trace": {
-            "name": _first(given, TRACE_NAME),
-            "user": _first(given, USER),
-            "session": _first(given, SESSION),
-            "tags": _tags(given),
-        },
-    }
-
-
-def _trace(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
-    root = next((span for span in spans if span["parent"] is None), spans[0])
-    observations = [{k: v for k, v in span.items() if k != "trace"} for span in spans]
-    return {
-        "trace_id": trace_id,
-        "name": root["trace"]["name"] or root["name"],
-        "user": root["trace"]["user"],
-        "session": root["trace"]["session"],
-        "tags": root["trace"]["tags"],
-        "metadata": root["metadata"],
-        "environment": root["environment"],
-        "level": root["level"],
-        "status_message": root["status_message"],
-        # Langfuse adds up the cost of a trace's observations.
-        "cost": sum(span["cost"]["total"] for span in spans if span["cost"]),
-        "observations": observations,
-    }
-
-
-def _first(given: Attributes, names: tuple[str, ...]) -> Any:
-    return next((given[name] for name in names if given.get(name)), None)
-
-
-def _tags(given: Attributes) -> list[str]:
-    value = _first(given, TAGS)
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return [str(tag) for tag in value]
-    text = str(value)
-    if text.strip().startswith("["):
-        return [str(tag) for tag in json.loads(text)]
-    return [tag.strip() for tag in text.split(",")]
-
-
-def _metadata(given: Attributes) -> dict[str, Any]:
-    return {
-        key.removeprefix(f"{prefix}."): value
-        for key, value in given.items()
-        for prefix in METADATA
-        if key.startswith(f"{prefix}.")
-    }
-
-
-def _gen_ai_usage(given: Attributes) -> dict[str, int] | None:
-    found = {
-        key.removeprefix("gen_ai.usage."): value
-        for key, value in given.items()
-        if key.startswith("gen_ai.usage.") and key != "gen_ai.usage.cost"
-    }
-    return found or None
-
-
-def _cost(given: Attributes) -> dict[str, float] | None:
-    details = given.get("langfuse.observation.cost_details")
-    if details:
-        parsed: dict[str, float] = json.loads(details)
-        return parsed
-    total = _first(given, ("gen_ai.usage.cost", "llm.cost.total"))
-    return None if total is None else {"total": float(total)}
-
-
-def _parsed(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-def _attributes(pairs: Any) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in pairs}
-
-
-def _value(value: Any) -> Any:
-    kind = value.WhichOneof("value")
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    return None if kind is None else getattr(value, kind)

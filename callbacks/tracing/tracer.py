@@ -1,9 +1,10 @@
-"""Traces for Langfuse: one a request, best effort, never in a request's way.
+"""The tracer: a bounded queue, and the thread that empties it. One a worker.
 
-`record` puts a trace into a bounded queue; a thread of our own takes batches out of it, encodes and
-sends them. Langfuse being slow or down costs traces, which are counted and named in one warning a
-minute, and costs a request nothing. Without `LANGFUSE_PUBLIC_KEY` and `LANGFUSE_SECRET_KEY` nothing
-of Langfuse is imported and nothing connects.
+    hand_over ─► queue ─► thread: put together, encode, post the spans ─► then their scores
+
+`record` puts a trace, or what one is made of, into the queue; everything else is the thread's.
+Langfuse being slow or down costs traces, which are counted and named in one warning a minute, and
+costs a request nothing.
 
 At any time: traces recorded = `sent` + `sampled_out` + `lost` + those still waiting.
 """
@@ -16,31 +17,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from budgets.open_requests import OpenRequest
-from callbacks import trace_settings
-from callbacks.closing import Ending
-from callbacks.trace_content import weigh
-from callbacks.trace_record import RequestTrace, of_ending, of_refusal
-from callbacks.trace_settings import TracingSettingsError
+from callbacks.tracing import settings as trace_settings
+from callbacks.tracing.content import weigh
+from callbacks.tracing.patience import Closing, Patience
+from callbacks.tracing.record import Content, RequestTrace
+from callbacks.tracing.scores import Score, scores
+from callbacks.tracing.tree import Traced
 
 if TYPE_CHECKING:
-    from callbacks.trace_sender import LangfuseSender, Sent
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+    from callbacks.tracing.scoring import ScoreSender
+    from callbacks.tracing.sender import LangfuseSender
+    from callbacks.tracing.settings import Settings
 
 log = structlog.get_logger("farebox.tracing")
-
-__all__ = [
-    "Tracer",
-    "TracingSettingsError",
-    "current",
-    "hand_over",
-    "hand_over_refusal",
-    "install",
-]
 
 QUEUE_TRACES_MAX = 4_096
 QUEUE_CHARS_MAX = 64 * 1024 * 1024
@@ -51,107 +47,101 @@ BATCH_CHARS_MAX = 2 * 1024 * 1024
 BATCH_DELAY_S = 0.5
 """How long the first trace of a batch waits for others."""
 
-RETRY_FIRST_S = 0.25
-RETRY_PAUSE_MAX_S = 4.0
 GIVE_UP_AFTER_S = 20.0
 """How long a batch is tried again before its traces are lost."""
 
 WARNING_INTERVAL_S = 60.0
 CLOSE_TIMEOUT_S = 3.0
 
+Work = Traced | Callable[[], Traced | None]
+"""A trace, or what makes one when the thread has time for it; None where there is none to send."""
+
 
 class Tracer:
-    """Hands traces to Langfuse from a thread of its own. One a worker.
+    """Hands traces to Langfuse from a thread of its own.
 
     `clock` is monotonic seconds; the other times are seconds too.
     """
 
     def __init__(
         self,
-        sender: LangfuseSender,
+        settings: Settings,
         *,
-        timeout_s: float = 5.0,
         batch_delay_s: float = BATCH_DELAY_S,
         give_up_after_s: float = GIVE_UP_AFTER_S,
         queue_traces_max: int = QUEUE_TRACES_MAX,
         queue_chars_max: int = QUEUE_CHARS_MAX,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sender = sender
-        self._timeout_s = timeout_s
+        """Start. Imports the Langfuse SDK, which takes about a second: not for use in a request."""
+        from callbacks.tracing.scoring import ScoreSender
+        from callbacks.tracing.sender import LangfuseSender, tls
+
+        self._timeout_s = settings.timeout_s
         self._batch_delay_s = batch_delay_s
         self._give_up_after_s = give_up_after_s
         self._queue_traces_max = queue_traces_max
         self._queue_chars_max = queue_chars_max
         self._clock = clock
         self._lock = threading.Lock()
-        self._queue: deque[tuple[RequestTrace, int]] = deque()
+        self._queue: deque[tuple[Work, int]] = deque()
         self._queue_chars = 0
         self._in_hand = 0
         self._sent = 0
         self._sampled_out = 0
+        self._scores_sent = 0
+        self._scores_lost = 0
         self._lost: dict[str, int] = {}
         self._warned_lost = 0
         self._warned_at: float | None = None
         self._wake = threading.Event()
-        self._closing = threading.Event()
-        self._close_by = float("inf")
+        self._closing = Closing()
         self._abandoned = False
+        verify = tls(settings.base_url)
+        self._sender: LangfuseSender = LangfuseSender(settings, verify)
+        self._scorer: ScoreSender = ScoreSender(settings, self._patience, verify)
         self._thread = threading.Thread(target=self._run, name="farebox-tracing", daemon=True)
         self._thread.start()
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Tracer | None:
+    def from_environment(
+        cls, environ: Mapping[str, str] = os.environ, folder: Path | None = None
+    ) -> Tracer | None:
         """Return a tracer as the environment says, or None where Langfuse's keys are absent.
 
-        Imports the Langfuse SDK, which takes about a second: call it at start, not in a request.
+        `folder` is where the module of a mask may stand, beside where Python looks.
 
         Raises:
             TracingSettingsError: a variable has a value that cannot be used.
         """
-        public_key = environ.get("LANGFUSE_PUBLIC_KEY", "").strip()
-        secret_key = environ.get("LANGFUSE_SECRET_KEY", "").strip()
-        if not public_key and not secret_key:
+        found = trace_settings.read(environ, folder)
+        if isinstance(found, str):
+            if found:
+                log.warning("tracing_off", reason=found)
             return None
-        if not public_key or not secret_key:
-            missing = "LANGFUSE_SECRET_KEY" if public_key else "LANGFUSE_PUBLIC_KEY"
-            log.warning("tracing_off", reason=f"{missing} is not set")
-            return None
-        for switch, off in (("LANGFUSE_TRACING_ENABLED", "false"), ("OTEL_SDK_DISABLED", "true")):
-            if environ.get(switch, "").strip().lower() == off:
-                log.warning("tracing_off", reason=f"{switch} is {off}")
-                return None
-        content = trace_settings.content_mode(environ)
-        base_url = trace_settings.base_url(environ)
-        environment = trace_settings.environment_name(environ)
-        sample_rate = trace_settings.number(environ, "LANGFUSE_SAMPLE_RATE", 1.0, 0.0, 1.0)
-        timeout_s = trace_settings.number(environ, "LANGFUSE_TIMEOUT", 5.0, 0.1, 60.0)
-
-        from callbacks.trace_sender import LangfuseSender, SenderSettings
-
-        settings = SenderSettings(
-            public_key=public_key,
-            secret_key=secret_key,
-            base_url=base_url,
-            environment=environment,
-            release=environ.get("LANGFUSE_RELEASE", "").strip() or None,
-            content=content,
-            sample_rate=sample_rate,
-            timeout_s=timeout_s,
-        )
-        tracer = cls(LangfuseSender(settings), timeout_s=timeout_s)
+        tracer = cls(found)
         atexit.register(tracer.close)
-        log.info("tracing_on", host=base_url, content=content.value, environment=environment)
+        log.info(
+            "tracing_on",
+            host=found.base_url,
+            content=found.redaction.mode.value,
+            environment=found.environment,
+        )
         return tracer
 
     # ── what a request calls ─────────────────────────────────────────────────────────────────────
 
-    def record(self, trace: RequestTrace) -> None:
-        """Hand over a trace. Returns at once and never raises; what finds no room is counted."""
+    def record(self, work: Work, content: Content | None = None) -> None:
+        """Hand over a trace. Returns at once and never raises; what finds no room is counted.
+
+        `content` is what the trace will carry, where it is yet to be made.
+        """
         try:
-            chars = weigh(trace.input) + weigh(trace.output)
+            if content is None and isinstance(work, RequestTrace):
+                content = work.content
+            chars = _weight(content) if content is not None else 0
             with self._lock:
-                if self._closing.is_set():
+                if self._closing.event.is_set():
                     self._lose("closed", 1)
                 elif (
                     len(self._queue) >= self._queue_traces_max
@@ -159,7 +149,7 @@ class Tracer:
                 ):
                     self._lose("queue_full", 1)
                 else:
-                    self._queue.append((trace, chars))
+                    self._queue.append((work, chars))
                     self._queue_chars += chars
             if not self._wake.is_set():
                 self._wake.set()
@@ -191,6 +181,16 @@ class Tracer:
         return self._sampled_out
 
     @property
+    def scores_sent(self) -> int:
+        """Scores that Langfuse accepted."""
+        return self._scores_sent
+
+    @property
+    def scores_lost(self) -> int:
+        """Scores that were given up; those of a lost trace are not counted apart."""
+        return self._scores_lost
+
+    @property
     def waiting(self) -> int:
         """Traces that are neither sent nor given up."""
         with self._lock:
@@ -202,10 +202,9 @@ class Tracer:
         Blocks: on an event loop, call it in a thread. A second call does nothing.
         """
         with self._lock:
-            if self._closing.is_set():
+            if self._closing.event.is_set():
                 return
-            self._close_by = self._clock() + timeout_s
-            self._closing.set()
+            self._closing.within(self._clock() + timeout_s)
         atexit.unregister(self.close)
         self._wake.set()
         self._thread.join(timeout_s)
@@ -225,7 +224,7 @@ class Tracer:
             self._wake.wait(None if self._warned_lost == self.lost else WARNING_INTERVAL_S)
             self._wake.clear()
             # Once this is true nothing comes into the queue any more: the drain below is the last.
-            last_round = self._closing.wait(self._batch_delay_s)
+            last_round = self._closing.event.wait(self._batch_delay_s)
             while batch := self._take():
                 try:
                     self._deliver(batch)
@@ -235,71 +234,64 @@ class Tracer:
                 self._warn()
             self._warn()
             if last_round:
+                self._scorer.close()
                 self._sender.close()
                 return
 
-    def _take(self) -> list[RequestTrace]:
+    def _take(self) -> list[Work]:
         """Take the next batch; the traces in it are in hand until `_done` says what became of them.
 
         The content of one trace can pass the batch's bound: such a trace goes alone.
         """
-        batch: list[RequestTrace] = []
+        batch: list[Work] = []
         batch_chars = 0
         with self._lock:
             while self._queue and len(batch) < BATCH_TRACES_MAX:
-                trace, chars = self._queue[0]
+                work, chars = self._queue[0]
                 if batch and batch_chars + chars > BATCH_CHARS_MAX:
                     break
                 self._queue.popleft()
                 self._queue_chars -= chars
                 batch_chars += chars
-                batch.append(trace)
+                batch.append(work)
             self._in_hand = len(batch)
         return batch
 
-    def _deliver(self, batch: list[RequestTrace]) -> None:
-        spans = []
-        for trace in batch:
+    def _deliver(self, batch: list[Work]) -> None:
+        spans: list[Span] = []
+        scored: list[tuple[str, Score]] = []
+        traces = 0
+        for work in batch:
             try:
-                span = self._sender.span(trace)
+                trace = work() if callable(work) else work
+                found = self._sender.spans(trace) if trace is not None else []
+                more = scores(trace) if isinstance(trace, RequestTrace) and found else []
             except Exception as error:
                 self._done(lost=1, reason=type(error).__name__)
                 continue
-            if span is None:
+            if trace is None or not found:
                 self._done(sampled_out=1)
-            else:
-                spans.append(span)
+                continue
+            spans += found
+            scored += [(trace.seed, score) for score in more]
+            traces += 1
             # Let the event loop have the interpreter between two traces.
             time.sleep(0)
         if not spans:
             return
-        sent = self._post(self._sender.encode(spans))
-        if sent.delivered:
-            self._done(sent=len(spans))
-        else:
-            self._done(lost=len(spans), reason=sent.reason or "unknown")
+        body = self._sender.encode(spans)
+        sent = self._patience().deliver(lambda timeout_s: self._sender.post(body, timeout_s))
+        if not sent.delivered:
+            self._done(lost=traces, reason=sent.reason or "unknown")
+            return
+        self._done(sent=traces)
+        if scored:
+            self._scored(len(scored), self._scorer.send(scored))
 
-    def _post(self, body: bytes) -> Sent:
-        give_up_at = self._clock() + self._give_up_after_s
-        pause_s = RETRY_FIRST_S
-        while True:
-            left_s = min(give_up_at, self._close_by) - self._clock()
-            sent = self._sender.post(body, max(0.05, min(self._timeout_s, left_s)))
-            if sent.delivered or not sent.retry:
-                return sent
-            left_s = min(give_up_at, self._close_by) - self._clock()
-            if left_s <= 0:
-                return sent
-            self._warn()
-            self._pause(min(pause_s, left_s))
-            pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
-
-    def _pause(self, seconds: float) -> None:
-        """Wait before another attempt. A close cuts the first pause that it meets short."""
-        if self._closing.is_set():
-            time.sleep(seconds)
-        else:
-            self._closing.wait(seconds)
+    def _patience(self) -> Patience:
+        return Patience(
+            self._give_up_after_s, self._timeout_s, self._closing, self._clock, self._warn
+        )
 
     # ── counting ─────────────────────────────────────────────────────────────────────────────────
 
@@ -318,6 +310,12 @@ class Tracer:
     def _lose(self, reason: str, count: int) -> None:
         self._lost[reason] = self._lost.get(reason, 0) + count
 
+    def _scored(self, asked: int, sent: int) -> None:
+        self._scores_sent += sent
+        if asked > sent:
+            self._scores_lost += asked - sent
+            log.warning("scores_lost", lost=asked - sent, lost_total=self._scores_lost)
+
     def _warn(self, at_once: bool = False) -> None:
         """Log what was lost since the last warning; not more than one warning a minute."""
         lost = self.lost_by_reason
@@ -330,64 +328,8 @@ class Tracer:
         log.warning("traces_lost", lost=since, lost_total=total, reasons=lost)
 
 
-# ── this process's tracer ────────────────────────────────────────────────────────────────────────
-
-_current: Tracer | None = None
-
-
-def install(tracer: Tracer | None) -> None:
-    """Make `tracer` the one of this process; None switches tracing off."""
-    global _current
-    _current = tracer
-
-
-def current() -> Tracer | None:
-    """Return this process's tracer, or None where nothing is traced."""
-    return _current
-
-
-def hand_over(request: OpenRequest, ending: Ending, content: tuple[Any, Any]) -> None:
-    """Trace a request that has ended, if there is a tracer. `content` is (prompt, response)."""
-    tracer = _current
-    if tracer is None:
-        return
-    try:
-        trace = of_ending(request, ending, content, datetime.now(UTC))
-    except Exception as error:
-        log.error("trace_not_built", request_id=request.request_id, error=type(error).__name__)
-        return
-    tracer.record(trace)
-
-
-def hand_over_refusal(
-    facts: Mapping[str, Any],
-    *,
-    request_id: str,
-    code: str,
-    message: str,
-    started: datetime,
-    decision_id: str | None = None,
-    prompt: Any = None,
-) -> None:
-    """Trace a request that was refused, if there is a tracer. `facts` is what was known by then.
-
-    `started` is the aware time at which the request arrived; it ended now.
-    """
-    tracer = _current
-    if tracer is None:
-        return
-    try:
-        trace = of_refusal(
-            facts,
-            request_id=request_id,
-            decision_id=decision_id,
-            code=code,
-            message=message,
-            started=started,
-            ended=datetime.now(UTC),
-            prompt=prompt,
-        )
-    except Exception as error:
-        log.error("trace_not_built", request_id=request_id, error=type(error).__name__)
-        return
-    tracer.record(trace)
+def _weight(content: Content) -> int:
+    chars = weigh(content.prompt) + weigh(content.answer)
+    for answer in content.of_sends.values():
+        chars += weigh(answer)
+    return chars

@@ -1,4 +1,4 @@
-"""How much of a prompt and an answer reaches a trace: all of it, a digest, or nothing. Pure.
+"""How much of a prompt and an answer reaches a trace: all, masked, a digest, or nothing. Pure.
 
 Whatever the setting, fields that carry secrets, texts that look like a key, and files in base64 are
 replaced. What remains is bounded in length, so that one large request cannot fill a queue.
@@ -10,8 +10,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from callbacks.tracing.masking import Mask, MaskFailed
 
 CONTENT_CHARS_MAX = 262_144
 """The most characters of a prompt, and of an answer, that one trace carries."""
@@ -30,6 +33,10 @@ SECRET_FIELDS = frozenset(
     }
 )  # fmt: skip
 
+FORMAT_WORDS = frozenset({"role", "type"})
+WORD_CHARS_MAX = 32
+"""Longer than any role or type of the providers' formats: what is longer is content."""
+
 _KEY_LIKE = re.compile(
     r"\b(?:sk|pk|rk)-[A-Za-z0-9_\-]{16,}"
     r"|\bBearer\s+[A-Za-z0-9._~+/\-]{16,}=*"
@@ -45,25 +52,53 @@ class ContentMode(StrEnum):
     """The values of `FAREBOX_TRACE_CONTENT`."""
 
     FULL = "full"
+    MASK = "mask"
     DIGEST = "digest"
     NONE = "none"
 
 
-def render(value: Any, mode: ContentMode) -> str | None:
-    """Return the text that a trace carries for some content; None where it carries nothing.
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """The setting in force; `mask` is the user's function, and only asked in mode `mask`."""
 
-    A digest is the first 16 hexadecimal digits of the text's SHA-256 and its length in characters:
-    enough to find equal prompts. It does not hide a prompt that somebody can guess.
-    """
-    if value is None or mode is ContentMode.NONE:
-        return None
-    if mode is ContentMode.DIGEST:
-        text = _as_text(_Plain(None).of(value))
-        return json.dumps({"sha256": _digest(text), "chars": len(text)})
-    text = _as_text(_Plain(CONTENT_CHARS_MAX).of(value))
-    if len(text) > CONTENT_CHARS_MAX:
-        text = f"{text[:CONTENT_CHARS_MAX]}… (cut after {CONTENT_CHARS_MAX} characters)"
-    return text
+    mode: ContentMode = ContentMode.FULL
+    mask: Mask | None = None
+
+    def __post_init__(self) -> None:
+        if (self.mode is ContentMode.MASK) != (self.mask is not None):
+            raise ValueError("a mask goes with the mode `mask`, and with no other")
+
+    def render(self, value: Any) -> str | None:
+        """Return the text that a trace carries for some content; None where it carries nothing."""
+        found = self.plain(value)
+        if found is None:
+            return None
+        text = _as_text(found)
+        if len(text) > CONTENT_CHARS_MAX:
+            text = f"{text[:CONTENT_CHARS_MAX]}… (cut after {CONTENT_CHARS_MAX} characters)"
+        return text
+
+    def plain(self, value: Any) -> Any:
+        """Return what is left of some content, as plain JSON; None where nothing is.
+
+        A digest is the first 16 hexadecimal digits of the text's SHA-256 and its length in
+        characters: enough to find equal prompts. It does not hide a prompt that somebody can guess.
+        Where the mask fails, what is left says only that, and how.
+        """
+        if value is None or self.mode is ContentMode.NONE:
+            return None
+        if self.mode is ContentMode.DIGEST:
+            return digest_of(value)
+        try:
+            return _Plain(CONTENT_CHARS_MAX, self.mask).of(value)
+        except MaskFailed as failed:
+            return {"mask_failed": failed.kind}
+
+
+def digest_of(value: Any) -> dict[str, str | int]:
+    """Return what a trace carries of content in the mode `digest`."""
+    text = _as_text(_Plain(None).of(value))
+    return {"sha256": _digest(text), "chars": len(text)}
 
 
 def answer_of(response: Any) -> Any:
@@ -131,15 +166,27 @@ def _as_text(value: Any) -> str:
     return clean(text)
 
 
-class _Plain:
-    """Turns content into plain JSON values; `chars_left` is the budget for text, None for all."""
+def _without_keys(text: str) -> str:
+    if any(mark in text for mark in _KEY_MARKS):
+        return _KEY_LIKE.sub("(secret)", text)
+    return text
 
-    def __init__(self, chars_left: int | None) -> None:
+
+class _Plain:
+    """Turns content into plain JSON values; `chars_left` is the budget for text, None for all.
+
+    A mask is asked about every text and number, except the words of the format (roles and types).
+    """
+
+    def __init__(self, chars_left: int | None, mask: Mask | None = None) -> None:
         self._chars_left = chars_left
+        self._mask = mask
 
     def of(self, value: Any, depth: int = 0) -> Any:
-        if value is None or isinstance(value, bool | int | float):
+        if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, int | float):
+            return value if self._mask is None else self._number(value)
         if isinstance(value, str):
             return self._text(value)
         if depth >= DEPTH_MAX:
@@ -150,6 +197,8 @@ class _Plain:
                 if str(key).lower() in SECRET_FIELDS
                 else self._file(item)
                 if key == "data" and isinstance(item, str) and len(item) >= FILE_CHARS_MIN
+                else item
+                if key in FORMAT_WORDS and isinstance(item, str) and len(item) < WORD_CHARS_MAX
                 else self.of(item, depth + 1)
                 for key, item in value.items()
             }
@@ -163,13 +212,20 @@ class _Plain:
     def _text(self, text: str) -> str:
         if text.startswith("data:") and ";base64," in text[:128]:
             return self._file(text)
+        if self._mask is not None:
+            # Before it is cut: half a name is no name to a mask.
+            text = self._mask(_without_keys(text))
         if self._chars_left is not None:
             if len(text) > self._chars_left:
                 text = f"{text[: self._chars_left]}… (cut; {len(text)} characters)"
             self._chars_left = max(0, self._chars_left - len(text))
-        if any(mark in text for mark in _KEY_MARKS):
-            return _KEY_LIKE.sub("(secret)", text)
-        return text
+        return _without_keys(text)
+
+    def _number(self, value: float) -> Any:
+        assert self._mask is not None
+        text = str(value)
+        masked = self._mask(text)
+        return value if masked == text else masked
 
     @staticmethod
     def _file(text: str) -> str:
