@@ -87,6 +87,9 @@ OPEN_REQUESTS = Gauge(
 TRACES = Counter(
     "farebox_traces", "Traces for Langfuse, by what became of them (sent, lost).", ["result"]
 )
+SCORES_LOST = Counter(
+    "farebox_scores_lost", "Scores of traces that were sent, which did not reach Langfuse."
+)
 COMPARISONS = Tally(
     "farebox_shadow_comparisons",
     "Live requests that were drawn for a shadow comparison, by what became of it.",
@@ -132,17 +135,22 @@ class OwnFigures:
 
     def __init__(self) -> None:
         self._refusals_lost = Rise(REFUSALS_LOST)
-        self._traces = {name: Rise(TRACES.labels(name)) for name in ("sent", "lost")}
+        self._traces_sent = Rise(TRACES.labels("sent"))
+        self._traces_lost = Rise(TRACES.labels("lost"))
+        self._scores_lost = Rise(SCORES_LOST)
 
-    def show(self, runtime: Runtime, traces_sent: int, traces_lost: int) -> None:
+    def show(
+        self, runtime: Runtime, traces_sent: int, traces_lost: int, scores_lost: int = 0
+    ) -> None:
         """Show how this worker stands now."""
         JOURNAL_LINES.set(runtime.outage.depth)
         JOURNAL_UNWRITTEN.set(runtime.outage.unwritten)
         LEDGER_AVAILABLE.set(int(runtime.available))
         OPEN_REQUESTS.set(len(runtime.requests))
         self._refusals_lost.to(runtime.outage.lost_refusals)
-        self._traces["sent"].to(traces_sent)
-        self._traces["lost"].to(traces_lost)
+        self._traces_sent.to(traces_sent)
+        self._traces_lost.to(traces_lost)
+        self._scores_lost.to(scores_lost)
 
 
 class Rise:

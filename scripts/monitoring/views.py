@@ -364,8 +364,9 @@ QUALITY: tuple[Panel, ...] = (
     ),
     panel(
         "Traces for Langfuse",
-        "A second.",
+        "A second; and scores of traces that were lost.",
         (rate("farebox_traces_total", "result"), "{{result}}"),
+        ("sum(rate(farebox_scores_lost_total[$window]))", "scores lost"),
         unit="reqps",
     ),
     panel(

@@ -34,6 +34,7 @@ class Prometheus:
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._client = httpx.Client(base_url=self.url, timeout=10)
 
     def __enter__(self) -> Prometheus:
         assert PROMETHEUS is not None
@@ -66,6 +67,7 @@ class Prometheus:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(20)
+        self._client.close()
 
     def _is_up(self) -> bool:
         try:
@@ -75,11 +77,11 @@ class Prometheus:
 
     def query(self, expr: str) -> list[dict[str, Any]]:
         """Return the samples of a query now; raises for one that Prometheus does not take."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expr}, timeout=10)
-        body = answer.json() if answer.content else {}
-        if body.get("status") != "success":
-            if answer.status_code == 503:
-                return []
+        answer = self._client.get("/api/v1/query", params={"query": expr})
+        if answer.status_code == 503:
+            return []  # It is starting.
+        body = answer.json()
+        if body["status"] != "success":
             raise AssertionError(f"{expr}\n{json.dumps(body)}")
         data = body["data"]
         if data["resultType"] == "scalar":
@@ -94,5 +96,5 @@ class Prometheus:
 
     def rules(self) -> list[dict[str, Any]]:
         """Return the alerting rules as Prometheus has loaded them."""
-        answer = httpx.get(f"{self.url}/api/v1/rules", timeout=10).json()
+        answer = self._client.get("/api/v1/rules").json()
         return [rule for group in answer["data"]["groups"] for rule in group["rules"]]
