@@ -10,9 +10,10 @@ import textwrap
 import uuid
 from pathlib import Path
 
+import pytest
 from prometheus_client import REGISTRY, Histogram
 
-from budgets.tally import LateGauge, Spread, Tally
+from budgets.tally import LateGauge, Spread, Tally, flush
 from tests.support.proxy import ROOT
 
 
@@ -74,6 +75,26 @@ def test_a_histogram_puts_each_value_where_the_library_would() -> None:
     ):
         ours = value(f"{name}_{part}", kind="a", **labels)
         assert ours == value(f"{theirs}_{part}", kind="a", **labels) and ours is not None
+
+
+def test_a_disk_that_takes_nothing_costs_the_figures_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, other = fresh(), fresh()
+    full, fine = Tally(name, "A test.", ["kind"]), Tally(other, "A test.", ["kind"])
+
+    def no_room(*_: str) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(full.metric, "labels", no_room)
+    full.add("a")
+    fine.add("a")
+    flush()
+    monkeypatch.undo()
+    full.add("a")
+    flush()
+    assert value(f"{other}_total", kind="a") == 1
+    assert value(f"{name}_total", kind="a") == 1
 
 
 def test_a_late_gauge_is_absent_until_it_is_set() -> None:
