@@ -140,7 +140,7 @@ _failing = False
 
 
 def flush() -> None:
-    """Put all that was counted where scrapes find it; a disk that takes nothing costs figures only."""
+    """Put all that was counted where scrapes find it. A full disk costs figures and no more."""
     global _failing
     failed = ""
     for tally in _tallies:
