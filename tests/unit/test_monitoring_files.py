@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 from prometheus_client import REGISTRY
 
 from budgets.drift.findings import SIGNALS
-from scripts.cli.main import app
 from scripts.metrics_reference import described, series
 from scripts.monitoring import dashboard
 from tests.support.prometheus import MONITORING, PROMTOOL, needs_prometheus
@@ -100,21 +98,6 @@ def test_every_section_says_what_it_means_where_to_look_and_what_to_do() -> None
         title = section.splitlines()[0]
         for part in ("**Means.**", "**Look.**", "**Do.**"):
             assert section.count(part) == 1, f"{title}: {part}"
-
-
-def test_the_commands_of_the_runbooks_exist() -> None:
-    root = typer.main.get_command(app)
-    text = re.sub(r"\s+", " ", RUNBOOKS)
-    found = re.findall(r"`farebox ([^`]+)`", text)
-    assert len(found) > 40
-    for line in found:
-        command: Any = root
-        words = line.split(" ")
-        while words and hasattr(command, "commands"):
-            assert words[0] in command.commands, line
-            command = command.commands[words.pop(0)]
-        options = {name for it in command.params for name in it.opts}
-        assert {word for word in words if word.startswith("--")} <= options, line
 
 
 def test_panels_that_runbooks_and_readers_are_sent_to_exist() -> None:
