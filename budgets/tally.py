@@ -18,7 +18,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
+import structlog
 from prometheus_client import Counter, Gauge, Histogram
+
+log = structlog.get_logger("farebox.metrics")
 
 FLUSH_INTERVAL_S = 1.0
 SERIES_MAX = 2_000
@@ -133,10 +136,21 @@ class LateGauge:
         self._gauge.set(value)
 
 
+_failing = False
+
+
 def flush() -> None:
-    """Put all that was counted where scrapes find it."""
+    """Put all that was counted where scrapes find it. A full disk costs figures and no more."""
+    global _failing
+    failed = ""
     for tally in _tallies:
-        tally.flush()
+        try:
+            tally.flush()
+        except (OSError, ValueError) as error:
+            failed = f"{type(error).__name__}: {error}"
+    if failed and not _failing:
+        log.error("metrics_not_told", reason=failed)
+    _failing = bool(failed)
 
 
 async def keep_flushing() -> None:

@@ -63,11 +63,12 @@ FREE_CALL_PATHS = frozenset({"/v1/messages/count_tokens"})
 
 PROBE_PATHS = frozenset({"/health/liveliness", "/health/liveness", "/health/readiness"})
 
+METRICS_PATHS = frozenset({"/metrics", "/metrics/"})
+
 # What a viewer may read. `/router/settings` and the like are left out: they can show passwords.
 VIEWER_PATHS = frozenset(
     {
-        "/metrics",
-        "/metrics/",
+        *METRICS_PATHS,
         "/routes",
         "/model/info",
         "/v1/model/info",

@@ -17,7 +17,7 @@ from hooks.access import Role
 from hooks.guard import CleanRoute, Doorkeeper, Person, require
 from hooks.metrics_store import StoreReader
 
-PATHS = ("/farebox/metrics", "/metrics", "/metrics/")
+PATHS = ("/farebox/metrics", "/metrics", "/metrics/", "/metrics/{rest:path}")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 

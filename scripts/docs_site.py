@@ -33,6 +33,8 @@ def write(pages: Path) -> None:
     """Write the pages anew into a folder."""
     shutil.rmtree(pages, ignore_errors=True)
     shutil.copytree(ROOT / "docs", pages, ignore=shutil.ignore_patterns("*.yaml"))
+    # What the pages on monitoring lead to, for their readers to take.
+    shutil.copytree(ROOT / "docs" / "monitoring", pages / "monitoring", dirs_exist_ok=True)
     (pages / "README.md").rename(pages / "index.md")
     for report in (ROOT / "benchmarks").rglob("*.md"):
         copy = pages / report.relative_to(ROOT)

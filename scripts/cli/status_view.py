@@ -97,7 +97,7 @@ def proxy_facts(found: Status) -> RenderableType:
     if len(found.digests) > 1:
         rows["Policy"] = text(f"{rows['Policy']} (the workers differ: a reload is under way)")
     under_way = sum(w.open_requests for w in found.workers)
-    rows["Under way"] = f"{under_way:,} requests"
+    rows["Under way"] = text(f"{under_way:,} requests")
     waiting = sum(w.journal_depth for w in found.workers)
     unwritten = sum(w.journal_unwritten for w in found.workers)
     refusals_lost = sum(w.refusals_lost for w in found.workers)

@@ -264,6 +264,10 @@ def test_without_its_store_nothing_is_sent_and_it_comes_back_by_itself(house: Ho
             assert detail["next_step"]
             assert int(response.headers["retry-after"]) >= 1
             assert response.headers.get("x-should-retry") != "false"
+        metrics = house.proxy.get("/metrics").text
+        assert "farebox_ledger_read 0.0" in metrics
+        assert "farebox_budget_" not in metrics, "what is not known is absent"
+        assert 'farebox_requests_refused_total{code="ledger_unavailable"}' in metrics
         with pytest.raises(anthropic.APIStatusError) as raised:
             house.anthropic(max_retries=0).messages.create(
                 model="auto", max_tokens=10, messages=[{"role": "user", "content": fresh()}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,23 @@ def test_the_callbacks_and_the_authentication_are_loaded(pair: Pair) -> None:
     assert pair.ask("Hello", key="sk-wrong").status_code == 401
     answer = pair.ask(f"Say hello, number {next(_numbers)}")
     assert answer.headers["x-farebox-decision"]
+
+
+def test_whichever_worker_is_scraped_it_shows_the_requests_of_both(pair: Pair) -> None:
+    def served() -> float:
+        text = pair.proxy.get("/metrics").text
+        # Nobody else asks this pair for that.
+        wanted = r'^farebox_requests_total\{.*task_type="adr_writing",verdict="served"\} (\S+)$'
+        return sum(map(float, re.findall(wanted, text, re.M)))
+
+    for _ in range(8):
+        asked = pair.ask(
+            f"Write it down, number {next(_numbers)}", metadata={"task_type": "adr_writing"}
+        )
+        assert asked.status_code == 200
+    # Each scrape is a connection of its own, and so may come to either worker.
+    wait_until(lambda: {served() for _ in range(6)} == {8}, 10, "both tell of all")
+    assert "farebox_ledger_read 1.0" in pair.proxy.get("/metrics").text
 
 
 def stored(home: Path) -> list[LedgerEntry]:

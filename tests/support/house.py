@@ -336,11 +336,18 @@ class Pair(Gate):
         self.proxy = self._fresh()
 
     def _fresh(self) -> ProxyProcess:
+        # As `serve` does for several workers.
+        metrics = self.folder / "prometheus"
+        metrics.mkdir(exist_ok=True)
         return ProxyProcess(
             self.pack,
             workers=2,
             cwd=self.folder,
-            environment={"LANGFUSE_HOST": self.nobody.url, "LANGFUSE_BASE_URL": self.nobody.url},
+            environment={
+                "LANGFUSE_HOST": self.nobody.url,
+                "LANGFUSE_BASE_URL": self.nobody.url,
+                "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+            },
         )
 
     def __enter__(self) -> Pair:
