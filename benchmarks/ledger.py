@@ -36,8 +36,8 @@ AT_ONCE = 16
 LEASE_MS = 3_600_000
 INTRO = """Admissions and settlements a second **of Redis's own processor time**, as its INFO tells
 it: what one Redis core can do. Each has a decision of 1.2 kB and facts of 0.5 kB, as real ones
-have. Bytes are those of `used_memory` and of the append-only file. `./scripts/bench ledger` makes this
-page."""
+have. Bytes are those of `used_memory` and of the append-only file. `./scripts/bench ledger` makes
+this page."""
 
 FACTS = json.dumps({"request_id": "0" * 32, "decision_id": "0" * 32, "text": "f" * 420})
 DECISION = json.dumps({"id": "0" * 32, "text": "d" * 1_150})

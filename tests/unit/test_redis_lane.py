@@ -78,9 +78,9 @@ async def test_an_error_reply_has_redis_pys_class_and_is_for_its_asker_alone(
         client.execute_command("EVALSHA", "0" * 40, 0),
         client.execute_command("EVALSHA", digest, 1, "k", "v"),
     )
-    unknown, good = await asyncio.gather(*asked, return_exceptions=True)
-    assert isinstance(unknown, redis.exceptions.NoScriptError)
-    assert good == ["k", "v", 7, None]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(answers[0], redis.exceptions.NoScriptError)
+    assert answers[1] == ["k", "v", 7, None]
 
 
 async def test_who_gives_up_waiting_does_not_shift_the_replies_of_others(client: Client) -> None:
