@@ -107,7 +107,8 @@ def _in_a_row(failed: list[bool]) -> int:
 
 def looks_like_code(text: str) -> bool:
     """Say whether there is code in a text: a fence, or several signs that prose does not have."""
-    if "```" in text:
+    # A single sign is found ten times as fast as three in a row, and mostly it is not there.
+    if "`" in text and "```" in text:
         return True
     # The signs are counted in C; a regular expression would cost more than all the rest.
     return sum([text.count(sign, 0, _CODE_CHARS_MAX) for sign in _CODE_SIGNS]) >= _CODE_SIGNS_LEAST
