@@ -29,8 +29,9 @@ from hooks import tokens
 ROOT = Path(__file__).resolve().parents[1]
 INTRO = """The request path without LiteLLM around it: microseconds of each part of admitting and
 settling, medians of each run, with quartiles over the runs. `admit` is what a client waits for
-before its request is sent; `settle` comes after the answer. No text comes twice but where it says
-so. `./scripts/bench decide` makes this page."""
+before its request is sent; `settle` comes after the answer. CPU is this process's own time in it,
+which depends little on what else the machine does, and leaves out the waiting for Redis. No text
+comes twice but where it says so. `./scripts/bench decide` makes this page."""
 STALL_EVERY_S = 0.0005
 
 

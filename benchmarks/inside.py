@@ -183,6 +183,10 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+WAITING = frozenset({"hold", "admit (all of it)", "settle (all of it)"})
+"""Parts that wait for Redis: of these the processor time of this thread is told as well."""
+
+
 class Stopwatch:
     """Collects the microseconds of each part by its name."""
 
@@ -192,9 +196,14 @@ class Stopwatch:
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Add the time of the block."""
-        start = time.perf_counter_ns()
+        start, cpu = time.perf_counter_ns(), time.thread_time_ns()
         yield
-        self.times.setdefault(part, []).append((time.perf_counter_ns() - start) / 1000)
+        took, spent = time.perf_counter_ns() - start, time.thread_time_ns() - cpu
+        if part in WAITING:
+            self.times.setdefault(part, []).append(took / 1000)
+            part = f"{part}, CPU"
+            took = spent
+        self.times.setdefault(part, []).append(took / 1000)
 
 
 async def measure(bench: Bench, size: int, count: int) -> dict[str, list[float]]:
