@@ -178,6 +178,12 @@ class Bench:
         assert ending.settlement is not None
         await self.runtime.settle(request, ending.settlement)
 
+    async def told(self) -> None:
+        """Wait until the ledger knows of every end. An earlier revision queues none."""
+        endings = getattr(self.runtime, "endings", None)
+        if endings is not None:
+            await endings.flush()
+
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
@@ -249,6 +255,8 @@ async def measure(bench: Bench, size: int, count: int) -> dict[str, list[float]]
             admission = await bench.governor.admit(again)
         with took("settle (all of it)"):
             await bench.settle(admission.request_id)
+        with took("settle, until the ledger knows"):
+            await bench.told()
     return took.times
 
 
