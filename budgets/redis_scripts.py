@@ -147,12 +147,13 @@ async def run_scripts(
         lines.append(("EVALSHA", _script(name).sha, 1, prefix, *values))
     with redis_errors():
         replies = await client.run_all(lines)
-        if any(isinstance(it, errors.NoScriptError) for it in replies):
-            # Redis has forgotten its scripts. What was done already answers that it is.
-            return [await run_script(client, name, prefix, clock_offset_ms, *args)
-                    for name, args in calls]  # fmt: skip
-        for reply in replies:
-            if isinstance(reply, Exception):
+        for number, reply in enumerate(replies):
+            if isinstance(reply, errors.NoScriptError):
+                # Redis has forgotten this script. What the others answered stands: asked again,
+                # they would say that it was done before.
+                name, args = calls[number]
+                replies[number] = await run_script(client, name, prefix, clock_offset_ms, *args)
+            elif isinstance(reply, Exception):
                 raise reply
     return replies
 

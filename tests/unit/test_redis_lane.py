@@ -13,8 +13,12 @@ import redis
 
 from budgets.connection import connect
 from budgets.embedded import find_server
+from budgets.holds import HoldRequest
+from budgets.published import PublishedPolicy
 from budgets.redis_clients import Client
 from budgets.redis_lane import PENDING_MAX, Lane, LaneAddress, Wire
+from budgets.redis_store import RedisLedger
+from budgets.settlements import Settlement, SettleStatus, Voiding
 
 ECHO = "return {KEYS[1], ARGV[1], 7, false}"
 
@@ -105,6 +109,18 @@ async def test_several_commands_go_in_their_order_and_errors_are_answers(client:
     await asyncio.sleep(0)
     wire.close()
     assert len(await asking) == 2, "lost with its connection, they are sent once more"
+
+
+async def test_a_batch_repeats_only_what_redis_had_forgotten(client: Client) -> None:
+    """What was done answers once: asked again, a settle would say that it was settled before."""
+    ledger = RedisLedger(client, "batch")
+    await ledger.publish(PublishedPolicy("d", ()))
+    request = HoldRequest("h", 0, (), 60_000, 0, "{}", "d", "{}", "2026-11")
+    await ledger.hold(request)
+    await ledger.settle(Settlement("none", 0, "{}", {}, {}))  # Redis knows `settle`, not `void`.
+    endings = (Settlement("h", 0, "{}", {}, {}), Voiding("unknown", "{}"))
+    answers = await ledger.write_all(endings)
+    assert [it.status for it in answers] == [SettleStatus.SETTLED, SettleStatus.UNKNOWN_HOLD]
 
 
 async def test_a_command_on_a_lost_connection_is_sent_once_more(client: Client) -> None:
