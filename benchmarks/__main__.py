@@ -1,155 +1,137 @@
-"""`./scripts/bench`: measures, prints the tables, and writes the figures as JSON.
+"""`./scripts/bench NAME`: measures one thing, prints its tables, and keeps page and figures.
 
-./scripts/bench                     both parts, 20 pairs: about five minutes on a quiet machine
-./scripts/bench --pairs 5           quicker and coarser
-./scripts/bench --only inside       the request path alone, without proxies
-./scripts/bench --against HEAD~3    the request path of a revision and of this tree, interleaved
-./scripts/bench --profile           where the time of the request path goes
-./scripts/bench --output FILE       where the JSON goes; nowhere by default
+./scripts/bench                        what there is, and how long it takes
+./scripts/bench proxy --quick          a few minutes instead of an hour, coarser
+./scripts/bench proxy --clients 1 --tokens 500 --rounds 30
+./scripts/bench decide --against HEAD~3
+./scripts/bench all --quick
+
+A run prints its tables; `--keep` writes benchmarks/NAME.md and benchmarks/results/NAME.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from benchmarks import endtoend, machine
-from benchmarks.figures import Comparison, Spread, alternating, compare
+from benchmarks import admission, decide, estimates, ledger, proxy
+from benchmarks.harness import FOLDER, Report
+from benchmarks.inside import SIZES
+from benchmarks.proxies import SIDES
 
-ROOT = Path(__file__).resolve().parents[1]
-INSIDE_COUNT = 150
-INSIDE_RUNS = 5
+NAMES = {
+    "proxy": "whole requests through five proxies in turns (an hour; --quick: three minutes)",
+    "decide": "the request path without LiteLLM, part by part (five minutes; --quick: one)",
+    "ledger": "admissions a second, bytes an entry, verify, report, export (an hour; --quick: two)",
+    "admission": "overshoot and false refusals near a limit (ten minutes; --quick: two)",
+    "estimates": "aggregate error of cost estimates on recorded lengths (needs --lengths FILE)",
+    "profile": "where the time of the request path goes, function by function",
+    "all": "every one of these but the profile",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    told = "\n".join(f"  {name:10} {text}" for name, text in NAMES.items())
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=f"{__doc__}\nBenchmarks:\n{told}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="?", choices=NAMES)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes")
+    parser.add_argument("--keep", action="store_true", help="write the page and the figures")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where --keep writes")
+    parser.add_argument("--rounds", type=int, help="rounds a comparison")
+    parser.add_argument("--against", metavar="REVISION", default="", help="decide: compare with it")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, help="proxy: the first is the measure")
+    parser.add_argument("--clients", nargs="+", type=int, help="proxy: at once")
+    parser.add_argument("--tokens", nargs="+", type=int, help="proxy, decide: of a prompt")
+    parser.add_argument("--workers", nargs="+", type=int, help="proxy: processes of each")
+    parser.add_argument("--stream", choices=("yes", "no", "both"), help="proxy")
+    parser.add_argument("--upstream", choices=("mock", "loopback", "both"), help="proxy")
+    parser.add_argument("--growth", type=int, default=0, help="proxy: memory over so many requests")
+    parser.add_argument("--entries", type=int, help="ledger: the most entries")
+    parser.add_argument("--lengths", type=Path, help="estimates: recorded lengths (.jsonl.gz)")
+    return parser
+
+
+def _proxy(given: argparse.Namespace) -> Report:
+    if given.quick:
+        options = proxy.Options(
+            clients=(1, 16), tokens=(500, 10_000), streams=(False,), workers=(1,),
+            upstreams=(False,), rounds=5,
+        )  # fmt: skip
+    else:
+        options = proxy.Options()
+    both = {"yes": (True,), "no": (False,), "both": (False, True)}
+    places = {"mock": (False,), "loopback": (True,), "both": (False, True)}
+    chosen = {
+        "sides": given.sides and tuple(given.sides),
+        "clients": given.clients and tuple(given.clients),
+        "tokens": given.tokens and tuple(given.tokens),
+        "workers": given.workers and tuple(given.workers),
+        "streams": given.stream and both[given.stream],
+        "upstreams": given.upstream and places[given.upstream],
+        "rounds": given.rounds,
+        "growth": given.growth,
+        # What was named is measured in every combination.
+        "whole": bool(given.clients and given.tokens),
+    }
+    named = {name: value for name, value in chosen.items() if value}
+    return proxy.run(proxy.replaced(options, named))
+
+
+def _decide(given: argparse.Namespace) -> Report:
+    rounds = given.rounds or (3 if given.quick else 7)
+    sizes = tuple(given.tokens or ((500, 10_000) if given.quick else SIZES))
+    return decide.run(rounds, 60 if given.quick else 150, sizes, given.against)
+
+
+def _ledger(given: argparse.Namespace) -> Report:
+    return ledger.run(ledger.Options.of(quick=given.quick, entries=given.entries))
+
+
+def _admission(given: argparse.Namespace) -> Report:
+    return admission.run(quick=given.quick, rounds=given.rounds or (1 if given.quick else 3))
+
+
+def _estimates(given: argparse.Namespace) -> Report:
+    if given.lengths is None:
+        raise SystemExit("bench: estimates need --lengths FILE: recorded output lengths")
+    return estimates.run(given.lengths, draws=given.rounds or (20 if given.quick else 200))
+
+
+RUNS: dict[str, Callable[[argparse.Namespace], Report]] = {
+    "proxy": _proxy,
+    "decide": _decide,
+    "ledger": _ledger,
+    "admission": _admission,
+    "estimates": _estimates,
+}
 
 
 def main() -> None:
     """Measure what the arguments ask for."""
-    arguments = argparse.ArgumentParser(
-        prog="scripts/bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    arguments.add_argument("--pairs", type=int, default=20, help="pairs of bursts a scenario")
-    arguments.add_argument("--only", choices=("inside", "proxies"))
-    arguments.add_argument("--against", metavar="REVISION")
-    arguments.add_argument("--profile", action="store_true")
-    arguments.add_argument("--output", type=Path)
-    given = arguments.parse_args()
-    if given.pairs < 1:
-        arguments.error("--pairs must be at least 1")
-    if given.profile:
+    parser = _parser()
+    given = parser.parse_args()
+    if given.rounds is not None and given.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if given.name is None:
+        parser.print_help()
+        return
+    if given.name == "profile":
         subprocess.run([sys.executable, "-m", "benchmarks.inside", "--profile"], check=True)
         return
-    results: dict[str, Any] = {"machine": machine.describe(), "pairs": given.pairs}
-    if given.against:
-        parts = _against(given.against)
-        results["against"] = {"revision": given.against, "microseconds": _plain(parts)}
-        for size, figures in parts.items():
-            _print_comparisons(f"{size}, microseconds", figures, "before", "after")
-    else:
-        if given.only != "proxies":
-            spreads = _inside()
-            results["inside_microseconds"] = _plain(spreads)
-            for size, rows in spreads.items():
-                _print_spreads(f"{size}, microseconds", rows)
-        if given.only != "inside":
-            comparisons = endtoend.run(given.pairs, _say)
-            results["proxies"] = _plain(comparisons)
-            for name, figures in comparisons.items():
-                _print_comparisons(name, figures, "stock", "Farebox")
-    results["machine"]["load_average_after"] = [round(load, 2) for load in os.getloadavg()]
-    if given.output is not None:
-        given.output.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-        _say(f"written to {given.output}")
-
-
-# ── the request path ─────────────────────────────────────────────────────────────────────────────
-
-
-def _inside_once(tree: Path) -> dict[str, dict[str, float]]:
-    """Run the request path's benchmark on the code of a tree, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.inside", "--count", str(INSIDE_COUNT)],
-        cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree)},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    medians: dict[str, dict[str, float]] = json.loads(done.stdout)
-    return medians
-
-
-def _inside() -> dict[str, dict[str, Spread]]:
-    _say(f"the request path, {INSIDE_RUNS} runs of {INSIDE_COUNT} requests")
-    runs = [_inside_once(ROOT) for _ in range(INSIDE_RUNS)]
-    return {
-        size: {part: Spread.of([run[size][part] for run in runs]) for part in runs[0][size]}
-        for size in runs[0]
-    }
-
-
-def _against(revision: str) -> dict[str, dict[str, Comparison]]:
-    """Compare the request path of a revision with this tree's; this tree's benchmark runs both."""
-    with tempfile.TemporaryDirectory(prefix="fb") as folder:
-        archive = Path(folder) / "tree.tar"
-        subprocess.run(["git", "archive", "--output", archive, revision], cwd=ROOT, check=True)
-        tree = Path(folder) / "tree"
-        shutil.unpack_archive(archive, tree, filter="data")
-        shutil.copytree(ROOT / "benchmarks", tree / "benchmarks", dirs_exist_ok=True)
-        pairs: list[tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]] = []
-        for order in alternating(INSIDE_RUNS):
-            sides = {side: _inside_once((tree, ROOT)[side]) for side in order}
-            pairs.append((sides[0], sides[1]))
-            _say(f"{revision} and this tree: pair {len(pairs)} of {INSIDE_RUNS}")
-    first = pairs[0][0]
-    return {
-        size: {part: compare([(a[size][part], b[size][part]) for a, b in pairs]) for part in parts}
-        for size, parts in first.items()
-    }
-
-
-# ── showing ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def _plain(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {part: asdict(figure) for part, figure in figures.items()}
-        for name, figures in results.items()
-    }
-
-
-def _print_spreads(title: str, rows: Mapping[str, Spread]) -> None:
-    print(f"\n| {title} | median | quartiles |\n|---|---|---|")
-    for name, it in rows.items():
-        print(f"| {name} | {it.median:.0f} | {it.quarter:.0f} to {it.three_quarters:.0f} |")
-
-
-def _print_comparisons(
-    title: str, rows: Mapping[str, Comparison], without: str, with_it: str
-) -> None:
-    print(f"\n| {title} | {without} | {with_it} | ratio (quartiles) | difference (quartiles) |")
-    print("|---|---|---|---|---|")
-    for name, it in rows.items():
-        ratio = f"{it.ratio.median:.2f}"
-        difference = f"{it.difference.median:+.2f}"
-        if it.ratio.count > 1:
-            ratio += f" ({it.ratio.quarter:.2f} to {it.ratio.three_quarters:.2f})"
-            difference += f" ({it.difference.quarter:+.2f} to {it.difference.three_quarters:+.2f})"
-        print(
-            f"| {name} | {it.without.median:.2f} | {it.with_it.median:.2f} | {ratio} "
-            f"| {difference} |"
-        )
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr)
+    for name in RUNS if given.name == "all" else (given.name,):
+        if given.name == "all" and name == "estimates" and given.lengths is None:
+            continue
+        report = RUNS[name](given)
+        print(report.markdown())
+        if given.keep:
+            print(f"bench: written to {report.keep(given.folder)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The request path without LiteLLM around it: what each part of admitting and settling takes.
 
-    python -m benchmarks.inside              one JSON line: microseconds a part, two request sizes
+    python -m benchmarks.inside              one JSON line: microseconds a part, by request size
     python -m benchmarks.inside --profile    where the time goes, function by function
 
 A real policy (the pack's), a real Redis on a Unix socket, a real `Governor`. The parts are timed
@@ -22,13 +22,14 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+import uvloop
 from redis import asyncio as redis_asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -63,7 +64,8 @@ TEXT = (
 TEXT_TOKENS = 39
 """How many tokens `TEXT` and the number before it have."""
 
-SIZES = {"120 tokens": 120, "3,000 tokens": 3_000}
+SIZES = (100, 500, 3_000, 10_000, 100_000)
+"""Tokens of the prompts that are measured by default."""
 
 
 def prompt(tokens_wanted: int) -> str:
@@ -176,9 +178,19 @@ class Bench:
         assert ending.settlement is not None
         await self.runtime.settle(request, ending.settlement)
 
+    async def told(self) -> None:
+        """Wait until the ledger knows of every end. An earlier revision queues none."""
+        endings = getattr(self.runtime, "endings", None)
+        if endings is not None:
+            await endings.flush()
+
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+WAITING = frozenset({"hold", "admit (all of it)", "settle (all of it)"})
+"""Parts that wait for Redis: of these the processor time of this thread is told as well."""
 
 
 class Stopwatch:
@@ -190,9 +202,14 @@ class Stopwatch:
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Add the time of the block."""
-        start = time.perf_counter_ns()
+        start, cpu = time.perf_counter_ns(), time.thread_time_ns()
         yield
-        self.times.setdefault(part, []).append((time.perf_counter_ns() - start) / 1000)
+        took, spent = time.perf_counter_ns() - start, time.thread_time_ns() - cpu
+        if part in WAITING:
+            self.times.setdefault(part, []).append(took / 1000)
+            part = f"{part}, CPU"
+            took = spent
+        self.times.setdefault(part, []).append(took / 1000)
 
 
 async def measure(bench: Bench, size: int, count: int) -> dict[str, list[float]]:
@@ -238,19 +255,24 @@ async def measure(bench: Bench, size: int, count: int) -> dict[str, list[float]]
             admission = await bench.governor.admit(again)
         with took("settle (all of it)"):
             await bench.settle(admission.request_id)
+        with took("settle, until the ledger knows"):
+            await bench.told()
     return took.times
 
 
-async def run(count: int) -> dict[str, dict[str, float]]:
+async def run(count: int, sizes: Sequence[int] = SIZES) -> dict[str, dict[str, float]]:
     """Return the median microseconds of each part at each size."""
     async with redis_socket() as socket:
         bench = Bench(socket)
         await bench.start()
         result: dict[str, dict[str, float]] = {}
-        for name, size in SIZES.items():
-            await measure(bench, size, 20)  # The first ones load, connect and compile.
-            times = await measure(bench, size, count)
-            result[name] = {part: quantile(values, 0.5) for part, values in times.items()}
+        for size in sizes:
+            few = max(10, count // 10) if size >= 50_000 else count
+            await measure(bench, size, 10)  # The first ones load, connect and compile.
+            times = await measure(bench, size, few)
+            result[f"{size:,} tokens"] = {
+                part: quantile(values, 0.5) for part, values in times.items()
+            }
         await bench.client.aclose()
         return result
 
@@ -259,8 +281,8 @@ async def _profile(count: int, lines: int) -> str:
     async with redis_socket() as socket:
         bench = Bench(socket)
         await bench.start()
-        await measure(bench, 120, 20)
-        texts = [prompt(120) for _ in range(count)]
+        await measure(bench, 500, 20)
+        texts = [prompt(500) for _ in range(count)]
         profiler = cProfile.Profile()
         profiler.enable()
         for text in texts:
@@ -277,11 +299,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     arguments.add_argument("--count", type=int, default=300)
     arguments.add_argument("--profile", action="store_true")
+    arguments.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     given = arguments.parse_args()
     if given.profile:
-        print(asyncio.run(_profile(given.count, 70)))
+        print(uvloop.run(_profile(given.count, 70)))
     else:
-        print(json.dumps(asyncio.run(run(given.count))))
+        # The loop that the proxy's server runs.
+        print(json.dumps(uvloop.run(run(given.count, given.sizes))))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,12 @@ HEADERS = {"Authorization": f"Bearer {MASTER_KEY}"}
 TITLE = "Through the proxy"
 INTRO = """What a request takes from sending to the last byte, with and without Farebox around it:
 short bursts go round the sides, and ratios and differences are taken within a round (medians, with
-quartiles over the rounds). `./scripts/bench proxy` makes this page; below the notes' line a person
-wrote. **bare** is stock LiteLLM, **litellm** the same with its own budgets in Redis and its
-complexity router, **noop** a plugin with two empty hooks, **shadow** and **farebox** Farebox in its
-two modes.
-CPU is the proxy's own processor time for a request, its accounting included."""
+quartiles over the rounds). `./scripts/bench proxy` makes this page.
+
+**bare** is stock LiteLLM, **litellm** the same with its own budgets in Redis and its complexity
+router, **noop** a plugin with two empty hooks, **shadow** and **farebox** Farebox in its two modes.
+CPU is the processor time of the proxy for one request, its accounting and its own Redis included;
+LiteLLM's Redis is a process of the benchmark's and not in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,11 @@ def scenarios(options: Options) -> Iterator[Scenario]:
                             each = max(2, (20 if clients == 1 else 96) // clients)
                             each = max(1, each // 4) if tokens >= 100_000 else each
                             yield Scenario(tokens, stream, clients, each, workers, upstream)
+
+
+def replaced(options: Options, named: Mapping[str, Any]) -> Options:
+    """Return the options with those that were named in place of the usual ones."""
+    return replace(options, **named)
 
 
 @dataclass(frozen=True, slots=True)

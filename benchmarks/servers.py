@@ -1,4 +1,4 @@
-"""Servers on the loopback that benchmarks need: a Redis with a port and an upstream."""
+"""Servers on the loopback that benchmarks need: a Redis with a port, and an upstream."""
 
 from __future__ import annotations
 

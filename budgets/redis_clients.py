@@ -146,6 +146,16 @@ class Client(redis.asyncio.Redis):
         Raises:
             NotReplicated: too few replicas confirmed them in time, where that is asked for.
         """
+        scripts = all(command[0] == "EVALSHA" for command in commands)
+        wire = self.lane.wire() if self.lane is not None and scripts else None
+        if wire is not None and not self.wait_replicas:
+            asked = [wire.ask(*command) for command in commands]
+            answers: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
+            late = next((it for it in answers if isinstance(it, redis.TimeoutError)), None)
+            if late is not None:
+                raise late
+            if not any(isinstance(it, ConnectionError) for it in answers):
+                return answers  # Else all are sent once more, as redis-py does with its own.
 
         async def all_of_them() -> Any:
             async with self.pipeline(transaction=False) as pipe:

@@ -80,6 +80,9 @@ _READING = frozenset(
 """Scripts that write nothing: replicas need not be waited for."""
 
 
+_ON_THE_PATH = ("hold", "settle", "void", "refuse", "top_up", "session_read", "session_note", "now")
+
+
 # A script's own commands are refused without a code: by Redis 7 and Valkey, and by Redis 6.
 _DENIED = re.compile(r"ACL failure in script|The user executing the script can't")
 
@@ -144,12 +147,13 @@ async def run_scripts(
         lines.append(("EVALSHA", _script(name).sha, 1, prefix, *values))
     with redis_errors():
         replies = await client.run_all(lines)
-        if any(isinstance(it, errors.NoScriptError) for it in replies):
-            # Redis has forgotten its scripts. What was done already answers that it is.
-            return [await run_script(client, name, prefix, clock_offset_ms, *args)
-                    for name, args in calls]  # fmt: skip
-        for reply in replies:
-            if isinstance(reply, Exception):
+        for number, reply in enumerate(replies):
+            if isinstance(reply, errors.NoScriptError):
+                # Redis has forgotten this script. What the others answered stands: asked again,
+                # they would say that it was done before.
+                name, args = calls[number]
+                replies[number] = await run_script(client, name, prefix, clock_offset_ms, *args)
+            elif isinstance(reply, Exception):
                 raise reply
     return replies
 
@@ -197,3 +201,21 @@ def _reason(error: Exception) -> str:
     if code is None:
         return f"Redis answered with an error ({type(error).__name__})"
     return f"Redis answered with the error {code[0]}"
+
+
+async def preload(client: RedisClient) -> None:
+    """Have Redis know the scripts of a request's path, so that no request brings their texts.
+
+    A user who may not load scripts is no error: then the first call of each brings its text.
+
+    Raises:
+        LedgerUnavailable: Redis did not answer.
+    """
+    for name in _ON_THE_PATH:
+        try:
+            with redis_errors():
+                await client.script_load(_script(name).text)
+        except LedgerUnavailable as error:
+            if isinstance(error.__cause__, errors.ResponseError):
+                return
+            raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from operator import attrgetter
 from typing import Any
 
 from budgets.jsontext import compact
@@ -47,7 +48,7 @@ class Candidate:
     @property
     def reason(self) -> str:
         """The reasons in one line; empty for a group that was kept."""
-        return "; ".join(str(drop) for drop in self.drops)
+        return "; ".join([str(drop) for drop in self.drops]) if self.drops else ""
 
 
 @quick
@@ -142,7 +143,7 @@ class Decision:
     def to_json(self) -> str:
         """Return the decision as compact JSON text; `explain` reads it back."""
         # What has no fields beside its dataclass's own is written from there.
-        data: dict[str, Any] = {name: getattr(self, name) for name in _DECISION_FIELDS}
+        data: dict[str, Any] = dict(zip(_DECISION_FIELDS, _values_of(self), strict=True))
         data["candidates"] = [
             {
                 "group": it.group,
@@ -160,6 +161,7 @@ class Decision:
 
 
 _DECISION_FIELDS = tuple(it.name for it in fields(Decision))
+_values_of = attrgetter(*_DECISION_FIELDS)
 _CANDIDATE_FIELDS = tuple(it.name for it in fields(Candidate))
 _COST_FIELDS = tuple(it.name for it in fields(CostEstimate))
 

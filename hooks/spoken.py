@@ -45,11 +45,13 @@ def spoken(message: Mapping[Any, Any]) -> list[str] | None:
             return None
     else:
         return None
-    return [text for text in map(without_blocks, found) if text.strip()]
+    return [text for text in map(without_blocks, found) if text and not text.isspace()]
 
 
 def without_blocks(text: str) -> str:
     """Return a text without the blocks that agents add. Takes time linear in its length."""
+    if "<" not in text:
+        return text  # One sign is looked for in a tenth of the time of eight words.
     for opening, closing in _BLOCKS:
         kept, start = [], 0
         while (begin := text.find(opening, start)) >= 0:

@@ -56,6 +56,10 @@ class Steering:
     advice: bool = False
 
 
+_NAMED = frozenset(NAMES)
+_HEADERS = tuple((name, f"x-farebox-{name.replace('_', '-')}") for name in NAMES)
+
+
 def read_steering(
     data: Mapping[str, Any], headers: Mapping[str, str], metadata: Mapping[str, Any] | None
 ) -> Steering:
@@ -67,12 +71,14 @@ def read_steering(
             inner = place.get("requester_metadata")
             if isinstance(inner, Mapping):
                 places.append(inner)
-    values: dict[str, object] = {}
-    for name in NAMES:
-        header = headers.get(f"x-farebox-{name.replace('_', '-')}")
-        found = [header] if header else []
-        found += [place[name] for place in places if place.get(name) not in (None, "")]
-        values[name] = found[0] if found else None
+    values: dict[str, object] = dict.fromkeys(NAMES)
+    for place in places:
+        for name in _NAMED & place.keys():
+            if values[name] is None and place[name] not in (None, ""):
+                values[name] = place[name]
+    if headers:
+        for name, header in _HEADERS:
+            values[name] = headers.get(header) or values[name]
     # In a body the name says whose it is: nobody else's `advice` shall be taken for ours.
     advice = [headers.get("x-farebox-advice"), *(place.get(ADVICE) for place in places)]
     user = data.get("user")
@@ -123,6 +129,8 @@ def _consequence(value: object) -> Consequence | None:
 
 
 def _expected(value: object) -> int | None:
+    if value is None:
+        return None
     param = "metadata.expected_output_tokens"
     if isinstance(value, str):
         text = value.strip()
@@ -144,6 +152,8 @@ def _flag(value: object, name: str) -> bool:
 
 
 def _priority(value: object) -> int | None:
+    if value is None:
+        return None
     if isinstance(value, str) and len(value) == 1 and value.isascii() and value.isdigit():
         value = int(value)
     try:

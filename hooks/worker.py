@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from budgets.matching import allowances_at
 from budgets.months.closer import MonthCloser, Months, Rules
 from budgets.months.keeping import RedisSnapshots, SnapshotFolder
 from budgets.period import Period
+from budgets.redis_scripts import preload
 from budgets.runtime import Runtime
 from budgets.workers import WorkerStatus
 from budgets.yamlfile import ConfigErrors
@@ -125,6 +127,8 @@ class Worker:
                 continue
             try:
                 self.limits_revision = await opened.ledger.publish(self.policy.budgets.published())
+                if opened.client is not None:
+                    await preload(opened.client)
             except LedgerUnavailable as error:
                 # The first hold after its return publishes them.
                 opened.lost(error)
@@ -398,6 +402,7 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -76,7 +76,7 @@ def marks_of(text: str, count: int) -> Iterator[str]:
         yield "#lines"
     if '"' in text or "“" in text or "„" in text or "«" in text:
         yield "#quote"
-    if '{"' in text or text.count('"') >= 6:
+    if '"' in text and (text.count('"') >= 6 or '{"' in text):
         yield "#json"
 
 

@@ -80,7 +80,7 @@ def signals_of(view: RequestView, settings: SignalSettings, words: list[str]) ->
         language=language_of(text, has),
         turns=view.turns,
         chars=len(text),
-        constraints=sum(word in has for word in settings.constraint_words),
+        constraints=sum([word in has for word in settings.constraint_words]),
         tool_calls=len(calls),
         tool_failures=sum(failed),
         tool_failures_in_a_row=_in_a_row(failed),
@@ -107,10 +107,11 @@ def _in_a_row(failed: list[bool]) -> int:
 
 def looks_like_code(text: str) -> bool:
     """Say whether there is code in a text: a fence, or several signs that prose does not have."""
-    if "```" in text:
+    # A single sign is found ten times as fast as three in a row, and mostly it is not there.
+    if "`" in text and "```" in text:
         return True
     # The signs are counted in C; a regular expression would cost more than all the rest.
-    return sum(text.count(sign, 0, _CODE_CHARS_MAX) for sign in _CODE_SIGNS) >= _CODE_SIGNS_LEAST
+    return sum([text.count(sign, 0, _CODE_CHARS_MAX) for sign in _CODE_SIGNS]) >= _CODE_SIGNS_LEAST
 
 
 def language_of(text: str, words: set[str]) -> str:
@@ -120,7 +121,7 @@ def language_of(text: str, words: set[str]) -> str:
         for code, first, last in _SCRIPTS:
             if sum(first <= sign <= last for sign in head) * 4 > len(head):
                 return code
-    found, code = max((len(common & words), code) for code, common in _LANGUAGES.items())
+    found, code = max([(len(common & words), code) for code, common in _LANGUAGES.items()])
     return code if found >= LANGUAGE_WORDS_LEAST else ""
 
 

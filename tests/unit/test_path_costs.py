@@ -1,0 +1,109 @@
+"""What a request costs on its path, in counts that no load of the machine changes.
+
+Calls of functions, Python's and C's, of the pure part, and calls of scripts in Redis. Times are for
+`benchmarks/`. A bound here may be raised by who adds to the path on purpose, with a word on why;
+lower it when the path gets shorter.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from benchmarks.inside import Bench, prompt, redis_socket
+from budgets.learned import Learned
+from hooks import tokens
+from hooks.case import Case
+from hooks.decide import decide
+from hooks.decision import Caller
+from hooks.request import read_request
+from hooks.terms import terms_of_all
+
+TOLERANCE = 1.15
+"""What a small change may add; versions of Python and of libraries differ by less."""
+
+CALLS = {"read": 312, "count": 30, "decide": 572, "terms": 124, "decision as JSON": 20}
+"""Calls for a chat of 500 tokens by the pack's policy, when they were counted last."""
+
+NOW_MS = 1_795_000_000_000
+
+
+def calls_of(work: Callable[[], Any]) -> Counter[str]:
+    """Return how often each function was called; a first run fills what is remembered."""
+    work()
+    found: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            found[frame.f_code.co_qualname] += 1
+        elif event == "c_call":
+            found[getattr(argument, "__qualname__", str(argument))] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return found
+
+
+def test_the_pure_part_of_the_path_takes_no_more_calls_than_it_did() -> None:
+    random.seed(7)
+    bench = Bench("/nowhere")
+    incoming = bench.incoming(prompt(500))
+    caller = Caller("bench", "bench", None)
+    view = read_request(incoming.data, incoming.call_type, incoming.headers)
+    counts = tokens.count_request(view)
+    decision = decide(bench.policy, view, counts, caller, Learned(), "d")
+    case = Case(incoming, bench.policy, "r", "d", NOW_MS, caller, view, decision)
+    learned = Learned()
+    work: dict[str, Callable[[], Any]] = {
+        "read": lambda: read_request(incoming.data, incoming.call_type, incoming.headers),
+        "count": lambda: tokens.count_request(view),
+        "decide": lambda: decide(bench.policy, view, counts, caller, learned, "d"),
+        "terms": lambda: terms_of_all(case),
+        "decision as JSON": decision.to_json,
+    }
+    found = {name: calls_of(it) for name, it in work.items()}
+    for name, by_function in found.items():
+        total = sum(by_function.values())
+        told = f"{name}: {total} calls, {CALLS[name]} known; most: {by_function.most_common(12)}"
+        assert total <= CALLS[name] * TOLERANCE, told
+    assert len(decision.candidates) >= 3, "so much work is what was counted"
+
+
+async def test_a_request_asks_redis_once_before_it_is_sent_and_once_after() -> None:
+    async with redis_socket() as socket:
+        bench = Bench(socket)
+        await bench.start()
+        first = await bench.governor.admit(bench.incoming("warm up"))
+        await bench.settle(first.request_id)
+        await bench.told()
+        known_modules = set(sys.modules)
+
+        async def scripts() -> int:
+            stats = await bench.client.info("commandstats")
+            return sum(
+                int(stats[f"cmdstat_{name}"]["calls"])
+                for name in ("evalsha", "eval")
+                if f"cmdstat_{name}" in stats
+            )
+
+        before = await scripts()
+        admitted = [
+            await bench.governor.admit(bench.incoming(f"Summarize case {number}."))
+            for number in range(10)
+        ]
+        assert await scripts() - before == 10, "one round trip before the call"
+        before = await scripts()
+        for admission in admitted:
+            await bench.settle(admission.request_id)
+        await bench.told()
+        assert await scripts() - before <= 10
+        assert set(sys.modules) == known_modules, "nothing is imported on the path"
+        await bench.client.aclose()
