@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from budgets.config import BudgetsFile
+from budgets.config import BudgetsFile, LeaseSettings
 from budgets.prices import PICO_PER_USD, UnknownPrice
 from hooks.policy import Policy
 from hooks.request import read_request
@@ -49,6 +49,7 @@ def policy_of(
     lease_ms: int,
     thresholds: Mapping[str, int],
     allowances: Mapping[str, int],
+    leases: LeaseSettings,
 ) -> Policy:
     """Return the default policy with these limits and allowances, in nanodollars."""
     rules: dict[str, dict[str, Any]] = {
@@ -77,7 +78,7 @@ def policy_of(
         }
     )
     # Shorter than the file allows: a run has seconds, not minutes.
-    file = file.model_copy(update={"lease_seconds": lease_ms / 1000})
+    file = file.model_copy(update={"lease_seconds": lease_ms / 1000, "leases": leases})
     base = default_policy()
     policy = replace(base, budgets=file)
     # Compiled once for all runs: it depends on the routing alone.
@@ -94,6 +95,12 @@ def draw_allowances(chance: random.Random) -> dict[str, int]:
     hold = chance.choice(holds())
     names = ("total", "FAST", "team", "key", "haiku")
     return {name: hold * chance.choice((1, 3, 10)) + chance.choice((-1, 0)) for name in names}
+
+
+def draw_leases(chance: random.Random) -> LeaseSettings:
+    """Return leases of every budget: up to half of what is left, and now and then to the end."""
+    share, below = chance.choice((10, 30, 50)), chance.choice((1, 1, 5, 20))
+    return LeaseSettings(budgets="all", share_percent=share, direct_below_percent=below)
 
 
 def draw_limits(chance: random.Random, used: Mapping[str, int]) -> dict[str, int]:
