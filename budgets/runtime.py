@@ -72,6 +72,7 @@ class Runtime:
     check: Callable[[], Awaitable[None]] | None = None
     client: AsyncClient | None = None
     requests: OpenRequests = field(default_factory=OpenRequests)
+    desk_type: type[Desk] = Desk
     available: bool = True
     allowances: Allowances = lambda _: ()
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex
@@ -89,7 +90,7 @@ class Runtime:
         self.recent = Recent(self.ledger)
         self.endings = Endings(self._end_all, lambda: self.available, self.outage)
         self.outage.ended = self.leases.remove
-        self.desk = Desk(
+        self.desk = self.desk_type(
             self.ledger,
             self.endings,
             lambda: self.lease_settings(),

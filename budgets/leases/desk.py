@@ -263,20 +263,19 @@ class Desk:
 
     async def _take(self, counter: _Counter, wanted: SliceTake) -> None:
         began_s = self._clock_s()
-        taken = None
         try:
             taken = await self._ledger.take_slice(wanted)
-        except (LedgerUnavailable, ClockSkew):
+        except (LedgerUnavailable, ClockSkew, asyncio.CancelledError) as error:
             # It may stand, or arrive yet.
-            pass
-        finally:
             counter.taking = False
-            if taken is None or not taken.granted_nano_usd:
-                counter.not_before_s = self._clock_s() + NO_SLICE_S
-            if taken is None:
-                await self._endings.put(SliceReturn(wanted.slice_id), lambda *_: None)
-        if taken is None:
+            counter.not_before_s = self._clock_s() + NO_SLICE_S
+            self._endings.put_now(SliceReturn(wanted.slice_id), lambda *_: None)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             return
+        counter.taking = False
+        if not taken.granted_nano_usd:
+            counter.not_before_s = self._clock_s() + NO_SLICE_S
         self._heard(taken.time_ms, began_s)
         counter.state = taken.state or counter.state
         if not taken.granted_nano_usd:

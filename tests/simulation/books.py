@@ -43,8 +43,8 @@ class Share:
 @dataclass
 class HoldRecord:
     """A hold by the checker's books. `outcome` is the kind of its last entry, empty while open.
-    `offline` is true where it was admitted without the store. Of a leased slice, `lease` is what its
-    worker may have admitted without a word."""
+    `offline` is true where it was admitted without the store. Of a leased slice, `lease` is what
+    its worker may have admitted without a word."""
 
     hold_id: str
     amount: int

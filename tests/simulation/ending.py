@@ -49,7 +49,7 @@ def check_books(world: World) -> None:
             raise Broken(4, f"{hold} is still open")
     _check_never_sent(world, lost_ids)
     for process, link in world.links:
-        if not lost_ids & link.slices:
+        if not lost_ids & link.asked_slices:
             _check_unreported(world, process, link)
 
 
@@ -92,7 +92,7 @@ def _check_unreported(world: World, process: Process, link: Link) -> None:
             for it in job.leased:
                 unknown[it.budget, it.period.id] += it.amount_nano_usd
     charged: Counter[tuple[str, str]] = Counter()
-    for slice_ in filter(None, map(holds.get, link.slices)):
+    for slice_ in filter(None, map(holds.get, link.asked_slices)):
         for budget, share in slice_.shares.items():
             charged[budget, share.period_id] += share.charged
             if share.charged and process.alive:

@@ -30,6 +30,10 @@ BODIES: tuple[Mapping[str, Any], ...] = tuple(
 """What clients ask: few sizes, so that holds are often equal."""
 
 
+LEASED_LIMITS_FACTOR = 3
+"""More is asked where slices are leased, and slices need room to be taken from."""
+
+
 @cache
 def rates() -> Mapping[str, Rates]:
     """Return what each group's model costs."""
@@ -60,6 +64,10 @@ def policy_of(
         "watched": {"match": {"team": TEAMS[0]}, "period": "day", "mode": "shadow"},
         "haiku": {"match": {"model": "claude-haiku"}, "period": "day"},
     }
+    if leases.budgets:
+        # It would let no request of its team be admitted from slices.
+        del rules["watched"]
+        limits = {name: LEASED_LIMITS_FACTOR * amount for name, amount in limits.items()}
     budgets = {
         name: {
             **rule,

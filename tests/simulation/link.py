@@ -57,7 +57,7 @@ class Link:
         self._revision = 0
         self.asked: list[str] = []
         """Every hold that this worker ever asked for."""
-        self.slices: set[str] = set()
+        self.asked_slices: set[str] = set()
         """Every slice that it ever asked for."""
         self.calm = False
         """Whether the network has stopped failing: for the end of a run."""
@@ -131,7 +131,7 @@ class Link:
             return await self._call(name, *args)
 
     async def take_slice(self, wanted: SliceTake) -> SliceState:
-        self.slices.add(wanted.slice_id)
+        self.asked_slices.add(wanted.slice_id)
         taken: SliceState = await self._call_with_policy("take_slice", wanted)
         return taken
 

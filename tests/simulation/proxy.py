@@ -49,9 +49,10 @@ class Job:
     """One request of a client, and what became of it.
 
     `code` is how it ended for the client: `ok`, `error`, `lost` (its worker died), or a refusal's
-    code. `leased` are its shares where it was admitted from slices. `unstarted` is true where the worker had not started yet, `offline` where the request was
-    admitted without the store. `due` is what its attempts cost by the rule. `closed` is true once
-    its worker knows its end, and may still have to tell the ledger.
+    code. `unstarted` is true where the worker had not started yet, `offline` where the request was
+    admitted without the store; `leased` are its shares where it was admitted from slices. `due` is
+    what its attempts cost by the rule. `closed` is true once its worker knows its end, and may
+    still have to tell the ledger.
     """
 
     number: int
