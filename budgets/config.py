@@ -257,6 +257,22 @@ class ApprovalSettings(Strict):
         return above is not None and amount_nano_usd > above
 
 
+class LeaseSettings(Strict):
+    """Which budgets workers may lease slices of, to admit requests without asking the ledger.
+
+    `budgets` names them, or says `all`. A slice is `share_percent` of what is left of its budget at
+    most; with less than `direct_below_percent` of the limit left, every request asks the ledger.
+    """
+
+    budgets: Literal["all"] | tuple[str, ...] = ()
+    share_percent: int = Field(default=5, ge=1, le=50)
+    direct_below_percent: int = Field(default=20, ge=1, le=100)
+
+    def leased(self, rule: str) -> bool:
+        """Whether slices of this budget may be leased."""
+        return self.budgets == "all" or rule in self.budgets
+
+
 class AuditSettings(Strict):
     """Where the head of the audit trail is written to every hour, beside the state folder.
 
@@ -290,6 +306,7 @@ class BudgetsFile(Strict):
     )
     on_ledger_unavailable: Literal["refuse", "allow"] = "refuse"
     lease_seconds: float = Field(default=120, ge=5, le=86_400)
+    leases: LeaseSettings = LeaseSettings()
     archive: ArchiveSettings = ArchiveSettings()
     escalation: Escalation = Escalation()
     alerts: AlertSettings = AlertSettings()
@@ -326,6 +343,11 @@ class BudgetsFile(Strict):
         """Whether any rule depends on the group that serves."""
         rules = self.budgets.values()
         return any(rule.each == "model" or rule.match.model is not None for rule in rules)
+
+    @property
+    def leasing(self) -> LeaseSettings | None:
+        """What is leased; None where nothing is."""
+        return self.leases if self.leases.budgets else None
 
     @property
     def lease_ms(self) -> int:

@@ -24,8 +24,8 @@ import structlog
 
 from budgets.background import end
 from budgets.errors import LedgerUnavailable
+from budgets.ledger import Write, Written
 from budgets.outage import Outage
-from budgets.settlements import Ending, Settled
 
 log = structlog.get_logger("farebox.ledger")
 
@@ -42,10 +42,10 @@ QUEUE_MAX = 10_000
 JOURNAL_AFTER_S = 0.02
 """How long a batch may wait for its answer before it goes to the journal, with all that waits."""
 
-Tell = Callable[[Sequence[Ending]], Awaitable[tuple[Settled, ...]]]
+Tell = Callable[[Sequence[Write]], Awaitable[tuple[Written, ...]]]
 """Tells the store; raises `LedgerUnavailable` where it does not answer."""
 
-Told = Callable[[Ending, Settled], None]
+Told = Callable[[Write, Written], None]
 """Hears of an end that the store has taken."""
 
 
@@ -53,7 +53,7 @@ Told = Callable[[Ending, Settled], None]
 class _Waiting:
     """One end, and its line in the journal once it has one."""
 
-    ending: Ending
+    ending: Write
     told: Told
     line: int | None = None
 
@@ -81,11 +81,21 @@ class Endings:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="farebox-endings")
 
-    async def put(self, ending: Ending, told: Told) -> None:
+    async def put(self, ending: Write, told: Told) -> None:
         """Take an end; returns at once unless the queue is full."""
         while len(self._queue) >= QUEUE_MAX:
             self._hurry.set()
             await self._progress.wait()
+        self._append(ending, told)
+
+    def put_now(self, ending: Write, told: Told) -> bool:
+        """Take an end, or say that the queue is full."""
+        if len(self._queue) >= QUEUE_MAX:
+            return False
+        self._append(ending, told)
+        return True
+
+    def _append(self, ending: Write, told: Told) -> None:
         self._queue.append(_Waiting(ending, told))
         self._put_count += 1
         self._filled.set()
@@ -142,7 +152,7 @@ class Endings:
         for it, result in zip(batch, settled, strict=True):
             it.told(it.ending, result)
 
-    async def _told(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
+    async def _told(self, endings: Sequence[Write]) -> tuple[Written, ...]:
         telling = asyncio.ensure_future(self._tell(endings))
         try:
             while not telling.done():

@@ -26,12 +26,19 @@ from budgets.audit.trail import Trail
 from budgets.grants.types import Grants
 from budgets.holds import BudgetHold, BudgetState, Held, HoldRequest, Refused
 from budgets.learned import Learned
+from budgets.leases.types import Adopted, Adoption, Leases, SliceReturn
 from budgets.period import Period
 from budgets.published import PublishedPolicy
 from budgets.records import Difference, LedgerEntry, LedgerEvent, RefusalRecord
 from budgets.settlements import Ending, Settled, Settlement
 from budgets.slices import OfflineHold, Slice, SliceRequest
 from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
+
+Write = Ending | Adoption | SliceReturn
+"""What nobody waits for the store with."""
+
+Written = Settled | Adopted | None
+"""What it answers: nothing to a slice that is returned."""
 
 SLICE_OWNER_ACTIVE_MS = 10_000
 """How long a worker counts as one that slices of an allowance are kept for, after it last asked."""
@@ -50,7 +57,7 @@ def unwatched(time_ms: int) -> None:
     """Watch nothing: for who need not know how far a long reading is."""
 
 
-class Ledger(Grants, Approvals, Protocol):
+class Ledger(Grants, Approvals, Leases, Protocol):
     """The operations that every store implements; `tests/ledger` holds each to the same promises.
 
     Every method raises `LedgerUnavailable` where the store does not answer.
@@ -110,11 +117,11 @@ class Ledger(Grants, Approvals, Protocol):
         caller that gave up waiting for the answer to `hold` and sent nothing.
         """
 
-    async def write_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
-        """Settle and void many holds with one trip to the store; in the order of asking.
+    async def write_all(self, writes: Sequence[Write]) -> tuple[Written, ...]:
+        """Settle and void holds, adopt them and return slices, with one trip; in this order.
 
-        Each is by itself what `settle` or `void` does. They are no transaction: where this raises,
-        some may have been done, and all may be told again.
+        Each is by itself what `settle` or `void` does, or what `leases.types` says. They are no
+        transaction: where this raises, some may have been done, and all may be told again.
         """
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:

@@ -7,6 +7,7 @@ One call runs to its end before the next one starts, since none of them awaits a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 
 from budgets.approvals.memory import ApprovalBooks
 from budgets.carry import carries
@@ -25,11 +26,14 @@ from budgets.grants.memory import GrantBooks
 from budgets.holds import BudgetHold, BudgetState, Held, HoldRequest, Refused, ThresholdEvent
 from budgets.learned import Learned, LearnedInput, LearnedOutput
 from budgets.learning import observe
-from budgets.ledger import SLICE_OWNER_ACTIVE_MS, Leader
+from budgets.leases.memory import LeaseBooks
+from budgets.leases.types import Adoption, SliceReturn
+from budgets.ledger import SLICE_OWNER_ACTIVE_MS, Leader, Write, Written
 from budgets.margins import observe_input
 from budgets.memory_proof import Proof
 from budgets.memory_records import (
     Hold,
+    Share,
     Want,
     lines_beyond,
     next_line_id,
@@ -39,14 +43,14 @@ from budgets.memory_records import (
 from budgets.period import Period
 from budgets.published import PublishedPolicy
 from budgets.records import LedgerEntry, LedgerEvent, RefusalRecord
-from budgets.settlements import Ending, Settled, Settlement, SettleStatus
+from budgets.settlements import Settled, Settlement, SettleStatus, Voiding
 from budgets.slices import OfflineHold, Slice, SliceRequest
 from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 
 REFUSED_TTL_MS = 3_600_000
 
 
-class MemoryLedger(GrantBooks, ApprovalBooks, Proof):
+class MemoryLedger(GrantBooks, ApprovalBooks, LeaseBooks, Proof):
     """A `Ledger` in memory; `clock` returns Unix milliseconds."""
 
     async def publish(self, policy: PublishedPolicy, after: int | None = None) -> int:
@@ -185,15 +189,22 @@ class MemoryLedger(GrantBooks, ApprovalBooks, Proof):
             self._forbid(hold_id)
         return result
 
-    async def write_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
-        return tuple(
-            [
-                await self.settle(it)
-                if isinstance(it, Settlement)
-                else await self.void(it.hold_id, it.body, it.counters)
-                for it in endings
-            ]
-        )
+    async def write_all(self, writes: Sequence[Write]) -> tuple[Written, ...]:
+        return tuple([await self.write(it) for it in writes])
+
+    async def write(self, it: Write) -> Written:
+        """Do one of the writes of `write_all`."""
+        match it:
+            case Settlement():
+                return await self.settle(it)
+            case Voiding():
+                return await self.void(it.hold_id, it.body, it.counters, ahead=it.ahead)
+            case Adoption():
+                check_hold(it.request)
+                return self._adopt(it)
+            case SliceReturn():
+                self._return(it)
+                return None
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
         if not hold_ids:
@@ -210,15 +221,18 @@ class MemoryLedger(GrantBooks, ApprovalBooks, Proof):
         entries = []
         for _, hold_id in past[:count_max]:
             hold = self._holds[hold_id]
+            # Of a leased slice, what its worker may have admitted and not told.
+            lease = hold.lease
+            cost = hold.amount if lease is None else min(hold.amount, lease)
             entry = self._end(
                 hold_id,
                 hold,
                 kind="unreconciled",
                 state="unreconciled",
-                cost=hold.amount,
-                charge=lambda share: share.amount,
+                cost=cost,
+                charge=partial(_charge_of_lost, None if lease is None else cost),
                 body=hold.facts,
-                counters={"unreconciled_count": 1, "unreconciled_nano": hold.amount},
+                counters={"unreconciled_count": 1, "unreconciled_nano": cost},
                 now=now,
                 events=[],
             )
@@ -227,7 +241,7 @@ class MemoryLedger(GrantBooks, ApprovalBooks, Proof):
                 now,
                 hold_id=hold_id,
                 decision_id=hold.decision_id,
-                charged_nano_usd=hold.amount,
+                charged_nano_usd=cost,
             )
             entries.append(entry)
         return tuple(entries)
@@ -423,3 +437,7 @@ class MemoryLedger(GrantBooks, ApprovalBooks, Proof):
 
     async def now_ms(self) -> int:
         return self._time.peek_ms()
+
+
+def _charge_of_lost(cost_of_slice: int | None, share: Share) -> int:
+    return share.amount if cost_of_slice is None else cost_of_slice

@@ -13,7 +13,7 @@ from typing import Any
 from budgets.archived import ArchivedPart, CounterName, Sums
 from budgets.audit.memory import MemoryTrail
 from budgets.clock import Guard
-from budgets.errors import PolicyNotPublished
+from budgets.errors import LedgerPaused, PolicyNotPublished
 from budgets.grants.types import Grant, in_force, raises
 from budgets.holds import BudgetState, Held, Refused, ThresholdEvent
 from budgets.learning import Learning
@@ -53,6 +53,7 @@ class Books:
         self._stats: dict[str, dict[str, int]] = {}
         self._learned: dict[str, Learning] = {}
         self._learned_inputs: dict[str, InputLearning] = {}
+        self._recalled: dict[tuple[str, str], int] = {}
         self._slice_owners: dict[str, int] = {}
         self._slices: dict[tuple[str, str, str], int] = {}
         self._handed_out: dict[tuple[str, str], int] = {}
@@ -90,6 +91,10 @@ class Books:
             for (budget, period), counter in self._counters.items()
             if period == period_id and counter.rule == rule
         )
+
+    def _check_pause(self, now: int) -> None:
+        if now < self._paused_until_ms:
+            raise LedgerPaused(self._paused_until_ms - now)
 
     def _hold(self, hold_id: str) -> Hold | None:
         """Return a hold that is open, or has ended and is still remembered."""

@@ -14,7 +14,6 @@ from budgets.archived import (
     Sums,
     charges_text,
 )
-from budgets.errors import LedgerPaused
 from budgets.grants.types import Active
 from budgets.ledger import unwatched
 from budgets.memory_books import Books
@@ -105,10 +104,6 @@ class Proof(Books):
 
     async def pause(self, ms: int) -> None:
         self._paused_until_ms = self._clock() + ms
-
-    def _check_pause(self, now: int) -> None:
-        if now < self._paused_until_ms:
-            raise LedgerPaused(self._paused_until_ms - now)
 
     async def _check_reach(self, archived: ArchivedSums | None) -> None:
         state = await self.archive_state()

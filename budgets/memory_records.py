@@ -58,6 +58,7 @@ class Hold:
     overage: int = 0
     forget_at_ms: int | None = None
     approval_id: str = ""
+    lease: int | None = None
 
 
 @dataclass

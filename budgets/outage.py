@@ -28,9 +28,10 @@ from budgets.allowance import Allowance
 from budgets.errors import LedgerUnavailable
 from budgets.holds import BudgetHold, Held, HoldRequest
 from budgets.journal import Journal, JournalError, Line
-from budgets.ledger import Ledger
+from budgets.leases.types import Adoption, SliceReturn
+from budgets.ledger import Ledger, Write, Written
 from budgets.records import RefusalRecord
-from budgets.settlements import Ending, Settled, Settlement, SettleStatus
+from budgets.settlements import Settled, Settlement, SettleStatus, Voiding
 from budgets.slices import OfflineHold
 
 log = structlog.get_logger("farebox.journal")
@@ -77,6 +78,8 @@ class Outage:
         self.lost_refusals = 0
         self.ended: Callable[[str], None] = lambda _: None
         """Hears of each hold whose end the ledger was told from a journal."""
+        self.adopted: Callable[[Write, Written], None] = lambda *_: None
+        """Hears of each request from a leased slice that the ledger was told of from a journal."""
 
     @property
     def owner(self) -> str:
@@ -171,11 +174,11 @@ class Outage:
         content = {"hold": hold_id, "body": body, "counters": dict(counters), "ahead": ahead}
         await self._write("void", content)
 
-    async def end_later(self, ending: Ending) -> None:
+    async def end_later(self, ending: Write) -> None:
         """Note a settlement or a void for later."""
         await self._write(*_line_of(ending))
 
-    async def keep(self, ending: Ending) -> int | None:
+    async def keep(self, ending: Write) -> int | None:
         """Write an end that is on its way into the journal; None where the disk does not take it.
 
         It waits there like any line until it is `told`, so that it survives this process.
@@ -310,6 +313,12 @@ class Outage:
                 self.ended(content["hold"])
             case "refuse":
                 await self._ledger.refuse(spool.refusal(content))
+            case "adopt":
+                adoption = spool.adoption(content)
+                (written,) = await self._ledger.write_all([adoption])
+                self.adopted(adoption, written)
+            case "return_slice":
+                await self._ledger.write_all([SliceReturn(content["slice"])])
             case unknown:
                 # A newer release wrote it: it stays for that release to tell.
                 log.error("journal_operation_unknown", operation=unknown)
@@ -330,11 +339,18 @@ class Outage:
         await self._journal.close()
 
 
-def _line_of(ending: Ending) -> tuple[str, dict[str, Any]]:
-    if isinstance(ending, Settlement):
-        return "settle", spool.of_settlement(ending)
-    counters = dict(ending.counters)
-    return "void", {"hold": ending.hold_id, "body": ending.body, "counters": counters}
+def _line_of(write: Write) -> tuple[str, dict[str, Any]]:
+    match write:
+        case Settlement():
+            return "settle", spool.of_settlement(write)
+        case Voiding():
+            counters = dict(write.counters)
+            void = {"hold": write.hold_id, "body": write.body, "counters": counters}
+            return "void", {**void, "ahead": write.ahead}
+        case Adoption():
+            return "adopt", spool.of_adoption(write)
+        case SliceReturn():
+            return "return_slice", {"slice": write.slice_id}
 
 
 def _journals_of(folder: Path | None) -> Iterable[Journal]:

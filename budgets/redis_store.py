@@ -30,14 +30,16 @@ from budgets.errors import ClockSkew, HoldIdReused, LedgerPaused, PolicyNotPubli
 from budgets.grants.redis import RedisGrants
 from budgets.holds import BudgetHold, BudgetState, Held, HoldRequest, Refused
 from budgets.learned import Learned
-from budgets.ledger import SLICE_OWNER_ACTIVE_MS, Leader, unwatched
+from budgets.leases.redis import RedisLeases, adopt_args, adopted, return_args
+from budgets.leases.types import Adoption, SliceReturn
+from budgets.ledger import SLICE_OWNER_ACTIVE_MS, Leader, Write, Written, unwatched
 from budgets.period import Period
 from budgets.published import PublishedPolicy
 from budgets.records import Difference, LedgerEntry, LedgerEvent, RefusalRecord
 from budgets.redis_audit import RedisAudit
 from budgets.redis_carry import carry_differences
 from budgets.redis_scripts import RedisClient, redis_errors, run_script, run_scripts
-from budgets.settlements import Ending, Settled, Settlement
+from budgets.settlements import Settled, Settlement, Voiding
 from budgets.slices import OfflineHold, Slice, SliceRequest
 from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
 from budgets.verify import next_order_id, rebuilt
@@ -51,7 +53,7 @@ BATCH_MAX = 200
 DECISION_TTL_S = 35 * 86_400
 
 
-class RedisLedger(RedisGrants, RedisApprovals):
+class RedisLedger(RedisGrants, RedisApprovals, RedisLeases):
     """A `Ledger` in Redis.
 
     Args:
@@ -172,17 +174,24 @@ class RedisLedger(RedisGrants, RedisApprovals):
         reply = await self._run("void", hold_id, body, int(ahead), *codec.pair_args(counters))
         return codec.settled(reply)
 
-    async def write_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
-        calls: list[tuple[str, Sequence[str | int]]] = []
-        for it in endings:
-            if isinstance(it, Settlement):
-                check_settlement(it)
-                calls.append(("settle", codec.settle_args(it)))
-            else:
-                check_counters(it.counters)
-                calls.append(("void", (it.hold_id, it.body, 0, *codec.pair_args(it.counters))))
+    async def write_all(self, writes: Sequence[Write]) -> tuple[Written, ...]:
+        calls = [self._call_of(it) for it in writes]
         replies = await run_scripts(self._client, self._prefix, self.clock_offset_ms, calls)
-        return tuple(codec.settled(reply) for reply in replies)
+        return tuple(_written(it, reply) for it, reply in zip(writes, replies, strict=True))
+
+    def _call_of(self, it: Write) -> tuple[str, codec.Args]:
+        match it:
+            case Settlement():
+                check_settlement(it)
+                return "settle", codec.settle_args(it)
+            case Voiding():
+                check_counters(it.counters)
+                return "void", [it.hold_id, it.body, int(it.ahead), *codec.pair_args(it.counters)]
+            case Adoption():
+                check_hold(it.request)
+                return "lease_adopt", adopt_args(it, self._decision_ttl_s)
+            case SliceReturn():
+                return "lease_return", return_args(it)
 
     async def renew(self, hold_ids: Sequence[str], lease_ms: int) -> int:
         count = 0
@@ -413,3 +422,12 @@ class RedisLedger(RedisGrants, RedisApprovals):
 
     async def now_ms(self) -> int:
         return int(await self._run("now"))
+
+
+def _written(it: Write, reply: Any) -> Written:
+    match it:
+        case Adoption():
+            return adopted(reply)
+        case SliceReturn():
+            return None
+    return codec.settled(reply)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,14 +28,15 @@ from budgets.holds import BudgetHold, Held, HoldRequest, Refused, ThresholdEvent
 from budgets.home import Home
 from budgets.inflight import InFlight
 from budgets.journal import Journal, JournalError
-from budgets.ledger import Ledger
+from budgets.leases.desk import Desk, Settings
+from budgets.ledger import Ledger, Write, Written
 from budgets.open_requests import OpenRequest, OpenRequests
 from budgets.outage import NoSlice, Outage, tell_of_lost_hold
 from budgets.period import Period
 from budgets.recent import Recent
 from budgets.records import RefusalRecord
 from budgets.redis_store import RedisLedger
-from budgets.settlements import Ending, Settled, Settlement, SettleStatus, Voiding
+from budgets.settlements import Settled, Settlement, SettleStatus, Voiding
 from budgets.sweeper import Sweeper
 
 log = structlog.get_logger("farebox.ledger")
@@ -70,11 +72,15 @@ class Runtime:
     check: Callable[[], Awaitable[None]] | None = None
     client: AsyncClient | None = None
     requests: OpenRequests = field(default_factory=OpenRequests)
+    desk_type: type[Desk] = Desk
     available: bool = True
     allowances: Allowances = lambda _: ()
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex
+    lease_settings: Callable[[], Settings | None] = lambda: None
     overage: asyncio.Event = field(default_factory=asyncio.Event)
     recent: Recent = field(init=False)
     endings: Endings = field(init=False)
+    desk: Desk = field(init=False)
     _waiting: set[asyncio.Timeout] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -84,13 +90,21 @@ class Runtime:
         self.recent = Recent(self.ledger)
         self.endings = Endings(self._end_all, lambda: self.available, self.outage)
         self.outage.ended = self.leases.remove
+        self.desk = self.desk_type(
+            self.ledger,
+            self.endings,
+            lambda: self.lease_settings(),
+            self.spawn,
+            new_id=lambda: self.new_id(),
+        )
+        self.outage.adopted = self.desk.told
 
     def start(self) -> None:
         """Start the background work; it runs until `stop`."""
         self.leases.start()
         self.sweeper.start()
         self.endings.start()
-        for work in (self._probe, self._tell, self._keep_slices):
+        for work in (self._probe, self._tell, self._keep_slices, self.desk.run):
             self.spawn(work(), endless=True)
 
     async def stop(self) -> None:
@@ -102,6 +116,8 @@ class Runtime:
             # Ends and refusals on their way to the ledger or the journal.
             await asyncio.wait(tuple(self._tasks), timeout=STOP_S_MAX)
         await end(*self._tasks)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.desk.give_all_back(), STOP_S_MAX)
         await self.endings.close(STOP_S_MAX)
         if self.available and self.outage.depth:
             with contextlib.suppress(LedgerUnavailable):
@@ -131,6 +147,7 @@ class Runtime:
         if self.available:
             log.warning("ledger_unavailable", reason=str(error))
         self.available = False
+        self.desk.abandon()
         now = asyncio.get_running_loop().time()
         for timeout in self._waiting:
             if not timeout.expired():
@@ -163,11 +180,12 @@ class Runtime:
     # ── the beginning of a request ───────────────────────────────────────────────────────────────
 
     async def hold(
-        self, request: HoldRequest, *, offline: bool, time_ms: int
+        self, request: HoldRequest, *, offline: bool, time_ms: int, anew: bool = True
     ) -> tuple[Held | Refused, bool]:
         """Admit a request; by this worker's slices while the store is away, if `offline` allows it.
 
-        Returns the answer, and whether it was given without the store.
+        Not `anew` is a request that the ledger may know already. Returns the answer, and whether
+        it was given while the store was away.
 
         Raises:
             LedgerUnavailable: the store is away, and there is no slice to admit it by.
@@ -177,7 +195,8 @@ class Runtime:
         reason = LedgerUnavailable("the store is away")
         if self.available:
             try:
-                return await self._hold(request), False
+                hold = self.desk.hold if anew else self.ledger.hold
+                return await self._ask(hold(request)), False
             except LedgerPaused as error:
                 # A definite answer: nothing is held, and there is nothing to forbid.
                 asked, reason = False, error
@@ -197,14 +216,6 @@ class Runtime:
             self._forbid(request)
         raise reason
 
-    async def _hold(self, request: HoldRequest) -> Held | Refused:
-        """Ask the ledger; once more where room may come of ends that wait here to be told."""
-        held = await self._ask(self.ledger.hold(request))
-        if isinstance(held, Refused) and held.code == "budget_busy" and len(self.endings):
-            await self._ask(self.endings.flush())
-            held = await self._ask(self.ledger.hold(request))
-        return held
-
     def _forbid(self, request: HoldRequest) -> None:
         self.spawn(self._void_ahead(request.hold_id, request.facts))
 
@@ -221,6 +232,8 @@ class Runtime:
         if not self.available:
             raise LedgerUnavailable("the store is away")
         try:
+            if self.desk.is_unreported(request.request_id):
+                await self._ask(self.endings.flush())
             return await self._ask(self.ledger.top_up(request.request_id, amount_nano_usd, budgets))
         except LedgerUnavailable as error:
             self.lost(error)
@@ -237,8 +250,8 @@ class Runtime:
             return
         await self.endings.put(settlement, partial(self._settled, request))
 
-    def _settled(self, request: OpenRequest, ending: Ending, settled: Settled) -> None:
-        assert isinstance(ending, Settlement)
+    def _settled(self, request: OpenRequest, ending: Write, settled: Written) -> None:
+        assert isinstance(ending, Settlement) and isinstance(settled, Settled)
         self.leases.remove(ending.hold_id)
         announce(settled.events)
         tell_of_lost_hold(ending, settled)
@@ -255,12 +268,12 @@ class Runtime:
             self._news.set()
             return
         await self.endings.put(
-            Voiding(request.request_id, body, counters),
+            Voiding(request.request_id, body, counters, ahead=True),
             lambda ending, _: self.leases.remove(ending.hold_id),
         )
 
-    async def _end_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
-        return await self.ask(self.ledger.write_all(endings))
+    async def _end_all(self, writes: Sequence[Write]) -> tuple[Written, ...]:
+        return await self.ask(self.ledger.write_all(writes))
 
     async def _void_ahead(self, hold_id: str, body: str) -> None:
         """Forbid a hold that may stand, or arrive yet, though nothing is sent for it."""

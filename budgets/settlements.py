@@ -102,6 +102,7 @@ class Voiding:
     hold_id: str
     body: str
     counters: Mapping[str, int] = field(default_factory=dict)
+    ahead: bool = False
 
 
 Ending = Settlement | Voiding

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from typing import Any
 
-from budgets.holds import BudgetHold
+from budgets.holds import BudgetHold, HoldRequest
+from budgets.leases.types import Adoption
 from budgets.period import Period
 from budgets.records import RefusalRecord
 from budgets.settlements import InputSample, OutputSample, Recovery, Settlement
@@ -139,3 +140,37 @@ def refusal(content: Content) -> RefusalRecord:
         stats_period=content["stats_period"],
         counters=content["counters"],
     )
+
+
+def of_adoption(it: Adoption) -> Content:
+    """Return a request from leased slices as a line's content."""
+    request = it.request
+    return {
+        "hold": request.hold_id,
+        "amount": request.amount_nano_usd,
+        "budgets": _of_budgets(request.budgets),
+        "lease_ms": request.lease_ms,
+        "expected_ms": request.expected_end_ms_in,
+        "facts": request.facts,
+        "decision_id": request.decision_id,
+        "decision": request.decision,
+        "stats_period": request.stats_period,
+        "slices": dict(it.slices),
+        "time": it.time_ms,
+    }
+
+
+def adoption(content: Content) -> Adoption:
+    """Return the request from leased slices of a line."""
+    request = HoldRequest(
+        hold_id=content["hold"],
+        amount_nano_usd=content["amount"],
+        budgets=_budgets(content["budgets"]),
+        lease_ms=content["lease_ms"],
+        expected_end_ms_in=content["expected_ms"],
+        facts=content["facts"],
+        decision_id=content["decision_id"],
+        decision=content["decision"],
+        stats_period=content["stats_period"],
+    )
+    return Adoption(request, content["slices"], content["time"])

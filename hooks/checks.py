@@ -396,6 +396,17 @@ def _escalation_findings(
             )
 
 
+def _lease_findings(file: YamlFile, budgets: BudgetsFile) -> Iterator[Finding]:
+    named = budgets.leases.budgets
+    for number, name in enumerate(() if named == "all" else named):
+        if name not in budgets.budgets:
+            yield file.finding(
+                ("leases", "budgets", number),
+                f"there is no `{name}` among the budgets",
+                did_you_mean(name, list(budgets.budgets)),
+            )
+
+
 def _cannot_lend(budgets: BudgetsFile, name: str) -> str:
     found = budgets.budgets.get(name)
     if found is None:

@@ -296,7 +296,10 @@ class Governor:
             )
             try:
                 held, offline = await runtime.hold(
-                    request, offline=self._may_go_on(case), time_ms=self._clock_ms()
+                    request,
+                    offline=self._may_go_on(case),
+                    time_ms=self._clock_ms(),
+                    anew=run is None,
                 )
                 if isinstance(held, LedgerRefused) and not offline:
                     again = await approvals.by_approval(runtime, case, request, held, facts)

@@ -133,6 +133,7 @@ class Worker:
                 # The first hold after its return publishes them.
                 opened.lost(error)
             opened.allowances = self._allowances
+            opened.lease_settings = lambda: self.policy.budgets.leasing
             opened.start()
             runtime.install(opened)
             self.queue = open_desk(self.home, opened)

@@ -12,16 +12,18 @@ for _, id in ipairs(ids) do
     add_event('lost_hold', now, '{"hold_id":' .. cjson.encode(id) .. '}')
   else
     local body = hold.facts or ''
+    -- Of a leased slice, what its worker may have admitted and not told; the rest goes back.
+    local cost = math.min(hold.amount, hold.lease or hold.amount)
     local entry, charges, _, closed = end_hold(hold, {
-      kind = 'unreconciled', state = 'unreconciled', cost = hold.amount, body = body,
-      counters = {'unreconciled_count', '1', 'unreconciled_nano', int(hold.amount)},
+      kind = 'unreconciled', state = 'unreconciled', cost = cost, body = body,
+      counters = {'unreconciled_count', '1', 'unreconciled_nano', int(cost)},
       ttl_s = UNRECONCILED_TTL_S,
-      charge = function(share) return tonumber(share[4]) end,
+      charge = function(share) return hold.lease and cost or tonumber(share[4]) end,
     }, now, {})
     add_event('unreconciled', now, '{"hold_id":' .. cjson.encode(id)
       .. ',"decision_id":' .. cjson.encode(hold.decision_id)
-      .. ',"charged_nano_usd":' .. int(hold.amount) .. '}')
-    entries[#entries + 1] = {entry, 'unreconciled', id, int(now), int(hold.amount),
+      .. ',"charged_nano_usd":' .. int(cost) .. '}')
+    entries[#entries + 1] = {entry, 'unreconciled', id, int(now), int(cost),
       int(hold.amount), encode_shares(charges), body, closed and '1' or ''}
   end
 end

@@ -17,11 +17,13 @@
 --                                   grants (`id:amount:until_ms;…`, only ever added to), which add
 --                                   to the limit until they are over;
 --                                   claimed:forecast = limit epoch, claimed:rate = `EPOCH:DAY`
+--                                   recalled, when somebody last found no room: see `lease_recall`
 --   ends:PERIOD:BUDGET      zset    the budget's open holds by expected end
 --   counters                set     PERIOD:BUDGET of every budget hash
 --   hold:ID                 hash    state (open, settled, voided, unreconciled), amount, time,
 --                                   approval (its id, where one was used), shares, facts, decision_id, stats_period; once ended: charged,
 --                                   overage, and a TTL instead of the facts
+--                                   a leased slice has lease: what of it may be unreported
 --   leases                  zset    the open holds by the end of their lease
 --   entries                 stream  trimmed only of what is archived
 --   archive                 hash    to (the id of the last archived entry), entries (their number)
@@ -393,13 +395,14 @@ end
 local function read_hold(hold_id)
   local fields = redis.call('HMGET', P .. 'hold:' .. hold_id, 'state', 'amount', 'time', 'shares',
     'facts', 'decision_id', 'stats_period', 'charged', 'overage', 'expected_end',
-    'approval')
+    'approval', 'lease')
   if not fields[1] then return nil end
   return {
     id = hold_id, state = fields[1], amount = tonumber(fields[2]), time = tonumber(fields[3]),
     shares = cjson.decode(fields[4]), facts = fields[5], decision_id = fields[6],
     stats_period = fields[7], charged = fields[8] or '0', overage = fields[9] or '0',
     expected_end = tonumber(fields[10]), approval = fields[11],
+    lease = tonumber(fields[12]),
   }
 end
 

@@ -4,6 +4,7 @@
 --start S    the first one (default 0)
 --seed X     this one only; with --trace, every line of what happened
 --jobs J     how many processes (default 1)
+--leased     workers lease slices of every budget
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from functools import partial
 from multiprocessing import Pool
 
 from tests.simulation.world import Outcome, SeedFailed, run
@@ -28,17 +30,19 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--keep-going", action="store_true", help="count failures, show the first")
+    parser.add_argument("--leased", action="store_true", help="lease slices of every budget")
     given = parser.parse_args()
     # What a killed process never got to do is no mistake here.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     if given.seed is not None:
-        return _one(given.seed, given.trace)
-    return _many(range(given.start, given.start + given.seeds), given.jobs, given.keep_going)
+        return _one(given.seed, given.trace, given.leased)
+    seeds = range(given.start, given.start + given.seeds)
+    return _many(seeds, given.jobs, given.keep_going, given.leased)
 
 
-def _one(seed: int, trace: bool) -> int:
+def _one(seed: int, trace: bool, leased: bool) -> int:
     try:
-        outcome = run(seed, trace_all=trace)
+        outcome = run(seed, trace_all=trace, leased=leased)
     except SeedFailed as failed:
         print(failed)
         return 1
@@ -46,7 +50,7 @@ def _one(seed: int, trace: bool) -> int:
     return 0
 
 
-def _many(seeds: range, jobs: int, keep_going: bool) -> int:
+def _many(seeds: range, jobs: int, keep_going: bool, leased: bool) -> int:
     began = time.monotonic()
     faults: Counter[str] = Counter()
     codes: Counter[str] = Counter()
@@ -54,7 +58,7 @@ def _many(seeds: range, jobs: int, keep_going: bool) -> int:
     operations = done = 0
     failures: list[str] = []
     with Pool(jobs) as pool:
-        for found in pool.imap(_try, seeds, chunksize=8):
+        for found in pool.imap(partial(_try, leased=leased), seeds, chunksize=8):
             done += 1
             if isinstance(found, str):
                 failures.append(found)
@@ -79,9 +83,9 @@ def _many(seeds: range, jobs: int, keep_going: bool) -> int:
     return 1 if failures else 0
 
 
-def _try(seed: int) -> Outcome | str:
+def _try(seed: int, leased: bool) -> Outcome | str:
     try:
-        return run(seed)
+        return run(seed, leased=leased)
     except SeedFailed as failed:
         return str(failed)
 

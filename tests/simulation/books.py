@@ -43,7 +43,8 @@ class Share:
 @dataclass
 class HoldRecord:
     """A hold by the checker's books. `outcome` is the kind of its last entry, empty while open.
-    `offline` is true where it was admitted without the store."""
+    `offline` is true where it was admitted without the store. Of a leased slice, `lease` is what
+    its worker may have admitted without a word."""
 
     hold_id: str
     amount: int
@@ -53,6 +54,7 @@ class HoldRecord:
     outcome: str = ""
     cost: int = 0
     offline: bool = False
+    lease: int | None = None
     entries: list[str] = field(default_factory=list)
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from budgets.errors import ClockSkew, HoldIdReused, PolicyNotPublished, PolicyOutrun
 from budgets.holds import BudgetHold, Held, HoldRequest, Refused
+from budgets.leases.types import Adopted, Adoption, SliceReturn, SliceTake
+from budgets.ledger import Write
 from budgets.memory import MemoryLedger
 from budgets.published import PublishedPolicy
 from budgets.records import RefusalRecord
@@ -231,7 +233,11 @@ class Checker(Books):
             if hold.hold_id not in due:
                 raise Broken(4, f"the lease of {hold} had not ended at {now}")
             charges = {budget: share.amount for budget, share in hold.shares.items()}
-            self._take_entry(hold, "unreconciled", hold.amount, charges, claims=True)
+            cost = hold.amount
+            if hold.lease is not None:
+                cost = min(hold.amount, hold.lease)
+                charges = dict.fromkeys(charges, cost)
+            self._take_entry(hold, "unreconciled", cost, charges, claims=True)
 
     def _after_replay(
         self,
@@ -308,6 +314,117 @@ class Checker(Books):
             raise Broken(4, f"{len(open_holds)} of {hold_ids} are open")
         for hold in open_holds:
             hold.lease_end_ms = max(hold.lease_end_ms, operation.time_ms + lease_ms)
+
+    # ── leased slices ────────────────────────────────────────────────────────────────────────────
+
+    def _after_take_slice(self, operation: Operation, answer: Answer, wanted: SliceTake) -> None:
+        now, known = operation.time_ms, self.holds.get(wanted.slice_id)
+        if answer.error is not None:
+            strange = not wanted.period.contains(now)
+            lost = isinstance(answer.error, PolicyNotPublished) and wanted.rule not in self.rules
+            if not (lost or (strange and isinstance(answer.error, ClockSkew))):
+                raise Broken(7, f"no slice for {wanted}: {answer.error!r}")
+            return
+        granted = answer.get().granted_nano_usd
+        if known is not None:
+            left = known.shares[wanted.budget].amount if not known.outcome else 0
+            if granted != left:
+                raise Broken(2, f"{known} was taken twice: {answer}")
+            return
+        if not granted:
+            return
+        share = BudgetHold(wanted.budget, wanted.rule, wanted.period, granted)
+        self._fits(wanted.slice_id, share, granted)
+        shares = {wanted.budget: Share(wanted.rule, wanted.period.id, granted)}
+        lease_end_ms = now + wanted.lease_ms
+        found = HoldRecord(wanted.slice_id, granted, now, lease_end_ms, shares)
+        found.lease = min(granted, wanted.unreported_nano_usd)
+        self.holds[wanted.slice_id] = found
+        self.held[wanted.budget, wanted.period.id] += granted
+
+    def _after_renew_slices(
+        self, operation: Operation, answer: Answer, slices: tuple[SliceTake, ...], lease_ms: int
+    ) -> None:
+        for it, found in zip(slices, answer.get(), strict=True):
+            slice_ = self.holds.get(it.slice_id)
+            if slice_ is None or slice_.outcome:
+                if found.granted_nano_usd:
+                    raise Broken(4, f"{slice_} is not open, and was renewed")
+                continue
+            if found.granted_nano_usd != slice_.shares[it.budget].amount:
+                raise Broken(1, f"{slice_} says that it has {found.granted_nano_usd}")
+            slice_.lease_end_ms = max(slice_.lease_end_ms, operation.time_ms + lease_ms)
+
+    def _after_recall_slices(self, *_: Any) -> None:
+        return
+
+    def _after_write(self, operation: Operation, answer: Answer, it: Write) -> None:
+        if isinstance(it, SliceReturn):
+            self._after_return(operation, it)
+        else:
+            assert isinstance(it, Adoption)
+            self._after_adoption(operation, answer.get(), it)
+
+    def _after_return(self, operation: Operation, it: SliceReturn) -> None:
+        slice_, now = self.holds.get(it.slice_id), operation.time_ms
+        match slice_.outcome if slice_ is not None else None:
+            case None:
+                gone = HoldRecord(it.slice_id, 0, now, now, {}, outcome="voided")
+                self.holds[it.slice_id] = gone
+            case "":
+                assert slice_ is not None
+                for budget, share in slice_.shares.items():
+                    self.held[budget, share.period_id] -= share.amount
+                slice_.outcome = "voided"
+            case "unreconciled":
+                assert slice_ is not None
+                self._take_entry(
+                    slice_, "corrected", 0, dict.fromkeys(slice_.shares, 0), claims=True
+                )
+            case _:
+                return
+
+    def _after_adoption(self, operation: Operation, adopted: Adopted, it: Adoption) -> None:
+        request, now = it.request, operation.time_ms
+        if request.hold_id in self.holds:
+            if not adopted.repeated:
+                raise Broken(2, f"{request.hold_id} was adopted twice")
+            return
+        shares = {}
+        for budget in request.budgets:
+            key = (budget.budget, budget.period.id)
+            if not budget.period.contains(it.time_ms):
+                raise Broken(7, f"{request.hold_id} of {it.time_ms} is held in {budget.period}")
+            slice_ = self.holds.get(it.slices[budget.budget])
+            missing = budget.amount_nano_usd
+            if slice_ is not None and slice_.outcome in ("", "unreconciled"):
+                missing = self._move_out(slice_, budget.budget, budget.amount_nano_usd)
+            if missing and slice_ is not None:
+                # Without a slice, a failover has lost it; that is what it can lose.
+                raise Broken(1, f"{request.hold_id} is {missing} more than {slice_} had for {key}")
+            self.held[key] += budget.amount_nano_usd
+            shares[budget.budget] = Share(budget.rule, budget.period.id, budget.amount_nano_usd)
+        self.holds[request.hold_id] = HoldRecord(
+            request.hold_id, request.amount_nano_usd, now, now + request.lease_ms, shares
+        )
+
+    def _move_out(self, slice_: HoldRecord, budget: str, amount: int) -> int:
+        """Move an amount out of a slice, and return what it does not have."""
+        share = slice_.shares[budget]
+        key = (budget, share.period_id)
+        if not slice_.outcome:
+            moved = min(amount, share.amount)
+            share.amount -= moved
+            slice_.amount -= moved
+            self.held[key] -= moved
+            return amount - moved
+        moved = min(amount, share.charged)
+        if moved:
+            left = share.charged - moved
+            self._take_entry(slice_, "corrected", left, {budget: left}, claims=False)
+            # More may be moved out of it, and its worker may return it.
+            slice_.outcome = "unreconciled"
+        return amount - moved
 
     # ── what every operation leaves behind ───────────────────────────────────────────────────────
 

@@ -6,12 +6,15 @@ Only here is it asked what became of each request; what every single operation m
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.simulation.books import Broken, HoldRecord
 from tests.simulation.store import at_once
 
 if TYPE_CHECKING:
+    from tests.simulation.link import Link
+    from tests.simulation.loop import Process
     from tests.simulation.proxy import Job
     from tests.simulation.world import World
 
@@ -35,6 +38,8 @@ def check_books(world: World) -> None:
             _check_refusal(job, job.decision_id in checker.refusals)
             continue
         if hold is None:
+            if job.sent and job.leased and job.process is not None and not job.process.alive:
+                continue  # Its worker died with the word of it: see `_check_unreported`.
             if job.sent:
                 raise Broken(11, f"job {job.number} was sent and the store knows nothing of it")
             continue
@@ -43,6 +48,9 @@ def check_books(world: World) -> None:
         if not hold.outcome:
             raise Broken(4, f"{hold} is still open")
     _check_never_sent(world, lost_ids)
+    for process, link in world.links:
+        if not lost_ids & link.asked_slices:
+            _check_unreported(world, process, link)
 
 
 def _check_charge(job: Job, hold: HoldRecord) -> None:
@@ -75,6 +83,25 @@ def _check_refusal(job: Job, recorded: bool) -> None:
         raise Broken(11, f"job {job.number} was refused ({job.code}) and sent")
 
 
+def _check_unreported(world: World, process: Process, link: Link) -> None:
+    """What a dead worker admitted from its slices and never reported is charged to each budget."""
+    holds = world.store.checker.holds
+    unknown: Counter[tuple[str, str]] = Counter()
+    for job in world.jobs:
+        if job.process is process and job.sent and job.leased and job.request_id not in holds:
+            for it in job.leased:
+                unknown[it.budget, it.period.id] += it.amount_nano_usd
+    charged: Counter[tuple[str, str]] = Counter()
+    for slice_ in filter(None, map(holds.get, link.asked_slices)):
+        for budget, share in slice_.shares.items():
+            charged[budget, share.period_id] += share.charged
+            if share.charged and process.alive:
+                raise Broken(4, f"a living worker's slice stays charged: {slice_}")
+    for key, amount in unknown.items():
+        if charged[key] < amount:
+            raise Broken(4, f"{process.name} admitted {amount} of {key} unseen: {charged[key]}")
+
+
 def _check_never_sent(world: World, lost_ids: set[str]) -> None:
     """A request that was never sent, of a worker that lives, costs nothing."""
     sent = {job.request_id for job in world.jobs if job.sent}
@@ -88,7 +115,7 @@ def _check_never_sent(world: World, lost_ids: set[str]) -> None:
 
 
 def _id_of(argument: object) -> str:
-    for name in ("hold_id", "decision_id"):
+    for name in ("slice_id", "hold_id", "decision_id"):
         found = getattr(argument, name, None)
         if isinstance(found, str):
             return found

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from budgets.config import BudgetsFile
+from budgets.config import BudgetsFile, LeaseSettings
 from budgets.prices import PICO_PER_USD, UnknownPrice
 from hooks.policy import Policy
 from hooks.request import read_request
@@ -28,6 +28,10 @@ BODIES: tuple[Mapping[str, Any], ...] = tuple(
     for cap in ({}, {"max_tokens": 50}, {"max_tokens": 400})
 )
 """What clients ask: few sizes, so that holds are often equal."""
+
+
+LEASED_LIMITS_FACTOR = 3
+"""More is asked where slices are leased, and slices need room to be taken from."""
 
 
 @cache
@@ -49,6 +53,7 @@ def policy_of(
     lease_ms: int,
     thresholds: Mapping[str, int],
     allowances: Mapping[str, int],
+    leases: LeaseSettings,
 ) -> Policy:
     """Return the default policy with these limits and allowances, in nanodollars."""
     rules: dict[str, dict[str, Any]] = {
@@ -59,6 +64,10 @@ def policy_of(
         "watched": {"match": {"team": TEAMS[0]}, "period": "day", "mode": "shadow"},
         "haiku": {"match": {"model": "claude-haiku"}, "period": "day"},
     }
+    if leases.budgets:
+        # It would let no request of its team be admitted from slices.
+        del rules["watched"]
+        limits = {name: LEASED_LIMITS_FACTOR * amount for name, amount in limits.items()}
     budgets = {
         name: {
             **rule,
@@ -77,7 +86,7 @@ def policy_of(
         }
     )
     # Shorter than the file allows: a run has seconds, not minutes.
-    file = file.model_copy(update={"lease_seconds": lease_ms / 1000})
+    file = file.model_copy(update={"lease_seconds": lease_ms / 1000, "leases": leases})
     base = default_policy()
     policy = replace(base, budgets=file)
     # Compiled once for all runs: it depends on the routing alone.
@@ -94,6 +103,12 @@ def draw_allowances(chance: random.Random) -> dict[str, int]:
     hold = chance.choice(holds())
     names = ("total", "FAST", "team", "key", "haiku")
     return {name: hold * chance.choice((1, 3, 10)) + chance.choice((-1, 0)) for name in names}
+
+
+def draw_leases(chance: random.Random) -> LeaseSettings:
+    """Return leases of every budget: up to half of what is left, and now and then to the end."""
+    share, below = chance.choice((10, 30, 50)), chance.choice((1, 1, 5, 20))
+    return LeaseSettings(budgets="all", share_percent=share, direct_below_percent=below)
 
 
 def draw_limits(chance: random.Random, used: Mapping[str, int]) -> dict[str, int]:

@@ -18,9 +18,11 @@ from budgets.audit.memory import MemoryTrail
 from budgets.connection import SOCKET_TIMEOUT_S
 from budgets.errors import LedgerUnavailable, PolicyNotPublished, PolicyOutrun
 from budgets.holds import BudgetHold, Held, HoldRequest, Refused
+from budgets.leases.types import SliceState, SliceTake
+from budgets.ledger import Write, Written
 from budgets.published import PublishedPolicy
 from budgets.redis_store import PUBLISH_TRIES
-from budgets.settlements import Ending, Settled, Settlement
+from budgets.settlements import Settlement, Voiding
 from budgets.slices import Slice, SliceRequest
 from tests.simulation.faults import LinkFault, Plan
 from tests.simulation.loop import VirtualLoop, outside
@@ -55,6 +57,8 @@ class Link:
         self._revision = 0
         self.asked: list[str] = []
         """Every hold that this worker ever asked for."""
+        self.asked_slices: set[str] = set()
+        """Every slice that it ever asked for."""
         self.calm = False
         """Whether the network has stopped failing: for the end of a run."""
 
@@ -126,7 +130,20 @@ class Link:
             await self.publish(self._policy)
             return await self._call(name, *args)
 
-    async def write_all(self, endings: Sequence[Ending]) -> tuple[Settled, ...]:
+    async def take_slice(self, wanted: SliceTake) -> SliceState:
+        self.asked_slices.add(wanted.slice_id)
+        taken: SliceState = await self._call_with_policy("take_slice", wanted)
+        return taken
+
+    async def renew_slices(
+        self, slices: Sequence[SliceTake], lease_ms: int
+    ) -> tuple[SliceState, ...]:
+        if not slices:
+            return ()
+        found: tuple[SliceState, ...] = await self._call("renew_slices", tuple(slices), lease_ms)
+        return found
+
+    async def write_all(self, endings: Sequence[Write]) -> tuple[Written, ...]:
         """Send a pipeline: what breaks its connection can strike between any two of its commands.
 
         The client then sends all of it once more, or says that the store was not reached.
@@ -163,13 +180,13 @@ class Link:
             await self._loop.create_future()
         return tuple(answer.get() for answer in answers)
 
-    async def _deliver_all(self, endings: Sequence[Ending]) -> list[Answer]:
+    async def _deliver_all(self, endings: Sequence[Write]) -> list[Answer]:
         replies: list[asyncio.Future[Answer]] = [self._loop.create_future() for _ in endings]
         self._later(self._latency_s(), lambda: self._arrive_all(endings, replies))
         return [await reply for reply in replies]
 
     def _arrive_all(
-        self, endings: Sequence[Ending], replies: Sequence[asyncio.Future[Answer]] | None
+        self, endings: Sequence[Write], replies: Sequence[asyncio.Future[Answer]] | None
     ) -> None:
         for number, it in enumerate(endings):
             self._arrive(*_operation(it), replies[number] if replies is not None else None)
@@ -221,11 +238,14 @@ class Link:
         return slices
 
 
-def _operation(it: Ending) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """Return an end as the store is asked for it."""
-    if isinstance(it, Settlement):
-        return "settle", (it,), {}
-    return "void", (it.hold_id, it.body, it.counters), {}
+def _operation(it: Write) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Return a write as the store is asked for it."""
+    match it:
+        case Settlement():
+            return "settle", (it,), {}
+        case Voiding():
+            return "void", (it.hold_id, it.body, it.counters), {"ahead": it.ahead}
+    return "write", (it,), {}
 
 
 def _set(reply: asyncio.Future[Answer] | None, answer: Answer) -> None:

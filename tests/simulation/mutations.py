@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from budgets.holds import Held, HoldRequest, Refused
+from budgets.leases.desk import Desk
+from budgets.leases.types import SliceState, SliceTake
 from budgets.memory import MemoryLedger
 from budgets.memory_records import Hold, Share
 from budgets.open_requests import OpenRequest
@@ -223,6 +225,49 @@ class UnforbiddingWorker(Proxy):
 
     runtime_type = _Unforbidding
 
+
+class FreeSlice(MemoryLedger):
+    """Takes all of a dead worker's slice back, whatever was admitted from it."""
+
+    def _lend(self, wanted: SliceTake, amount: int, now: int) -> None:
+        super()._lend(replace(wanted, unreported_nano_usd=0), amount, now)
+
+
+class BottomlessSlice(MemoryLedger):
+    """Makes the hold of an adopted request without taking it out of its slice."""
+
+    def _move(self, slice_id: str, amount: int, now: int) -> tuple[int, LedgerEntry | None]:
+        return 0, None
+
+
+class LargeSlice(MemoryLedger):
+    """Lends more of a budget than it has left."""
+
+    async def take_slice(self, wanted: SliceTake) -> SliceState:
+        return await super().take_slice(replace(wanted, share_percent=200))
+
+
+class _GreedyDesk(Desk):
+    def admit(self, request: HoldRequest) -> Held | None:
+        for counter in self._counters.values():
+            for slice_ in counter.slices:
+                slice_.room_nano_usd += request.amount_nano_usd
+        return super().admit(request)
+
+
+class _Greedy(Runtime):
+    desk_type = _GreedyDesk
+
+
+class GreedyWorker(Proxy):
+    """Admits more from a slice than it has."""
+
+    runtime_type = _Greedy
+
+
+LEASING_LEDGERS: tuple[type[MemoryLedger], ...] = (FreeSlice, BottomlessSlice, LargeSlice)
+LEASING_WORKERS: tuple[type[Proxy], ...] = (GreedyWorker,)
+"""Defects that only show where slices are leased."""
 
 LEDGERS: tuple[type[MemoryLedger], ...] = (
     OneNanoTooMuch,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from budgets.errors import LedgerUnavailable
+from budgets.holds import BudgetHold
 from budgets.home import Home
 from budgets.inflight import InFlight
 from budgets.matching import allowances_at
@@ -49,8 +50,9 @@ class Job:
 
     `code` is how it ended for the client: `ok`, `error`, `lost` (its worker died), or a refusal's
     code. `unstarted` is true where the worker had not started yet, `offline` where the request was
-    admitted without the store. `due` is what its attempts cost by the rule. `closed` is true once
-    its worker knows its end, and may still have to tell the ledger.
+    admitted without the store; `leased` are its shares where it was admitted from slices. `due` is
+    what its attempts cost by the rule. `closed` is true once its worker knows its end, and may
+    still have to tell the ledger.
     """
 
     number: int
@@ -67,6 +69,7 @@ class Job:
     known_down: bool = False
     unstarted: bool = False
     offline: bool = False
+    leased: tuple[BudgetHold, ...] = ()
     due: list[int] = field(default_factory=list)
     sent: bool = False
     closed: bool = False
@@ -119,6 +122,7 @@ class Proxy:
                 adopt=lambda: folder.adopt(process, crash),
             ),
         )
+        self.runtime.new_id = lambda: f"{chance.getrandbits(64):016x}-slice"
         self.worker = Worker(
             home=HOME,
             policy=policy,
@@ -144,6 +148,7 @@ class Proxy:
         except LedgerUnavailable as error:
             self.runtime.lost(error)
         self.runtime.allowances = lambda now: allowances_at(self.worker.policy.budgets, now)
+        self.runtime.lease_settings = lambda: self.worker.policy.budgets.leasing
         self.runtime.start()
         self.worker.runtime = self.runtime
         self.runtime.spawn(self._watch_files(), endless=True)
@@ -179,6 +184,8 @@ class Proxy:
         request = self.runtime.requests.get(admission.request_id)
         assert request is not None
         job.offline = request.offline
+        if self.runtime.desk.is_unreported(admission.request_id):
+            job.leased = request.terms[admission.group].budgets
         self._check_slices(request)
         ended = await self._send(job, request, (admission.group, *admission.fallbacks))
         answer = _answer_of(ended)

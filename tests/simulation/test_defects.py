@@ -8,7 +8,7 @@ import pytest
 
 from budgets.memory import MemoryLedger
 from tests.simulation.books import Broken
-from tests.simulation.mutations import LEDGERS, WORKERS
+from tests.simulation.mutations import LEASING_LEDGERS, LEASING_WORKERS, LEDGERS, WORKERS
 from tests.simulation.proxy import Proxy
 from tests.simulation.world import SeedFailed, run
 
@@ -26,6 +26,16 @@ def test_a_defect_of_the_store_is_found(defect: type[MemoryLedger]) -> None:
 @pytest.mark.parametrize("defect", WORKERS, ids=lambda it: it.__name__)
 def test_a_defect_of_a_worker_is_found(defect: type[Proxy]) -> None:
     assert seeds_until_found(proxy_type=defect) <= SEEDS_MAX
+
+
+@pytest.mark.parametrize("defect", LEASING_LEDGERS, ids=lambda it: it.__name__)
+def test_a_defect_of_slices_in_the_store_is_found(defect: type[MemoryLedger]) -> None:
+    assert seeds_until_found(make_ledger=defect, leased=True) <= SEEDS_MAX
+
+
+@pytest.mark.parametrize("defect", LEASING_WORKERS, ids=lambda it: it.__name__)
+def test_a_defect_of_a_workers_slices_is_found(defect: type[Proxy]) -> None:
+    assert seeds_until_found(proxy_type=defect, leased=True) <= SEEDS_MAX
 
 
 def seeds_until_found(**world: Any) -> int:

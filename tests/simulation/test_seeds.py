@@ -16,6 +16,9 @@ from tests.support.policies import REPOSITORY
 
 SEEDS = 2_000
 SEEDS_AT_ONCE = 100
+LEASED_SEEDS = int(os.environ.get("FAREBOX_TEST_LEASED_SEEDS", "40"))
+LEASED_SEEDS_AT_ONCE = 20
+"""Some in every run, thousands by the variable or by `python -m tests.simulation --leased`."""
 
 # What a killed process never got to do is no mistake here.
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
@@ -25,6 +28,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:R
 def test_no_seed_breaks_a_promise(start: int) -> None:
     for seed in range(start, start + SEEDS_AT_ONCE):
         run(seed)
+
+
+@pytest.mark.parametrize("start", range(0, LEASED_SEEDS, LEASED_SEEDS_AT_ONCE))
+def test_no_seed_breaks_a_promise_where_slices_are_leased(start: int) -> None:
+    for seed in range(start, start + LEASED_SEEDS_AT_ONCE):
+        run(seed, leased=True)
 
 
 def test_a_seed_replays_exactly_in_another_process() -> None:

@@ -12,11 +12,12 @@ import asyncio
 import hashlib
 import random
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
+from budgets.config import LeaseSettings
 from budgets.connection import SOCKET_TIMEOUT_S
 from budgets.memory import MemoryLedger
 from hooks.policy import Policy
@@ -62,7 +63,7 @@ class SeedFailed(AssertionError):
         lines = "\n  ".join(trace)
         super().__init__(
             f"seed {seed}: {type(cause).__name__}: {cause}\n  {lines}\n"
-            f"replay: python -m tests.simulation --seed {seed} --trace"
+            f"replay: python -m tests.simulation --seed {seed} --trace, with --leased for leases"
         )
         self.seed = seed
         self.cause = cause
@@ -86,6 +87,7 @@ class World:
     make_ledger: MakeLedger = MemoryLedger
     proxy_type: type[Proxy] = Proxy
     trace_all: bool = False
+    leased: bool = False
     loop: VirtualLoop = field(default_factory=VirtualLoop)
     jobs: list[Job] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -94,6 +96,10 @@ class World:
     trace: deque[str] = field(default_factory=lambda: deque(maxlen=TRACE_LINES))
 
     def __post_init__(self) -> None:
+        if self.leased:
+            # Slices go back where nobody comes for a second or two.
+            plan = self.plan
+            self.plan = replace(plan, pause_s=plan.pause_s / 6, clients=plan.clients + 5)
         self._digest = hashlib.blake2b(digest_size=16)
         if self.trace_all:
             self.trace = deque()
@@ -103,6 +109,7 @@ class World:
         self.allowances = (
             house.draw_allowances(self.chance("allowances")) if self.plan.allow else {}
         )
+        self.leases = house.draw_leases(self.chance("leases")) if self.leased else LeaseSettings()
         self.folder = Folder(self.chance("disk"), self.plan.tear, self.plan.write_s)
         self.thresholds = house.draw_thresholds(self.chance("policy"))
         self.store = Store(self.store_ms, self.make_ledger, self._told)
@@ -147,7 +154,12 @@ class World:
                 used[budget.partition(":")[0]] += amount
         limits = house.draw_limits(self.chance("policy"), used)
         return house.policy_of(
-            limits, self.plan.zone, self.plan.lease_ms, self.thresholds, self.allowances
+            limits,
+            self.plan.zone,
+            self.plan.lease_ms,
+            self.thresholds,
+            self.allowances,
+            self.leases,
         )
 
     def _is_online(self, hold_id: str) -> bool:
@@ -229,7 +241,7 @@ class World:
         job = Job(
             number=len(self.jobs),
             body=dict(chance.choice(house.BODIES)),
-            key=chance.choice(house.KEYS),
+            key=chance.choice(house.KEYS[:1] if self.leased else house.KEYS),
             team=chance.choice(house.TEAMS),
             done=self.loop.create_future(),
         )
@@ -383,7 +395,12 @@ def _listen(world: World) -> Any:
 def _brief(operation: Operation, answer: Answer) -> str:
     """Return a line that tells an operation and its answer, empty for one that did nothing."""
     first = operation.args[0] if operation.args else ""
-    name = getattr(first, "hold_id", None) or getattr(first, "decision_id", None) or first
+    name = (
+        getattr(first, "slice_id", None)
+        or getattr(first, "hold_id", None)
+        or getattr(first, "decision_id", None)
+        or first
+    )
     value = answer.value
     if operation.name == "expire":
         return f"store expire {[it.hold_id[:8] for it in value]}" if value else ""
