@@ -114,8 +114,10 @@ def proxy_facts(found: Status) -> RenderableType:
     )
     unscored = sum(w.scores_lost for w in found.workers)
     if sent or lost or unscored:
-        said = f"{sent:,} sent, {lost:,} lost" + (f"; {unscored:,} scores lost" * bool(unscored))
-        rows["Traces"] = text(said, "yellow" if lost or unscored else "")
+        of_traces = f"{sent:,} sent, {lost:,} lost" + (
+            f"; {unscored:,} scores lost" * bool(unscored)
+        )
+        rows["Traces"] = text(of_traces, "yellow" if lost or unscored else "")
     if (alerts := _alerts_text(found.alerts)) is not None:
         rows["Alerts"] = alerts
     if found.approvals_open:
