@@ -52,11 +52,13 @@ async def measure(count: int) -> Inputs:
         texts = [prompt(PROMPT_TOKENS) for _ in range(count)]
         for text in texts[:20]:  # The first ones load scripts.
             await bench.settle((await bench.governor.admit(bench.incoming(text))).request_id)
+        await bench.runtime.endings.flush()
         idle = await _counters(client)
         admitted = [(await bench.governor.admit(bench.incoming(text))).request_id for text in texts]
         held = await _counters(client)
         for request_id in admitted:
             await bench.settle(request_id)
+        await bench.runtime.endings.flush()  # Ends go to the store in batches.
         done = await _counters(client)
         for _ in range(count):
             await client.ping()
