@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ TOP = {
     "SECURITY.md": "security.md",
 }
 """Files beside docs/ that are pages too, and what they are called there."""
+
+BENCHMARKS = "benchmarks/README.md"
 
 _HEADING = re.compile(r"^(?P<level>##+) (?P<title>.+)$")
 _ITEM = re.compile(r"^(?:- |\*\*)\[(?P<title>[^\]]+)\]\((?P<page>[^)#]+\.md)\)")
@@ -57,8 +60,11 @@ def write(pages: Path) -> None:
         (pages / target).write_text(text, encoding="utf-8")
 
 
-def menu(index: str) -> list[Any]:
-    """Return MkDocs' `nav` from the list of pages: a menu a heading, a page a line."""
+def menu(index: str, reports: Iterable[str] = ()) -> list[Any]:
+    """Return MkDocs' `nav` from the list of pages: a menu a heading, a page a line.
+
+    `reports` come after the page of the benchmarks: `./scripts/bench --keep` makes new ones.
+    """
     found: list[Any] = [{"Documentation": "index.md"}]
     section, part = found, found
     for line in index.splitlines():
@@ -71,13 +77,20 @@ def menu(index: str) -> list[Any]:
                 section.append({heading["title"]: part})
         elif item := _ITEM.match(line):
             part.append({item["title"][0].upper() + item["title"][1:]: item["page"]})
+            if item["page"] == BENCHMARKS:
+                part += sorted(set(reports) - {BENCHMARKS})
     return found
+
+
+def reports(pages: Path) -> list[str]:
+    """Return the benchmarks' reports among the pages."""
+    return [str(path.relative_to(pages)) for path in (pages / "benchmarks").rglob("*.md")]
 
 
 def main() -> None:
     """Write the pages, and beside them the settings with the menu."""
     write(SITE / "pages")
-    nav = menu((SITE / "pages" / "index.md").read_text(encoding="utf-8"))
+    nav = menu((SITE / "pages" / "index.md").read_text(encoding="utf-8"), reports(SITE / "pages"))
     # JSON is YAML too. `INHERIT` takes the rest from the repository's own file.
     (SITE / "mkdocs.yml").write_text(
         f"INHERIT: ../mkdocs.yml\ndocs_dir: pages\nsite_dir: site\nnav: {json.dumps(nav)}\n",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.docs_site import ROOT, TOP, menu, write
+from scripts.docs_site import ROOT, TOP, menu, reports, write
 
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 
@@ -25,7 +25,8 @@ def test_every_page_is_there_and_every_link_stays_among_them(tmp_path: Path) -> 
         for target in LINK.findall((tmp_path / page).read_text(encoding="utf-8")):
             found = (tmp_path / page).parent.joinpath(target).resolve()
             assert found.is_relative_to(tmp_path.resolve()) and found.exists(), f"{page}: {target}"
-    listed = list(_pages_of(menu((tmp_path / "index.md").read_text(encoding="utf-8"))))
+    index = (tmp_path / "index.md").read_text(encoding="utf-8")
+    listed = list(_pages_of(menu(index, reports(tmp_path))))
     assert len(listed) == len(set(listed))
     missing = sorted(str(it) for it in pages - {Path(it) for it in listed})
     assert missing == [], "list them in docs/README.md, one a line"
@@ -33,11 +34,11 @@ def test_every_page_is_there_and_every_link_stays_among_them(tmp_path: Path) -> 
 
 def _pages_of(nav: list[Any]) -> Iterator[str]:
     for entry in nav:
+        if isinstance(entry, str):
+            yield entry
+            continue
         for part in entry.values():
-            if isinstance(part, str):
-                yield part
-            else:
-                yield from _pages_of(part)
+            yield from _pages_of([part] if isinstance(part, str) else part)
 
 
 def test_every_reader_finds_the_path_from_the_first_page() -> None:
