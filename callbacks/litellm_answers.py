@@ -202,13 +202,16 @@ def _serving_model(
 
     The answer's `model` has been overwritten with the group's name by now, except after a fallback;
     the raw text of an answer that was not streamed keeps it. For streams only the name that was
-    asked for is known.
+    asked for is known. Google calls it otherwise, and an answer of its that calls a tool can have a
+    `model` among the tool's arguments, as plain JSON.
     """
     raw = kwargs.get("original_response")
     if isinstance(raw, str):
-        start = raw.find('"model":')
+        google = str(kwargs.get("custom_llm_provider")).startswith(("gemini", "vertex_ai"))
+        mark = '"modelVersion":' if google and '"candidates":' in raw else '"model":'
+        start = raw.find(mark)
         if start >= 0:
-            rest = raw[start + 8 : start + 240].lstrip()
+            rest = raw[start + len(mark) : start + 240].lstrip()
             if rest.startswith('"'):
                 return rest[1:].split('"', 1)[0][:120] or None
     named = _text(payload.get("model"))

@@ -15,6 +15,7 @@ from budgets.drift.rates import RISE, SHIFT, Side
 from budgets.drift.settings import DriftSettings
 from budgets.drift.state import Bounds, State
 from budgets.drift.watchlist import Watchlist
+from callbacks.litellm_answers import _serving_model
 from hooks.drift_view import watchlist_of
 from tests.ledger.test_drift import usual, watchlist
 from tests.support.policies import default_policy
@@ -175,6 +176,26 @@ def test_a_stream_that_knows_no_version_changes_nothing() -> None:
     said = [value for series, value in observe("settled", body, watchlist())
             if series.signal == "model_changed"]  # fmt: skip
     assert said == [("claude-haiku-4-5 at", "$1/5 a million tokens")]
+
+
+@pytest.mark.parametrize(
+    ("provider", "raw", "served"),
+    [
+        ("openai", '{"id": "1", "model": "gpt-4o-2024-08-06", "choices": []}', "gpt-4o-2024-08-06"),
+        ("vertex_ai", '{"model":"claude-haiku-4-5@20251001"}', "claude-haiku-4-5@20251001"),
+        (
+            "gemini",
+            '{"candidates":[{"functionCall":{"args":{"model":"x"}}}],"modelVersion":"gemini-3.8"}',
+            "gemini-3.8",
+        ),
+        ("gemini", '{"candidates":[{"functionCall":{"args":{"model":"x"}}}]}', "gemini-asked"),
+    ],
+)
+def test_the_model_that_answered_is_read_from_the_answer(
+    provider: str, raw: str, served: str
+) -> None:
+    told = {"original_response": raw, "custom_llm_provider": provider}
+    assert _serving_model(told, None, {"model": "gemini/gemini-asked"}) == served
 
 
 # ── what an entry says ───────────────────────────────────────────────────────────────────────────
