@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from budgets import money
 from callbacks.tracing.content import Redaction, answer_of, clean
+from callbacks.tracing.observation import Addition, Observation, Traced
 from callbacks.tracing.record import RequestTrace, TraceUsage
-from callbacks.tracing.tree import Addition, Observation, Traced
 
 if TYPE_CHECKING:
     from langfuse import LangfuseOtelSpanAttributes

@@ -15,8 +15,8 @@ from budgets.prices import TokenUsage
 from budgets.records import LedgerEntry
 from budgets.traced import ApprovalAnswered, Routed
 from callbacks.closing import Answer, Ending
+from callbacks.tracing.observation import Addition, event
 from callbacks.tracing.record import Content, RequestTrace, TraceAttempt, TraceUsage
-from callbacks.tracing.tree import Addition, event
 
 
 def of_ending(

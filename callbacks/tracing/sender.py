@@ -40,8 +40,9 @@ from callbacks.tracing.attributes import (
     to_unix_ns,
 )
 from callbacks.tracing.content import clean
+from callbacks.tracing.observation import Observation, Traced
 from callbacks.tracing.settings import Settings
-from callbacks.tracing.tree import Observation, Traced, observations
+from callbacks.tracing.tree import observations
 
 SCOPE = "langfuse-sdk"
 TRACES_PATH = "/api/public/otel/v1/traces"

@@ -24,10 +24,10 @@ import structlog
 
 from callbacks.tracing import settings as trace_settings
 from callbacks.tracing.content import weigh
+from callbacks.tracing.observation import Traced
 from callbacks.tracing.patience import Closing, Patience
 from callbacks.tracing.record import Content, RequestTrace
 from callbacks.tracing.scores import Score, scores
-from callbacks.tracing.tree import Traced
 
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -269,7 +269,10 @@ class Tracer:
             except Exception as error:
                 self._done(lost=1, reason=type(error).__name__)
                 continue
-            if trace is None or not found:
+            if trace is None:
+                self._done(lost=1, reason="nothing_known")
+                continue
+            if not found:
                 self._done(sampled_out=1)
                 continue
             spans += found
@@ -286,7 +289,11 @@ class Tracer:
             return
         self._done(sent=traces)
         if scored:
-            self._scored(len(scored), self._scorer.send(scored))
+            taken = 0
+            try:
+                taken = self._scorer.send(scored)
+            finally:
+                self._scored(len(scored), taken)
 
     def _patience(self) -> Patience:
         return Patience(

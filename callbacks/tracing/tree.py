@@ -18,58 +18,14 @@ what the ledger charged. Each has a key by which its id is made, so that a trace
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from budgets import money
-from callbacks.tracing.record import RequestTrace, TraceAttempt, TraceUsage
-
-ROOT = "root"
+from callbacks.tracing.observation import ROOT, Addition, Observation, Traced, event, known
+from callbacks.tracing.record import RequestTrace, TraceAttempt
 
 _EMBEDDINGS = ("aembedding", "embedding")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """One line of a trace.
-
-    `key` is unique in its trace, `parent` is another one's key. `prompt` and `answer` are content,
-    which the redaction setting applies to; `given` and `result` are Farebox's own, in plain JSON.
-    `cost_nano_usd` is set for attempts only. `attributes` are more of Langfuse's own.
-    """
-
-    key: str
-    name: str
-    type: str
-    started: datetime
-    ended: datetime
-    parent: str | None = ROOT
-    level: str = "DEFAULT"
-    message: str | None = None
-    model: str | None = None
-    usage: TraceUsage | None = None
-    cost_nano_usd: int | None = None
-    prompt: Any = None
-    answer: Any = None
-    given: Mapping[str, Any] | None = None
-    result: Mapping[str, Any] | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addition:
-    """One more line of a trace that somebody else has sent, or will; `seed` is that trace's."""
-
-    seed: str
-    trace_name: str
-    line: Observation
-    user: str | None = None
-    task_type: str | None = None
-
-
-Traced = RequestTrace | Addition
 
 
 def observations(trace: Traced) -> list[Observation]:
@@ -146,7 +102,7 @@ def _root(trace: RequestTrace) -> Observation:
         message=message,
         prompt=trace.content.prompt,
         answer=trace.content.answer,
-        metadata=_known(texts),
+        metadata=known(texts),
     )
 
 
@@ -162,7 +118,7 @@ def _route(trace: RequestTrace) -> Observation:
         ended=ended,
         level="WARNING" if decision.get("code") else "DEFAULT",
         message=_text(decision.get("code")),
-        given=_known(
+        given=known(
             {
                 "requested": decision.get("requested"),
                 "input_tokens": decision.get("input_tokens"),
@@ -170,7 +126,7 @@ def _route(trace: RequestTrace) -> Observation:
                 "signals": decision.get("signals") or None,
             }
         ),
-        result=_known(
+        result=known(
             {
                 "category": decision.get("category"),
                 "task_type": decision.get("task_type"),
@@ -179,7 +135,7 @@ def _route(trace: RequestTrace) -> Observation:
                 "candidates": candidates or None,
             }
         ),
-        metadata=_known(
+        metadata=known(
             {
                 "took_us": round((ended - trace.started).total_seconds() * 1e6),
                 **{name: decision.get(name) or None for name in _TOLD},
@@ -197,7 +153,7 @@ _TOLD = (
 
 def _candidate(candidate: Mapping[str, Any]) -> dict[str, Any]:
     cost = candidate.get("cost") or {}
-    return _known(
+    return known(
         {
             "group": candidate.get("group"),
             "kept": candidate.get("kept"),
@@ -249,7 +205,7 @@ def _hold(trace: RequestTrace) -> Observation:
         ended=ended,
         level="WARNING" if refused else "DEFAULT",
         message=trace.refusal_code if refused else None,
-        result=_known(
+        result=known(
             {
                 **_amount("hold", None if refused else trace.hold_nano_usd),
                 **_amount("estimate", trace.estimate_nano_usd),
@@ -301,7 +257,7 @@ def _attempt(trace: RequestTrace, number: int, attempt: TraceAttempt) -> Observa
         # What a verifier is asked is the prompt and the answer once more.
         prompt=trace.content.prompt if asked_the_request else None,
         answer=answer,
-        metadata=_known(
+        metadata=known(
             {
                 "attempt": number + 1,
                 "group": attempt.group,
@@ -344,7 +300,7 @@ def _settle(trace: RequestTrace, settled: datetime) -> Observation:
         ended=settled,
         level="WARNING" if unsure or over > 0 else "DEFAULT",
         message=", ".join((*unsure, *(["overage"] if over > 0 else []))) or None,
-        result=_known(
+        result=known(
             {
                 "outcome": trace.outcome,
                 **_amount("charged", trace.actual_nano_usd),
@@ -353,28 +309,7 @@ def _settle(trace: RequestTrace, settled: datetime) -> Observation:
                 "estimate_error": trace.estimate_error,
             }
         ),
-        metadata=_known({"marks": list(trace.marks) or None, "gate": trace.gate}),
-    )
-
-
-def event(
-    key: str,
-    name: str,
-    when: datetime,
-    level: str,
-    message: str | None,
-    metadata: Mapping[str, Any],
-) -> Observation:
-    """Return something that happened at one moment."""
-    return Observation(
-        key=key,
-        name=name,
-        type="event",
-        started=when,
-        ended=when,
-        level=level,
-        message=message,
-        metadata=_known(dict(metadata)),
+        metadata=known({"marks": list(trace.marks) or None, "gate": trace.gate}),
     )
 
 
@@ -383,10 +318,6 @@ def _amount(name: str, nano_usd: int | None) -> dict[str, Any]:
     if nano_usd is None:
         return {}
     return {f"{name}_usd": money.plain(nano_usd), f"{name}_nano_usd": nano_usd}
-
-
-def _known(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _text(value: object) -> str | None:

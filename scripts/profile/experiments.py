@@ -27,12 +27,12 @@ from langfuse import LangfuseOtelSpanAttributes as Names
 from langfuse.api.core import ApiError
 
 from budgets import money
+from callbacks.tracing.observation import ROOT, Addition, Observation
 from callbacks.tracing.patience import Closing, Patience
 from callbacks.tracing.scores import Score
 from callbacks.tracing.scoring import ScoreSender
 from callbacks.tracing.sender import LangfuseSender, observation_id, tls, trace_id
 from callbacks.tracing.settings import Settings
-from callbacks.tracing.tree import ROOT, Addition, Observation
 from scripts.profile.answers import KeptAnswer
 from scripts.profile.records import Profile, PromptLine, Record
 

@@ -96,7 +96,7 @@ class LangfuseReceiver:
         with self._changed:
             return list(self._scores.values())
 
-    def wait_for(self, count: int, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+    def wait_for(self, count: int, timeout_s: float = 20.0) -> list[dict[str, Any]]:
         """Return the traces once there are `count` of them.
 
         Raises:
@@ -110,7 +110,7 @@ class LangfuseReceiver:
                     raise TimeoutError(f"{have} of {count} traces came within {timeout_s} s")
         return self.traces()
 
-    def wait_for_scores(self, count: int, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+    def wait_for_scores(self, count: int, timeout_s: float = 20.0) -> list[dict[str, Any]]:
         """Return the scores once there are `count` of them.
 
         Raises:

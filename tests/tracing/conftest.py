@@ -136,7 +136,7 @@ def redaction(mode: ContentMode, mask: Mask | None = None) -> Redaction:
     return Redaction(mode, Guarded(mask) if mask is not None else None)
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     """Wait for a condition, within a bound."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -173,7 +173,7 @@ def make(langfuse: LangfuseReceiver) -> Iterator[Make]:
         mask: Mask | None = None,
         secret_key: str = langfuse.secret_key,
         sample_rate: float = 1.0,
-        timeout_s: float = 5.0,
+        timeout_s: float = 30.0,
         **limits: Any,
     ) -> Tracer:
         settings = Settings(

@@ -387,11 +387,11 @@ def test_an_entry_that_says_nothing_of_its_request_is_no_trace() -> None:
 
 def test_many_requests_are_as_many_traces(langfuse: LangfuseReceiver, make: Make) -> None:
     tracer = make()
-    for number in range(300):
+    for number in range(100):
         tracer.record(replace(REFUSED, decision_id=f"d-{number}"))
-    traces = langfuse.wait_for(300)
-    assert {t["metadata"]["decision_id"] for t in traces} == {f"d-{n}" for n in range(300)}
-    until(lambda: tracer.sent == 300)
+    traces = langfuse.wait_for(100)
+    assert {t["metadata"]["decision_id"] for t in traces} == {f"d-{n}" for n in range(100)}
+    until(lambda: tracer.sent == 100)
     assert (tracer.lost, tracer.waiting) == (0, 0)
 
 
