@@ -16,7 +16,6 @@ from tests.support.board import Visitor
 from tests.support.house import House
 from tests.support.proxy import MASTER_KEY, wait_until
 
-
 pytestmark = pytest.mark.timeout(240)
 
 
