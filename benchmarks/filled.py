@@ -2,7 +2,8 @@
 
 It is for what reads a large ledger, not for what writes one: entries, running totals and budget
 counters agree with each other, and no hold was ever made. The decisions behind the newest entries
-are real ones, by the default policy. The same for every run but for the time, which is now.
+are real ones, by the default policy; older entries repeat some of their own page. The same for
+every run but for the time, which is now.
 """
 
 from __future__ import annotations
@@ -23,8 +24,21 @@ from hooks.policy import Policy
 from tests.support.policies import chat, decided
 
 PAGE_ENTRIES = 2_000
-DECISIONS_KEPT = 5_000
+DECISIONS_KEPT = 1_000
 """How many of the newest entries have their decision; it is what pages can lead to."""
+COPIED_LINES = 40
+"""How many different requests each page of older entries repeats."""
+COPY = """
+local lines = {}
+for i = 6, #ARGV do lines[#lines + 1] = cjson.decode(ARGV[i]) end
+local first, entries, now, step = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+for number = first, tonumber(ARGV[2]) - 1 do
+  local time = string.format('%.0f', math.floor(now - (entries - number) * tonumber(step)))
+  local line = lines[(number - first) % #lines + 1]
+  redis.call('XADD', KEYS[1], time .. '-' .. string.format('%.0f', number),
+    'time', time, unpack(line))
+end
+"""
 DAYS = 28
 DAY_MS = 86_400_000
 
@@ -64,35 +78,48 @@ async def fill(
     counts: dict[str, Counter[str]] = {}
     spent: Counter[tuple[str, str]] = Counter()
     step = DAYS * DAY_MS / entries
+
+    def make(number: int, period: str) -> tuple[dict[str, Any], Decision]:
+        decision = luck.choices(made, chances)[0]
+        return _line(decision, f"d-{number:012x}", period, luck), decision
+
+    def count(line: dict[str, Any], period: str, times: int) -> None:
+        facts = json.loads(line["body"])
+        found = totals.of_entry(facts, line["cost"], facts["status"] == "ok")
+        counts.setdefault(period, Counter()).update({k: n * times for k, n in found.items()})
+        spent[facts["category"], period] += line["cost"] * times
+        spent["total", period] += line["cost"] * times
+
+    def time_of(number: int) -> int:
+        return int(now_ms - (entries - number) * step)
+
+    copy = cast(Any, client).register_script(COPY)
     for start in range(0, entries, PAGE_ENTRIES):
-        pipe = cast(Any, client).pipeline(transaction=False)
-        for number in range(start, min(entries, start + PAGE_ENTRIES)):
-            time_ms = int(now_ms - (entries - number) * step)
-            decision = luck.choices(made, chances)[0]
-            decision_id = f"d-{number:012x}"
-            period = period_at("month", zone, time_ms).id
-            facts, cost = _facts(decision, decision_id, luck)
-            judged = facts["status"] == "ok"
-            found = totals.of_entry(facts, cost, judged)
-            counts.setdefault(period, Counter()).update(found)
-            charges = [[decision.category, period, cost], ["total", period, cost]]
-            spent[decision.category, period] += cost
-            spent["total", period] += cost
-            pipe.xadd(
-                f"{prefix}entries",
-                {
-                    "kind": "settled" if cost else "voided", "hold": facts["request_id"],
-                    "time": time_ms, "cost": cost, "held": facts["hold_nano_usd"],
-                    "charges": json.dumps(charges, separators=(",", ":")),
-                    "body": json.dumps(facts, separators=(",", ":")),
-                },
-                id=f"{time_ms}-{number}",
-            )  # fmt: skip
-            if entries - number <= DECISIONS_KEPT:
-                text = replace(decision, id=decision_id).to_json()
-                pipe.set(f"{prefix}decision:{decision_id}", text, ex=30 * 86_400)
-        await pipe.execute()
-        watch(min(entries, start + PAGE_ENTRIES))
+        end = min(entries, start + PAGE_ENTRIES)
+        period = period_at("month", zone, time_of(start)).id
+        is_old = end <= entries - DECISIONS_KEPT
+        if is_old and period == period_at("month", zone, time_of(end)).id:
+            lines = [make(number, period)[0] for number in range(start, start + COPIED_LINES)]
+            await copy(
+                [f"{prefix}entries"],
+                [start, end, entries, now_ms, step, *(json.dumps(_flat(it)) for it in lines)],
+            )
+            for place, line in enumerate(lines):
+                count(line, period, len(range(start + place, end, COPIED_LINES)))
+        else:
+            pipe = cast(Any, client).pipeline(transaction=False)
+            for number in range(start, end):
+                period = period_at("month", zone, time_of(number)).id
+                line, decision = make(number, period)
+                count(line, period, 1)
+                line["time"] = time_of(number)
+                pipe.xadd(f"{prefix}entries", line, id=f"{time_of(number)}-{number}")
+                if entries - number <= DECISIONS_KEPT:
+                    decision_id = f"d-{number:012x}"
+                    text = replace(decision, id=decision_id).to_json()
+                    pipe.set(f"{prefix}decision:{decision_id}", text, ex=30 * 86_400)
+            await pipe.execute()
+        watch(end)
     pipe = cast(Any, client).pipeline(transaction=False)
     for period, counters in counts.items():
         pipe.hset(f"{prefix}stats:{period}", mapping=dict(counters))
@@ -101,6 +128,24 @@ async def fill(
         pipe.hset(f"{prefix}budget:{period}:{budget}", mapping={"spent": amount, "rule": budget})
         pipe.sadd(f"{prefix}counters", f"{period}:{budget}")
     await pipe.execute()
+
+
+def _line(decision: Decision, decision_id: str, period: str, luck: random.Random) -> dict[str, Any]:
+    """Return the fields of an entry, but for its time."""
+    facts, cost = _facts(decision, decision_id, luck)
+    charges = [[decision.category, period, cost], ["total", period, cost]]
+    return {
+        "kind": "settled" if cost else "voided",
+        "hold": facts["request_id"],
+        "cost": cost,
+        "held": facts["hold_nano_usd"],
+        "charges": json.dumps(charges, separators=(",", ":")),
+        "body": json.dumps(facts, separators=(",", ":")),
+    }
+
+
+def _flat(line: dict[str, Any]) -> list[str]:
+    return [str(part) for pair in line.items() for part in pair]
 
 
 def _decisions(policy: Policy) -> list[Decision]:

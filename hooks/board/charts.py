@@ -16,7 +16,7 @@ BAR_HEIGHT = 22
 HOURS_SHOWN = 72
 COLUMN_WIDTH_MAX = 90.0
 LABELS_MAX = 9
-LABEL_WIDTH = 34
+LABEL_WIDTH = 60
 SERIES_MAX = 7
 """How many models have a colour of their own; the others share one."""
 
@@ -73,7 +73,7 @@ class Column:
 
 def stacked(columns: Sequence[Column], series: Sequence[str], title: str) -> Markup:
     """Return columns of shares, each filled to the top: what part of each day had each series."""
-    width, height, foot, margin = 720, 200, 22, 40
+    width, height, foot, margin = 720, 200, 26, 62
     room = height - foot
     parts: list[Markup] = []
     for part in (0.0, 0.5, 1.0):

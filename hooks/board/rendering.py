@@ -78,6 +78,14 @@ def _environment() -> Environment:
     return made
 
 
+@cache
+def warm() -> None:
+    """Load every template: while somebody types a key, and not when they want to see a page."""
+    made = _environment()
+    for name in made.list_templates():
+        made.get_template(name)
+
+
 # ── filters ──────────────────────────────────────────────────────────────────────────────────────
 
 

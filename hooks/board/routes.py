@@ -24,7 +24,7 @@ from hooks.board.decision_panel import explanation
 from hooks.board.door import Door, Identify, NotLoggedIn, fields_of
 from hooks.board.events import Events
 from hooks.board.panels import PAGES, Page, Panels
-from hooks.board.rendering import STATIC, render, static
+from hooks.board.rendering import STATIC, render, static, warm
 from hooks.board.session import LASTS_S, Session, Sessions, csrf_of, new_token
 from hooks.board.sources import Sources
 from hooks.guard import HttpProblem
@@ -200,6 +200,7 @@ async def _log_in_page(
         place=place,
         problem=problem,
     )
+    asyncio.get_running_loop().run_in_executor(None, warm)
     return answers.set_cookie(request, page(text, status), LOGIN, secret, LOGIN_S)
 
 

@@ -16,6 +16,8 @@ from tests.support.board import Visitor
 from tests.support.house import House
 from tests.support.proxy import MASTER_KEY, wait_until
 
+pytestmark = pytest.mark.timeout(240)
+
 
 @pytest.fixture(scope="module")
 def keys(house: House) -> dict[Role, str]:
