@@ -12,6 +12,7 @@ A run prints its tables; `--keep` writes benchmarks/NAME.md and benchmarks/resul
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,6 +116,8 @@ RUNS: dict[str, Callable[[argparse.Namespace], Report]] = {
 
 def main() -> None:
     """Measure what the arguments ask for."""
+    # Whoever ends a benchmark ends its proxies and servers with it, which stand in its `with`s.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = _parser()
     given = parser.parse_args()
     if given.rounds is not None and given.rounds < 1:
