@@ -353,6 +353,7 @@ def budget_findings(
             )
     yield from _allowance_findings(file, budgets)
     yield from _escalation_findings(file, budgets, routing)
+    yield from _lease_findings(file, budgets)
     yield from _alert_findings(file, budgets)
     unlimited = [c for c in routing.categories if not _covered(budgets, c)]
     for category in unlimited:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ import httpx
 import pytest
 
 from budgets.connection import connect
+from budgets.period import period_at
 from tests.e2e.conftest import money_pack
 from tests.support.exact import body
 from tests.support.house import RedisProcess
@@ -35,6 +37,9 @@ def _pack(folder: Path, simulator: SimulatorFixture) -> Pack:
     pack = money_pack(folder, simulator)
     with pack.edit_budgets() as budgets:
         budgets["lease_seconds"] = LEASE_S
+        if os.environ.get("FAREBOX_TEST_LEASES"):
+            # The whole of this file again, with slices leased: a choice of who runs it.
+            budgets["leases"] = {"budgets": "all"}
         budgets["budgets"] = {
             "round": {"match": {"model": "round"}, "limit_usd": 1000},
         }
@@ -148,6 +153,55 @@ def test_a_killed_worker_leaves_nothing_uncharged(site: Site) -> None:
     assert cascade.held_nano_usd > json.loads(cascade.body)["hold_nano_usd"]
     site.start()
     assert site.ask(0).status_code == 200
+
+
+# ── slices are leased ────────────────────────────────────────────────────────────────────────────
+
+
+def test_leased_slices_pass_no_limit_though_a_worker_is_killed_and_redis_pauses(
+    site: Site, redis: RedisProcess
+) -> None:
+    """The workers admit by themselves; the bill stays within the limit, and within the books."""
+    period = period_at("month", "UTC", time.time_ns() // 1_000_000).id
+    spent = site.books.state("round", period).spent_nano_usd
+    limit = spent + 250 * PRICE_NANO_USD
+    with site.pack.edit_budgets() as budgets:
+        kept = dict(budgets["budgets"]["round"])
+        budgets["budgets"]["round"]["limit_usd"] = f"{limit / 10**9:.9f}"
+        budgets["leases"] = {"budgets": ["round"], "direct_below_percent": 1}
+
+    def leased() -> bool:
+        return site.books.slices() > 0
+
+    async def scenario() -> Answers:
+        async with site.load(pause_s=0.0) as answers:
+            await asyncio.to_thread(wait_until, leased, 20, "slices are leased")
+            with redis.paused():
+                await asyncio.sleep(1)
+            await _serves_again(answers)
+            await asyncio.to_thread(wait_until, leased, 20, "slices are leased again")
+            site.kill(0)
+            async with asyncio.timeout(60):
+                while not answers.statuses[402]:  # noqa: ASYNC110 (another process's doing)
+                    await asyncio.sleep(0.05)
+        return answers
+
+    try:
+        with _more(site) as made:
+            asyncio.run(scenario())
+        state = site.books.state("round", period)
+        assert state.spent_nano_usd <= state.bearable_nano_usd == limit
+        assert site.billed() <= charged(made) <= 250 * PRICE_NANO_USD
+        # What was charged beyond the bill was in flight in the worker that was killed.
+        alone = sum(it.cost_nano_usd for it in made if it.kind == "unreconciled")
+        assert charged(made) - site.billed() <= alone
+        assert sum(it.kind == "settled" for it in made) > 100
+    finally:
+        with site.pack.edit_budgets() as budgets:
+            budgets["budgets"]["round"] = kept
+            del budgets["leases"]
+        site.start()
+        wait_until(lambda: all(site.ask(n).status_code == 200 for n in (0, 1)), 20, "both serve")
 
 
 # ── Redis is paused, killed ──────────────────────────────────────────────────────────────────────

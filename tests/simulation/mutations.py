@@ -251,7 +251,7 @@ class _GreedyDesk(Desk):
     def admit(self, request: HoldRequest) -> Held | None:
         for counter in self._counters.values():
             for slice_ in counter.slices:
-                slice_.room_nano_usd += request.amount_nano_usd
+                slice_.room_nano_usd = slice_.at_most_nano_usd = 10**12
         return super().admit(request)
 
 

@@ -81,6 +81,18 @@ class Books:
 
         return asyncio.run(run())
 
+    def slices(self) -> int:
+        """Return how many leased slices are open."""
+
+        async def run() -> int:
+            async with self._client() as client:
+                prefix = f"farebox:{{{self._name}}}:"
+                ids = await client.zrange(f"{prefix}leases", 0, -1)
+                found = [await client.hget(f"{prefix}hold:{it}", "lease") for it in ids]  # type: ignore[misc] # Asynchronous.
+                return sum(it is not None for it in found)
+
+        return asyncio.run(run())
+
     def alerts(self) -> Depths:
         """Return how many alerts wait, and what became of the others."""
 
