@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="rounds a comparison")
     parser.add_argument("--against", metavar="REVISION", default="", help="decide: compare with it")
     parser.add_argument("--sides", nargs="+", choices=SIDES, help="proxy: the first is the measure")
-    parser.add_argument("--clients", nargs="+", type=int, help="proxy: at once")
+    parser.add_argument("--clients", nargs="+", type=int, help="proxy, admission: at once")
     parser.add_argument("--tokens", nargs="+", type=int, help="proxy, decide: of a prompt")
     parser.add_argument("--workers", nargs="+", type=int, help="proxy: processes of each")
     parser.add_argument("--stream", choices=("yes", "no", "both"), help="proxy")
@@ -96,7 +96,10 @@ def _ledger(given: argparse.Namespace) -> Report:
 
 
 def _admission(given: argparse.Namespace) -> Report:
-    return admission.run(quick=given.quick, rounds=given.rounds or (1 if given.quick else 3))
+    counts = tuple(given.clients or ((30,) if given.quick else (30, 100, 300)))
+    return admission.run(
+        counts, quick=given.quick, rounds=given.rounds or (1 if given.quick else 3)
+    )
 
 
 def _estimates(given: argparse.Namespace) -> Report:
