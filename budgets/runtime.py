@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import structlog
 
@@ -72,7 +72,7 @@ class Runtime:
     check: Callable[[], Awaitable[None]] | None = None
     client: AsyncClient | None = None
     requests: OpenRequests = field(default_factory=OpenRequests)
-    desk_type: type[Desk] = Desk
+    desk_type: ClassVar[type[Desk]] = Desk
     available: bool = True
     allowances: Allowances = lambda _: ()
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex

@@ -137,6 +137,7 @@ class Desk:
         self._store_ms: int | None = None
         self._store_at_s = 0.0
         self._ticked_s = 0.0
+        self.holds_per_slice = HOLDS_PER_SLICE
         self.admitted = 0
         """Requests that were admitted from slices, for a status."""
 
@@ -244,7 +245,7 @@ class Desk:
                 return
             # A rest that is too small for what comes would keep the next slice away.
             small.closing = True
-        most = max(HOLDS_PER_SLICE * it.amount_nano_usd, 2 * counter.rate_nano_usd)
+        most = max(self.holds_per_slice * it.amount_nano_usd, 2 * counter.rate_nano_usd)
         counter.taking = True
         wanted = SliceTake(
             slice_id=self._new_id(),

@@ -30,7 +30,7 @@ BODIES: tuple[Mapping[str, Any], ...] = tuple(
 """What clients ask: few sizes, so that holds are often equal."""
 
 
-LEASED_LIMITS_FACTOR = 3
+LEASED_LIMITS_FACTOR = 20
 """More is asked where slices are leased, and slices need room to be taken from."""
 
 

@@ -123,6 +123,8 @@ class Proxy:
             ),
         )
         self.runtime.new_id = lambda: f"{chance.getrandbits(64):016x}-slice"
+        # Small ones are used up within a run.
+        self.runtime.desk.holds_per_slice = chance.choice((1, 2, 8))
         self.worker = Worker(
             home=HOME,
             policy=policy,

@@ -97,9 +97,16 @@ class World:
 
     def __post_init__(self) -> None:
         if self.leased:
-            # Slices go back where nobody comes for a second or two.
+            # Slices go back where nobody comes for a second or two, and none is handed out where
+            # little is left: requests come often, and end soon.
             plan = self.plan
-            self.plan = replace(plan, pause_s=plan.pause_s / 6, clients=plan.clients + 5)
+            self.plan = replace(
+                plan,
+                pause_s=plan.pause_s / 6,
+                clients=plan.clients + 3,
+                slow_s=min(plan.slow_s, 0.5),
+                active_s=min(plan.active_s, 8.0),
+            )
         self._digest = hashlib.blake2b(digest_size=16)
         if self.trace_all:
             self.trace = deque()
