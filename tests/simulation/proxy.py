@@ -180,6 +180,8 @@ class Proxy:
             job.decision_id = refused.decision_id
             job.retry_after_ms = refused.refusal.retry_after_ms
             job.seconds = self._loop.time() - began
+            # One that saw the store come back has waited for it to take the refusal.
+            job.known_down = job.known_down and not self.runtime.available
             job.end(refused.refusal.code.value)
             return
         job.request_id = admission.request_id
