@@ -100,6 +100,8 @@ class Client(redis.asyncio.Redis):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._turns = asyncio.Semaphore(COMMANDS_MAX)
+        self.loaded: set[str] = set()
+        """The names of scripts that Redis has had by `run_all`; it may have forgotten them."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run a command within the bounds."""

@@ -145,20 +145,29 @@ async def run_scripts(
     """
     if not isinstance(client, Client):
         return await _each(client, prefix, clock_offset_ms, calls)
-    lines = []
+    lines: list[tuple[str | int, ...]] = []
+    texts: set[str] = set()
     for name, args in calls:
         values = [str(arg) for arg in (clock_offset_ms, *args)]
-        lines.append(("EVALSHA", _script(name).sha, 1, prefix, *values))
+        # Where one script is not there, those behind it would go first: the whole text goes along
+        # with the first use of each.
+        if name in client.loaded or name in texts:
+            lines.append(("EVALSHA", _script(name).sha, 1, prefix, *values))
+        else:
+            texts.add(name)
+            lines.append(("EVAL", _script(name).text, 1, prefix, *values))
     with redis_errors():
         replies = await client.run_all(lines)
         for number, reply in enumerate(replies):
             if isinstance(reply, errors.NoScriptError):
                 # Redis has forgotten this script. What the others answered stands: asked again,
                 # they would say that it was done before.
+                client.loaded.clear()
                 name, args = calls[number]
                 replies[number] = await run_script(client, name, prefix, clock_offset_ms, *args)
             elif isinstance(reply, Exception):
                 raise reply
+    client.loaded |= texts
     return replies
 
 

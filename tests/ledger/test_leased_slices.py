@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
+from budgets.connection import AsyncClient
 from budgets.errors import ClockSkew, LedgerPaused
 from budgets.holds import HoldRequest
 from budgets.leases.types import Adopted, Adoption, SliceReturn, SliceState, SliceTake
 from budgets.ledger import Ledger
 from budgets.period import Period
-from budgets.settlements import Settled, Settlement, Voiding
+from budgets.settlements import Recovery, Settled, Settlement, Voiding
 from tests.ledger.worlds import (
     CENT,
     LEASE_MS,
     USD,
+    RedisWorld,
     World,
     all_entries,
     all_events,
@@ -309,3 +311,24 @@ async def test_rebuilding_keeps_slices(ledger: Ledger) -> None:
     await adopt(ledger, uuid.uuid4().hex, 30 * CENT)
     assert not await ledger.rebuild("somebody", lease_ms=LEASE_MS, pause_ms=1_000)
     assert await figures(ledger) == (0, USD, 2)
+
+
+async def test_a_report_comes_before_its_end_also_where_redis_does_not_know_the_script(
+    redis_world: RedisWorld, redis_client: AsyncClient
+) -> None:
+    """The end of a hold that is not there yet would be charged as one that the store has lost."""
+    ledger = redis_world.ledger
+    await ledger.publish(policy(10 * USD))
+    await take(ledger)
+    await redis_client.script_flush()
+    await held(ledger, CENT, "other")
+    await ledger.settle(Settlement("other", CENT, "{}"))
+    period, now = await current_period(ledger), await ledger.now_ms()
+    budgets = (share("team", CENT, period),)
+    asked = HoldRequest("h", CENT, budgets, LEASE_MS, 5, "{}", "d", "{}", "m")
+    recovery = Recovery(CENT, budgets, now, "d", "m")
+    _, settled = await ledger.write_all(
+        [Adoption(asked, {"team": "slice"}, now), Settlement("h", 5, "{}", recovery=recovery)]
+    )
+    assert isinstance(settled, Settled)
+    assert settled.status == "settled"
