@@ -127,6 +127,12 @@ def strip_body(
         wrong |= body.keys() - allowed
     for name in wrong:
         del body[name]
+    # LiteLLM goes through these two before the pre-call hook can say what is wrong with them.
+    if isinstance(body.get("tools"), int | float):
+        body["tools"] = [body["tools"]]
+    searches = body.get("web_search_options")
+    if searches and not isinstance(searches, dict):
+        body["web_search_options"] = {"given": searches}
     return tuple(sorted(wrong))
 
 

@@ -363,6 +363,16 @@ BAD_BODIES: dict[str, dict[str, Any]] = {
         "tools": "all",
         "messages": [{"role": "user", "content": "hi"}],
     },
+    "tools true": {
+        "model": "auto",
+        "tools": True,
+        "messages": [{"role": "user", "content": "hi"}],
+    },
+    "web search of no object": {
+        "model": "auto",
+        "web_search_options": True,
+        "messages": [{"role": "user", "content": "hi"}],
+    },
     "tools of text": {
         "model": "auto",
         "tools": ["a"],

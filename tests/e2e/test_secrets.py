@@ -303,7 +303,7 @@ def test_traces_have_prompts_and_no_secret(run: Run) -> None:
     assert _found(text, run.secrets) == []
     # The prompt stands where a prompt belongs, and not in names, tags or metadata.
     for trace in traces:
-        bare = {**trace, "observations": []}
+        bare = {**trace, "observations": [], "input": None}
         assert _found(json.dumps(bare), {"a prompt": PROMPT}) == []
 
 

@@ -332,11 +332,18 @@ class World:
                     raise Broken(11, f"{machine.name} still refuses after the store is back")
         while not self._quiet():
             if self.loop.time() - began > DRAIN_S_MAX:
+                if self._all_told():
+                    raise Broken(2, "a hold stands for good: nobody is left to tell its end")
                 raise AssertionError(f"not at rest {DRAIN_S_MAX} s after the last fault")
             await asyncio.sleep(0.5)
         check_books(self)
 
     def _quiet(self) -> bool:
+        held = any(not it.outcome for it in self.store.checker.holds.values())
+        return self._all_told() and not held
+
+    def _all_told(self) -> bool:
+        """Whether every worker has told all that it knows, and works by the policy in force."""
         proxies = [it.proxy for it in self.machines]
         if any(it is None or it.worker.policy is not self.policy for it in proxies):
             return False
@@ -353,7 +360,7 @@ class World:
             for job in self.jobs
             if job.process is not None and job.process.alive
         )
-        return told and ended and all(it.outcome for it in self.store.checker.holds.values())
+        return told and ended
 
     def outcome(self) -> Outcome:
         """Return what the run came to."""

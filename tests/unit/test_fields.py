@@ -70,6 +70,13 @@ def test_in_shadow_mode_only_metadata_of_another_type_is_taken_out() -> None:
     assert body == {"model": "m", "input": "x", "odd": 1}
 
 
+def test_what_litellm_cannot_go_through_reaches_it_as_something_that_it_can() -> None:
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        body = {"model": "m", "tools": True, "web_search_options": "high"}
+        assert strip_body(body, path, ()) == ()
+        assert body == {"model": "m", "tools": [True], "web_search_options": {"given": "high"}}
+
+
 def test_a_body_of_another_route_is_left_alone() -> None:
     body = {"name": "x", "metadata": []}
     assert strip_body(body, "/farebox/keys", ()) == ()
