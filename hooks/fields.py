@@ -113,6 +113,8 @@ def strip_body(
     Between reading a body and the pre-call hook LiteLLM passes it on as keyword arguments and reads
     fields of its own from it: a client that sends such a name, or metadata of another type, would
     get a bare 500. With `allowed_more` None (shadow mode) only such metadata is taken out.
+    Tools and search options of another type are put into what LiteLLM can go through, for the
+    pre-call hook to refuse.
     """
     call_type = CALL_TYPES.get(path)
     if call_type is None:
