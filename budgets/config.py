@@ -344,6 +344,13 @@ class BudgetsFile(Strict):
         rules = self.budgets.values()
         return any(rule.each == "model" or rule.match.model is not None for rule in rules)
 
+    @cached_property
+    def asked_about(self) -> frozenset[str]:
+        """What the rules look at: the dimensions that any of them names or counts by."""
+        rules = self.budgets.values()
+        each = {rule.each for rule in rules if rule.each is not None}
+        return frozenset(each.union(what for rule in rules for what, _ in rule.match.wanted))
+
     @property
     def leasing(self) -> LeaseSettings | None:
         """What is leased; None where nothing is."""

@@ -132,22 +132,58 @@ def matcher(config: BudgetsFile, facts: BudgetFacts) -> Callable[[str], tuple[Ma
     """
     if config.by_model:
         return lambda group: matched(config, facts, group)
-    for_all = _matched_lately(config, facts)
+    for_all = _matched_lately(config, facts).budgets
     return lambda _: for_all
 
 
-_lately: dict[BudgetFacts, tuple[BudgetsFile, tuple[MatchedBudget, ...]]] = {}
+def caps_of(
+    config: BudgetsFile, facts: BudgetFacts
+) -> tuple[Callable[[str], Cap | None], Cap | BudgetFacts | None]:
+    """Return what gives the lowest cap for one request on each group, and what it depends on.
+
+    Requests for which that is equal have the same caps.
+    """
+    if config.by_model:
+        return lambda group: per_request_cap(config, matched(config, facts, group)), facts
+    for_all = _matched_lately(config, facts).cap
+    return lambda _: for_all, for_all
 
 
-def _matched_lately(config: BudgetsFile, facts: BudgetFacts) -> tuple[MatchedBudget, ...]:
-    """Return what `matched` does without a group. Most requests are like an earlier one in this."""
-    last = _lately.get(facts)
-    if last is not None and last[0] is config:
-        return last[1]
-    found = matched(config, facts, "")
+@quick
+@dataclass(frozen=True, slots=True)
+class _Lately:
+    """What was found for requests of a kind, and the file that it was found in."""
+
+    config: BudgetsFile
+    budgets: tuple[MatchedBudget, ...]
+    cap: Cap | None
+
+
+_lately: dict[tuple[object, ...], _Lately] = {}
+
+
+def _matched_lately(config: BudgetsFile, facts: BudgetFacts) -> _Lately:
+    """Return what `matched` does without a group. Most requests are like an earlier one in this.
+
+    What no rule looks at makes no two requests different.
+    """
+    asked = config.asked_about
+    key = (
+        facts.category,
+        facts.task_type if "task_type" in asked else None,
+        facts.key if "key" in asked else None,
+        facts.team if "team" in asked else None,
+        (facts.user, facts.claimed_user) if "user" in asked else None,
+        facts.tags if "tag" in asked else None,
+    )
+    last = _lately.get(key)
+    if last is not None and last.config is config:
+        return last
+    budgets = matched(config, facts, "")
+    found = _Lately(config, budgets, per_request_cap(config, budgets))
     if len(_lately) >= LATELY_MAX:
         _lately.clear()
-    _lately[facts] = (config, found)
+    _lately[key] = found
     return found
 
 
@@ -155,18 +191,16 @@ def holds(
     config: BudgetsFile, budgets: tuple[MatchedBudget, ...], amount_nano_usd: int, time_ms: int
 ) -> tuple[BudgetHold, ...]:
     """Return the holds of `amount_nano_usd` in each budget, in the periods of that instant."""
-    kinds = {item.config.period for item in budgets}
-    periods = {kind: period_at(kind, config.time_zone, time_ms) for kind in kinds}
+    zone = config.time_zone
     return tuple(
-        BudgetHold(
-            budget=item.budget,
-            rule=item.rule,
-            period=periods[item.config.period],
-            amount_nano_usd=amount_nano_usd,
-            enforced=item.enforced,
-        )
-        for item in budgets
-    )
+        [
+            BudgetHold(
+                it.budget, it.rule, period_at(it.config.period, zone, time_ms), amount_nano_usd,
+                it.enforced,
+            )
+            for it in budgets
+        ]
+    )  # fmt: skip
 
 
 @quick

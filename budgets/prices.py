@@ -48,6 +48,10 @@ class Rates:
         """The most that one input token can cost, written to a cache or not."""
         return max(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
 
+    def most_input(self, cache_writes: bool) -> int:
+        """The most that one input token can cost where a request may write to a cache, or not."""
+        return self.dearest_input if cache_writes else max(self.input, self.cache_read)
+
     @property
     def dearest_output(self) -> int:
         """The most that one output token can cost, reasoning or not."""
@@ -116,10 +120,7 @@ class Price:
         at the dearer of the plain and the cache-read rate.
         """
         reachable = [self.base, *(r for above, r in self.tiers if input_tokens_max > above)]
-        if cache_writes:
-            rate_in = max(r.dearest_input for r in reachable)
-        else:
-            rate_in = max(max(r.input, r.cache_read) for r in reachable)
+        rate_in = max(r.most_input(cache_writes) for r in reachable)
         rate_out = max(r.dearest_output for r in reachable)
         pico = input_tokens_max * rate_in + output_tokens_max * rate_out + images * self.per_image
         return -(-pico // PICO_PER_NANO)

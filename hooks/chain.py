@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from budgets.learned import Learned
-from budgets.matching import BudgetFacts, Cap, matcher, per_request_cap
+from budgets.matching import BudgetFacts, Cap, caps_of
 from budgets.prices import UnknownPrice
-from budgets.quick import quick
+from budgets.quick import quick, replace
 from hooks import advice, data_policy, sessions
 from hooks.asker import Asker
 from hooks.categories import Category
-from hooks.constraints import Judged, drops, expected_latency_ms
+from hooks.constraints import Judged
 from hooks.decision import Caller, Candidate, Decision
-from hooks.estimate import cost_on
+from hooks.estimate import cost_terms
 from hooks.groups import Group
 from hooks.levels import Tier
 from hooks.policy import Policy
 from hooks.request import RequestView
 from hooks.routing import AUTO
+from hooks.standing import Standing, standing
 from hooks.tokens import TokenCounts
 
 
@@ -43,18 +44,29 @@ def choose(
     cap = category.output_tokens_max if capped and view.output_max is None else None
     if view.embeds:
         cap = None
-    caps = _caps(policy, budget_facts(base, view, caller))
-    chain = policy.groups.chain(start)
+    cap_on, caps = caps_of(policy.budgets, budget_facts(base, view, caller))
     asked = _asked(policy, view, caller, base)
     own = _allowed(policy, base, caller)
-    candidates = [
-        _candidate(
-            policy, view, counts, learned, base, policy.groups.groups[name], category, cap,
-            caps(name), asked, own if name in chain else caller.allowed_groups,
-            respect_name=named and name == start,
-        )
-        for name in dict.fromkeys((*lead, *chain))
-    ]  # fmt: skip
+
+    def stand() -> tuple[Standing, ...]:
+        chain = policy.groups.chain(start)
+        return tuple(
+            _standing(
+                policy, view, counts, learned, base, policy.groups.groups[name], category, cap,
+                cap_on(name), asked, own if name in chain else caller.allowed_groups,
+                respect_name=named and name == start,
+            )
+            for name in dict.fromkeys((*lead, *chain))
+        )  # fmt: skip
+
+    shape = (
+        start, named, capped, lead, base.category, base.task_type, asked, caps, own,
+        caller.allowed_groups, view.call_type, view.needs, view.output_max, view.choices,
+        view.images, view.prompts > 1, view.caches, view.steering.expected_output_tokens,
+        counts.images, counts.tools > 0,
+    )  # fmt: skip
+    count = counts.input
+    candidates = [it.candidate(count) for it in policy.standings.of(shape, learned, stand)]
     if not named and not lead:
         candidates = _by_priorities(policy, category, candidates)
         candidates = sessions.same_group_first(policy, base, candidates)
@@ -95,7 +107,7 @@ def _asked(policy: Policy, view: RequestView, caller: Caller, base: Decision) ->
     )
 
 
-def _candidate(
+def _standing(
     policy: Policy,
     view: RequestView,
     counts: TokenCounts,
@@ -108,36 +120,29 @@ def _candidate(
     asked: _Asked,
     allowed_groups: tuple[str, ...],
     respect_name: bool,
-) -> Candidate:
+) -> Standing:
     """Judge one group. `allowed_groups` are those that the key allows for it; empty for all."""
-    facts = policy.facts(group.name)
     prices = group.prices
-    cost = None
+    terms = None
     if not isinstance(prices, UnknownPrice):
-        cost = cost_on(
+        terms = cost_terms(
             policy.routing, view, counts, base.task_type, group, prices, output_cap, learned
         )
     judged = Judged(
         group=group,
-        facts=facts,
-        view=view,
+        facts=policy.facts(group.name),
         category=category,
-        cost=cost,
+        embeds=view.embeds,
+        needs=view.needs,
+        choices=view.choices,
+        several_prompts=view.prompts > 1,
         cap=cap,
         allowed_groups=allowed_groups,
         respect_name=respect_name,
         demands=asked.demands,
         tier_floor=asked.tier_floor,
     )
-    failed = tuple(drops(judged))
-    return Candidate(
-        group=group.name,
-        provider=group.provider,
-        kept=not failed,
-        drops=failed,
-        cost=cost,
-        latency_ms=expected_latency_ms(facts, cost),
-    )
+    return standing(judged, terms)
 
 
 def candidate_on(
@@ -156,25 +161,19 @@ def candidate_on(
     """
     category = policy.routing.categories[decision.category]
     cap = category.output_tokens_max if view.output_max is None else None
-    return _candidate(
+    return _standing(
         policy, view, counts, learned, decision, policy.groups.groups[group], category,
         None if view.embeds else cap, cap_of(policy, view, caller, decision)(group),
         _asked(policy, view, caller, decision), _allowed(policy, decision, caller),
         respect_name=True,
-    )  # fmt: skip
+    ).candidate(counts.input)  # fmt: skip
 
 
 def cap_of(
     policy: Policy, view: RequestView, caller: Caller, decision: Decision
 ) -> Callable[[str], Cap | None]:
     """Return what gives the most that this request may cost on a group."""
-    return _caps(policy, budget_facts(decision, view, caller))
-
-
-def _caps(policy: Policy, facts: BudgetFacts) -> Callable[[str], Cap | None]:
-    """Return what gives a group's cap for one request."""
-    budgets_of = matcher(policy.budgets, facts)
-    return lambda group: per_request_cap(policy.budgets, budgets_of(group))
+    return caps_of(policy.budgets, budget_facts(decision, view, caller))[0]
 
 
 def _allowed(policy: Policy, base: Decision, caller: Caller) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ window) or where it is an objective (an unknown speed).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,9 +21,9 @@ from hooks.estimate import CostEstimate
 from hooks.facts import ModelFacts
 from hooks.groups import Group
 from hooks.levels import Tier
-from hooks.request import RequestView
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Drop:
     """Why a group is out: the constraint, what was needed and what the group has, in words."""
@@ -38,13 +39,19 @@ class Drop:
 @quick
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A group with everything that its constraints are judged by."""
+    """A group with all that its constraints are judged by, but for the cost.
+
+    Of the request there is nothing that only one has: `needs` are the capabilities that it asks
+    for, `several_prompts` says that each of its prompts has a window of its own.
+    """
 
     group: Group
     facts: ModelFacts | None
-    view: RequestView
     category: Category
-    cost: CostEstimate | None
+    embeds: bool
+    needs: frozenset[str]
+    choices: int
+    several_prompts: bool
     cap: Cap | None
     allowed_groups: tuple[str, ...]
     respect_name: bool
@@ -52,8 +59,8 @@ class Judged:
     tier_floor: Tier | None = None
 
 
-def drops(case: Judged) -> Iterator[Drop]:
-    """Yield every constraint that the group fails.
+def drops(case: Judged, cost: CostEstimate | None) -> Iterator[Drop]:
+    """Yield every constraint that the group fails; `cost` is None where no price is known.
 
     A group that the client named (`respect_name`) is not held to the quality floor, the latency
     objective and the allowed providers of a category: only to what would make the call impossible,
@@ -65,15 +72,15 @@ def drops(case: Judged) -> Iterator[Drop]:
         yield Drop("price", "a known price", prices.reason)
     if case.allowed_groups and name not in case.allowed_groups:
         yield Drop("key", f"one of {', '.join(case.allowed_groups)}", name)
-    if case.group.embeds != case.view.embeds:
+    if case.group.embeds != case.embeds:
         yield Drop(
             "kind",
-            "an embedding model" if case.view.embeds else "a text model",
+            "an embedding model" if case.embeds else "a text model",
             "an embedding model" if case.group.embeds else "a text model",
         )
     # What nothing is asked of is not looked at: this runs for every group of every request.
     asked = case.category.constraints
-    if case.view.needs or asked.capabilities:
+    if case.needs or asked.capabilities:
         yield from _capabilities(case)
     if case.demands or asked.data_policy.residency:
         yield from _data_policy(case)
@@ -83,16 +90,16 @@ def drops(case: Judged) -> Iterator[Drop]:
         if asked.quality is not None:
             yield from _quality(case)
         if asked.latency_p50_ms_max is not None:
-            yield from _latency(case)
+            yield from _latency(case, cost)
         if asked.providers is not None:
             yield from _providers(case)
-    if case.cost is not None:
-        yield from _context(case, case.cost)
-        yield from _money(case, case.cost)
+    if cost is not None:
+        yield from _context(case, cost)
+        yield from _money(case, cost)
 
 
 def _capabilities(case: Judged) -> Iterator[Drop]:
-    needed = case.view.needs.union(case.category.constraints.capabilities)
+    needed = case.needs.union(case.category.constraints.capabilities)
     if not needed:
         return
     has = case.group.capabilities
@@ -134,9 +141,9 @@ def _quality(case: Judged) -> Iterator[Drop]:
         yield Drop("quality", f"{floor.benchmark} {floor.min:g}", f"{known.score:g}")
 
 
-def _latency(case: Judged) -> Iterator[Drop]:
+def _latency(case: Judged, cost: CostEstimate | None) -> Iterator[Drop]:
     objective = case.category.constraints.latency_p50_ms_max
-    expected = expected_latency_ms(case.facts, case.cost)
+    expected = expected_latency_ms(case.facts, cost)
     if objective is not None and expected is not None and expected > objective:
         yield Drop("latency", f"{objective} ms", f"{expected} ms expected")
 
@@ -155,23 +162,45 @@ def _providers(case: Judged) -> Iterator[Drop]:
         yield Drop("providers", ", ".join(allowed), ", ".join(sorted(case.group.providers)))
 
 
-def _context(case: Judged, cost: CostEstimate) -> Iterator[Drop]:
+def _window(case: Judged) -> tuple[int, int] | None:
+    """Return a group's window, and what of it the likely size may fill; None where none counts."""
     window = case.facts.context_tokens if case.facts is not None else None
     window = window or case.group.context_tokens
-    if window is None or case.view.prompts > 1:
-        return  # Each of several prompts has a window of its own: the provider judges for itself.
-    room = int(window * case.category.constraints.context_guard)
-    # The likely size must leave the guard's part free; the largest answer must fit at all.
-    # Each of several answers (`n`) has the window to itself.
-    likely_out = cost.output_tokens // max(1, case.view.choices)
-    most_out = cost.output_tokens_max // max(1, case.view.choices)
-    fits = cost.input_tokens + likely_out <= room and cost.input_tokens + most_out <= window
-    if not fits:
-        yield Drop(
-            "context",
-            f"{cost.input_tokens} tokens in, {likely_out} to {most_out} out",
-            f"{room} of {window} (guard {case.category.constraints.context_guard:.0%})",
-        )
+    if window is None or case.several_prompts:
+        return None  # Each of several prompts has a window: the provider judges for itself.
+    return window, int(window * case.category.constraints.context_guard)
+
+
+def _outputs(case: Judged, cost: CostEstimate) -> tuple[int, int]:
+    """Return the likely and the largest output; of several answers (`n`) each has the window."""
+    choices = max(1, case.choices)
+    return cost.output_tokens // choices, cost.output_tokens_max // choices
+
+
+def input_room(case: Judged, cost: CostEstimate) -> float:
+    """Return how many likely input tokens the context leaves room for; infinite if it sets none.
+
+    The likely size must leave the guard's part free; the largest answer must fit at all.
+    """
+    found = _window(case)
+    if found is None:
+        return math.inf
+    window, room = found
+    likely_out, most_out = _outputs(case, cost)
+    return min(room - likely_out, window - most_out)
+
+
+def _context(case: Judged, cost: CostEstimate) -> Iterator[Drop]:
+    found = _window(case)
+    if found is None or cost.input_tokens <= input_room(case, cost):
+        return
+    window, room = found
+    likely_out, most_out = _outputs(case, cost)
+    yield Drop(
+        "context",
+        f"{cost.input_tokens} tokens in, {likely_out} to {most_out} out",
+        f"{room} of {window} (guard {case.category.constraints.context_guard:.0%})",
+    )
 
 
 def _money(case: Judged, cost: CostEstimate) -> Iterator[Drop]:

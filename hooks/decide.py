@@ -6,9 +6,8 @@ task type  ─►  category  ─►  the chain, each group kept or dropped with 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from budgets.learned import Learned
+from budgets.quick import replace
 from hooks import sessions
 from hooks.chain import asker_of, choose
 from hooks.decision import Caller, Decision, Would

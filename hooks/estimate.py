@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from budgets.learned import Learned
-from budgets.prices import Price, TokenUsage
+from budgets.prices import PICO_PER_NANO, Price, TokenUsage
 from budgets.quick import quick
 from hooks.groups import Group
 from hooks.margins import input_extra_tokens, input_factors, margin_of
@@ -64,7 +64,59 @@ def expected_output(
     return seeds.get(group, seeds["default"])
 
 
-def cost_on(
+@dataclass(frozen=True, slots=True)
+class CostTerms:
+    """What the cost of a request on one group depends on beside the count of its input.
+
+    The likely input is the count times `likely`, rounded up, and `likely_more`; the bound likewise.
+    `estimates` and `holds` are, for each deployment's price, picodollars for an input token and for
+    all the rest. They hold up to `plain_max` input tokens, where the first price changes.
+    """
+
+    likely: float
+    likely_more: int
+    bound: float
+    bound_more: int
+    output_tokens: int
+    output_tokens_max: int
+    prices: tuple[Price, ...]
+    images: int
+    cache_writes: bool
+    estimates: tuple[tuple[int, int], ...]
+    holds: tuple[tuple[int, int], ...]
+    plain_max: float
+
+    def at(self, count: int) -> CostEstimate:
+        """Return the estimate for an input of `count` tokens by Farebox's own count."""
+        tokens = math.ceil(count * self.likely) + self.likely_more
+        tokens_max = math.ceil(count * self.bound) + self.bound_more
+        if tokens > self.plain_max or tokens_max > self.plain_max:
+            usage = TokenUsage(tokens, self.output_tokens)
+            likely = max([price.cost(usage, self.images) for price in self.prices])
+            most = max(
+                [
+                    price.worst_cost(
+                        tokens_max, self.output_tokens_max, self.images,
+                        cache_writes=self.cache_writes,
+                    )
+                    for price in self.prices
+                ]
+            )  # fmt: skip
+        else:
+            if len(self.prices) == 1:
+                ((rate, rest),), ((rate_max, rest_max),) = self.estimates, self.holds
+                pico, pico_max = tokens * rate + rest, tokens_max * rate_max + rest_max
+            else:
+                pico = max([tokens * rate + rest for rate, rest in self.estimates])
+                pico_max = max([tokens_max * rate + rest for rate, rest in self.holds])
+            likely = (pico + PICO_PER_NANO // 2) // PICO_PER_NANO
+            most = -(-pico_max // PICO_PER_NANO)
+        return CostEstimate(
+            tokens, tokens_max, self.output_tokens, self.output_tokens_max, likely, most
+        )
+
+
+def cost_terms(
     routing: RoutingFile,
     view: RequestView,
     counts: TokenCounts,
@@ -73,8 +125,8 @@ def cost_on(
     prices: tuple[Price, ...],
     output_cap: int | None,
     learned: Learned,
-) -> CostEstimate:
-    """Return the estimate for a group whose prices are known.
+) -> CostTerms:
+    """Return the terms for a group whose prices are known; the count of the input is not used.
 
     `output_cap` is the policy's cap, for requests that set no maximum of their own; None where
     nothing caps them but the model.
@@ -86,32 +138,33 @@ def cost_on(
     image_max = margin.image_tokens_max
     if image_max is None:
         image_max = routing.requests.image_tokens_max
-    likely_in = math.ceil(counts.input * factors.likely) + counts.images * (image_max // 4)
-    bound_in = (
-        math.ceil(counts.input * factors.bound)
-        + input_extra_tokens(margin, counts.tools)
-        + counts.images * image_max
-    )
     model_max = facts.output_tokens_max if facts and facts.output_tokens_max else None
     model_max = model_max or group.output_tokens_max
     bound_out = output_bound(view, output_cap, model_max)
     likely_out = min(expected_output(routing, view, task_type, name, learned), bound_out)
-    writes = margin.cache_writes == "always" or view.caches or group.caches
     likely_out *= view.choices
     bound_out *= view.choices
-    usage = TokenUsage(likely_in, likely_out)
-    return CostEstimate(
-        input_tokens=likely_in,
-        input_tokens_max=bound_in,
+    writes = margin.cache_writes == "always" or view.caches or group.caches
+    by_image = [view.images * price.per_image for price in prices]
+    return CostTerms(
+        likely=factors.likely,
+        likely_more=counts.images * (image_max // 4),
+        bound=factors.bound,
+        bound_more=input_extra_tokens(margin, counts.tools) + counts.images * image_max,
         output_tokens=likely_out,
         output_tokens_max=bound_out,
-        estimate_nano_usd=max([price.cost(usage, view.images) for price in prices]),
-        hold_nano_usd=max(
-            [
-                price.worst_cost(bound_in, bound_out, view.images, cache_writes=writes)
-                for price in prices
-            ]
+        prices=prices,
+        images=view.images,
+        cache_writes=writes,
+        estimates=tuple(
+            (price.base.input, likely_out * price.base.output + more)
+            for price, more in zip(prices, by_image, strict=True)
         ),
+        holds=tuple(
+            (price.base.most_input(writes), bound_out * price.base.dearest_output + more)
+            for price, more in zip(prices, by_image, strict=True)
+        ),
+        plain_max=min((above for price in prices for above, _ in price.tiers), default=math.inf),
     )
 
 

@@ -28,6 +28,7 @@ from hooks.router.checks import router_findings
 from hooks.routing import AUTO, RoutingFile, load_routing
 from hooks.samples.checks import sample_findings
 from hooks.shadow_compare.caps import with_caps
+from hooks.standing import Standings
 from hooks.tasks.checks import task_findings
 from hooks.tasks.content import ContentModel
 from hooks.tasks.detect import Detectors
@@ -62,6 +63,11 @@ class Policy:
     content: ContentModel | None = None
     content_path: Path | None = None
     router: loading.Router = loading.OFF
+
+    @cached_property
+    def standings(self) -> Standings:
+        """What was found of its groups for requests that were alike but for their length."""
+        return Standings()
 
     @property
     def files(self) -> tuple[Path, ...]:

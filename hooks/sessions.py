@@ -11,20 +11,22 @@ made again. A group that is asked for by its name takes no part in any of this.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from budgets.quick import quick, replace
 from budgets.sessions.types import SessionState
-from hooks.policy import Policy
 
 if TYPE_CHECKING:
     from hooks.decision import Candidate, Decision
+    from hooks.policy import Policy
 
 __all__ = ["SessionNote", "SessionState", "held_down", "raised", "same_group_first", "told"]
 
 HELD_DOWN = "session_held_down"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SessionNote:
     """What a session had to do with a decision.

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from budgets.quick import quick
 from hooks.request import RequestView
 from hooks.router.artefact import Artefact, Calibration, Promise
 from hooks.router.loading import Router, State
@@ -23,6 +24,7 @@ from hooks.router.settings import RouterMode
 Side = Literal["cheap", "strong", "aside"]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The router's word on one request. `followed` says whether the decision went by it.

@@ -9,9 +9,9 @@ the strong one's way is taken. `strong` keeps the category and puts the strong g
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from budgets.quick import replace
 from hooks import sessions
 from hooks.policy import Policy
 from hooks.router.verdict import follows

@@ -41,14 +41,16 @@ class Situation:
         judged = Judged(
             group=group or POLICY.groups.groups[self.group],
             facts=POLICY.facts(self.group) if facts == "known" else facts,
-            view=self.view,
             category=category.model_copy(update={"constraints": Constraints(**limits)}),
-            cost=self.cost,
+            embeds=self.view.embeds,
+            needs=self.view.needs,
+            choices=self.view.choices,
+            several_prompts=self.view.prompts > 1,
             cap=self.cap,
             allowed_groups=self.allowed,
             respect_name=self.named,
         )
-        return list(drops(judged))
+        return list(drops(judged, self.cost))
 
     def reason(self, **given: Any) -> str:
         (drop,) = self.drops(**given)

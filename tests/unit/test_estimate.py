@@ -12,7 +12,7 @@ from hooks.estimate import (
     OUTPUT_TOKENS_LEAST,
     OUTPUT_TOKENS_UNKNOWN,
     CostEstimate,
-    cost_on,
+    cost_terms,
     expected_output,
     output_bound,
 )
@@ -36,7 +36,8 @@ def cost(
     assert isinstance(found.prices, tuple)
     counts = counts or TokenCounts(100, 0)
     known = Learned(learned or {}, inputs or {})
-    return cost_on(ROUTING, view, counts, "refactoring", found, found.prices, cap, known)
+    terms = cost_terms(ROUTING, view, counts, "refactoring", found, found.prices, cap, known)
+    return terms.at(counts.input)
 
 
 def expected(view: RequestView, group: str | None, **learned: LearnedOutput) -> int:
