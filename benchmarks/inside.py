@@ -234,9 +234,9 @@ async def measure(bench: Bench, size: int, count: int) -> dict[str, list[float]]
         )
         with took("terms"):
             terms = terms_of_all(case)
+            first = terms[decision.group]
         with took("decision as JSON"):
             shown = decision.to_json()
-        first = terms[decision.group]
         request = HoldRequest(
             hold_id=case.request_id,
             amount_nano_usd=first.hold_nano_usd,

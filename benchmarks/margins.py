@@ -26,7 +26,7 @@ from budgets.margins import InputLearning, observe_input
 from budgets.open_requests import InputTerms
 from budgets.prices import TokenUsage
 from hooks.estimate import cost_on
-from hooks.margins import input_terms
+from hooks.margins import input_terms, is_fair
 from hooks.tokens import TokenCounts
 from tests.support.policies import chat, default_policy
 
@@ -131,7 +131,13 @@ def simulate(case: Case, requests: int = REQUESTS, seed: int = SEED) -> Outcome:
                 odd_overages += 1
             else:
                 overages.append(number)
-        ended.append((counted, tokens, input_terms(policy.routing, group, view, counted)))
+        ended.append(
+            (
+                counted,
+                tokens,
+                input_terms(policy.routing, group, counted, view.tools, fair=is_fair(view)),
+            )
+        )
         if number + 1 in (100, 1_000, 5_000, requests):
             own = known.get(f"group:{case.group}")
             bounds.append(own.bound if own is not None else ended[-1][2].bound_factor)

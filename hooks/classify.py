@@ -147,13 +147,14 @@ class Classifier:
                     self._by_prefix.setdefault(prefix, []).append(rule)
                 else:
                     self._by_word.setdefault(compiled.anchor, []).append(rule)
+        self._words, self._prefixes = frozenset(self._by_word), frozenset(self._by_prefix)
 
     def classify(self, user_text: str, system_text: str = "") -> Classified | None:
         """Return the task type that the texts speak for, None where nothing does."""
         return self._look(user_text, "user") or self._look(system_text, "system")
 
     def _look(self, text: str, source: str) -> Classified | None:
-        if not text:
+        if not text or not (self._words or self._prefixes):
             return None
         if len(text) > TEXT_HEAD_MAX + TEXT_TAIL_MAX:
             text = f"{text[:TEXT_HEAD_MAX]}\n{text[-TEXT_TAIL_MAX:]}"
@@ -164,11 +165,11 @@ class Classifier:
         else:
             spaced = text.translate(_SPACES)
         words = set(spaced.split())
-        prefixes = {word[:PREFIX_LENGTH] for word in words}
+        prefixes = {word[:PREFIX_LENGTH] for word in words} & self._prefixes
         found: dict[int, list[_Rule]] = {}
         # Sorted, so that equal texts name their keywords in the same order.
-        for index, keys in ((self._by_word, words), (self._by_prefix, prefixes)):
-            for key in sorted(index.keys() & keys):
+        for index, keys in ((self._by_word, words & self._words), (self._by_prefix, prefixes)):
+            for key in sorted(keys):
                 for rule in index[key]:
                     if _stands(rule.compiled, words, text):
                         found.setdefault(rule.task, []).append(rule)

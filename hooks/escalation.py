@@ -11,7 +11,7 @@ done behind anybody's back.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class Asked:
 
     held: Held | Refused
     offline: bool
-    terms: dict[str, Terms]
+    terms: Mapping[str, Terms]
     facts: dict[str, Any]
     request: HoldRequest
 
@@ -108,7 +108,7 @@ def steps_for(case: Case, refused: Refused) -> tuple[Step, ...]:
 
 
 async def next_group(
-    case: Case, refused: Refused, terms: dict[str, Terms], ask: Ask
+    case: Case, refused: Refused, terms: Mapping[str, Terms], ask: Ask
 ) -> Asked | None:
     """Hold for the next group of the chain that fits, and make the decision say so.
 
@@ -212,7 +212,7 @@ async def _approval(
 async def _queue(
     case: Case,
     desk: queue_desk.QueueDesk | None,
-    terms: dict[str, Terms],
+    terms: Mapping[str, Terms],
     refused: Refused,
     out: WayOut,
 ) -> None:
@@ -232,7 +232,7 @@ async def _queue(
 # ── looking ahead ────────────────────────────────────────────────────────────────────────────────
 
 
-def foresee(case: Case, refused: Refused, terms: dict[str, Terms]) -> Iterator[Escalated]:
+def foresee(case: Case, refused: Refused, terms: Mapping[str, Terms]) -> Iterator[Escalated]:
     """Yield what would be tried for a request that a budget refused like this; asks nothing.
 
     The outcome of what only the ledger can tell is `tried`.
@@ -252,7 +252,9 @@ def foresee(case: Case, refused: Refused, terms: dict[str, Terms]) -> Iterator[E
                 yield _foresee_queue(case)
 
 
-def _foresee_groups(case: Case, refused: Refused, terms: dict[str, Terms]) -> Iterator[Escalated]:
+def _foresee_groups(
+    case: Case, refused: Refused, terms: Mapping[str, Terms]
+) -> Iterator[Escalated]:
     decision, step = case.decision, Step.NEXT_GROUP.value
     assert decision is not None
     if _named(case):

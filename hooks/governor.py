@@ -258,7 +258,7 @@ class Governor:
             await self._refuse_budget(case, refused, found)
         return found
 
-    def _facts(self, case: Case, terms: dict[str, Terms]) -> dict[str, Any]:
+    def _facts(self, case: Case, terms: Mapping[str, Terms]) -> dict[str, Any]:
         decision = case.decision
         assert decision is not None and decision.group is not None
         first = terms[decision.group]
@@ -405,7 +405,7 @@ class Governor:
             advice=told,
         )
 
-    def _terms(self, case: Case, decision: Decision) -> dict[str, Terms]:
+    def _terms(self, case: Case, decision: Decision) -> Mapping[str, Terms]:
         if case.view is None:
             return unbounded.terms_of(case, decision)
         return terms_of_all(case, self._worker.simulated)

@@ -115,20 +115,28 @@ def input_extra_tokens(margin: InputMargin, tools: int) -> int:
     return margin.bound_extra_tokens + (margin.tools_extra_tokens if tools else 0)
 
 
+def is_fair(view: RequestView) -> bool:
+    """Say whether a request's count can be compared with its provider's.
+
+    What a provider counts for images, or for content of unknown size, says nothing about its
+    tokenizer.
+    """
+    return not view.images and not view.unbounded
+
+
 def input_terms(
-    routing: RoutingFile, group: Group, view: RequestView, counted_tokens: int
+    routing: RoutingFile, group: Group, counted_tokens: int, tools: int, *, fair: bool
 ) -> InputTerms:
     """Return what the end of a request needs to learn from how its input was counted.
 
-    Nothing is learned from a request with images or with content of unknown size: what the provider
-    counts for those says nothing about its tokenizer.
+    Nothing is learned from a request that is not `fair`.
     """
     margin = margin_of(routing, group)
-    fair = margin.learn and counted_tokens > 0 and not view.images and not view.unbounded
+    teaches = fair and margin.learn and counted_tokens > 0
     return InputTerms(
         counted_tokens=counted_tokens,
-        extra_tokens=input_extra_tokens(margin, view.tools),
+        extra_tokens=input_extra_tokens(margin, tools),
         estimate_factor=margin.estimate_factor,
         bound_factor=margin.bound_factor,
-        keys=learning_keys(routing, group) if fair else (),
+        keys=learning_keys(routing, group) if teaches else (),
     )

@@ -7,7 +7,7 @@ and refuses nobody: the request goes on without the cascade, and says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ class Underway:
 
     plan: Plan
     rungs: tuple[Rung, ...]
-    call_terms: dict[str, Terms]
+    call_terms: Mapping[str, Terms]
     view: RequestView
     chain: tuple[str, ...] = ()
     skipped: str = ""
@@ -112,8 +112,8 @@ async def _raise(
     request: OpenRequest,
     runtime: Runtime,
     rungs: tuple[Rung, ...],
-    terms: dict[str, Terms],
-    calls: dict[str, Terms],
+    terms: Mapping[str, Terms],
+    calls: Mapping[str, Terms],
 ) -> str:
     """Raise the hold to all rungs; return why it was not, empty where it was."""
     if request.offline:
@@ -155,11 +155,11 @@ def _sum(parts: Iterable[Terms]) -> tuple[int, tuple[BudgetHold, ...]]:
     return total, tuple(shares.values())
 
 
-def _call_terms(case: Case, plan: Plan) -> dict[str, Terms]:
+def _call_terms(case: Case, plan: Plan) -> Mapping[str, Terms]:
     return terms_of_more(case, plan.calls.values())
 
 
-def _estimate(rung: Rung, terms: dict[str, Terms], calls: dict[str, Terms]) -> int:
+def _estimate(rung: Rung, terms: Mapping[str, Terms], calls: Mapping[str, Terms]) -> int:
     """Return what is sure to be sent: the first answer, and its gate's question."""
     estimate = terms[rung.group].estimate_nano_usd
     if rung.gate is not None and rung.gate.asks and rung.gate.group:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import pairwise
@@ -32,7 +32,8 @@ LENGTH_MAX = 7
 TERMS_SHOWN_MAX = 3
 TERMS_SPOKEN_MAX = 600
 """How many terms of a type are kept to tell why it was chosen."""
-_SILENT = COMMON_WORDS | {f"#length-{count}" for count in range(LENGTH_MAX + 1)}
+_LENGTHS = tuple(f"#length-{count}" for count in range(LENGTH_MAX + 1))
+_SILENT = COMMON_WORDS.union(_LENGTHS)
 """Terms that count and tell a person nothing."""
 PLACE_BYTES = 4
 
@@ -65,19 +66,28 @@ class Guess:
 Pair = tuple[str, str]
 
 
-def marks_of(text: str, count: int) -> Iterator[str]:
-    """Yield the marks of a text of `count` words."""
-    yield f"#length-{min(LENGTH_MAX, (count + 1).bit_length() - 1)}"
-    if looks_like_code(text):
-        yield "#code"
-    if "?" in text or "？" in text:
-        yield "#question"
+def marks_of(text: str, count: int, code: bool) -> list[str]:
+    """Return the marks of a text of `count` words; `code` says whether it looks like code."""
+    marks = [_LENGTHS[min(LENGTH_MAX, (count + 1).bit_length() - 1)]]
+    if code:
+        marks.append("#code")
+    quoted = '"' in text
+    if text.isascii():
+        # Most texts are, and whether one is costs nothing: the other signs are not looked for.
+        asks = "?" in text
+        quotes = quoted
+    else:
+        asks = "?" in text or "？" in text
+        quotes = quoted or "“" in text or "„" in text or "«" in text
+    if asks:
+        marks.append("#question")
     if "\n" in text:
-        yield "#lines"
-    if '"' in text or "“" in text or "„" in text or "«" in text:
-        yield "#quote"
-    if '"' in text and (text.count('"') >= 6 or '{"' in text):
-        yield "#json"
+        marks.append("#lines")
+    if quotes:
+        marks.append("#quote")
+    if quoted and (text.count('"') >= 6 or '{"' in text):
+        marks.append("#json")
+    return marks
 
 
 def looked_at(words: Sequence[str]) -> Sequence[str]:
@@ -90,7 +100,7 @@ def looked_at(words: Sequence[str]) -> Sequence[str]:
 def terms_of(text: str) -> set[str]:
     """Return all terms of a text, as training counts them; `ContentModel.guess` does the same."""
     words = words_of(text)
-    marks = marks_of(text, len(words))
+    marks = marks_of(text, len(words), looks_like_code(text))
     words = list(looked_at(words))
     return {*words, *(f"{one} {two}" for one, two in pairwise(words)), *marks}
 
@@ -135,10 +145,15 @@ class ContentModel:
         self._spoken_terms = tuple(frozenset(terms) for terms in self._spoken)
         self._known = frozenset(self._packed)
 
-    def guess(self, text: str, words: Sequence[str] | None = None) -> Guess:
-        """Return what a text is; `words` are its words, where the caller has them already."""
+    def guess(
+        self, text: str, words: Sequence[str] | None = None, code: bool | None = None
+    ) -> Guess:
+        """Return what a text is.
+
+        `words` are its words, and `code` whether it looks like code, where that is known already.
+        """
         words = words_of(text) if words is None else words
-        marks = marks_of(text, len(words))
+        marks = marks_of(text, len(words), looks_like_code(text) if code is None else code)
         words = looked_at(words)
         found: set[str | Pair] = set(pairwise(words))
         found.update(words)

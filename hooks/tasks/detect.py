@@ -63,7 +63,7 @@ def detect(
             name = routing.task_names.get(fold(rule.task_type), rule.task_type)
             why = f"task rule {number} ({_asked(rule.match)}) fixes {name}"
             return Found(name, "rule", why, warnings)
-    found = _by_text(routing, detectors, view.last_user_text, words, "user")
+    found = _by_text(routing, detectors, view.last_user_text, words, "user", signals.code)
     if found is None and routing.task_detection.system_text and view.system_text:
         system = view.system_text
         found = _by_text(routing, detectors, system, words_of(system), "system")
@@ -75,7 +75,12 @@ def detect(
 
 
 def _by_text(
-    routing: RoutingFile, detectors: Detectors, text: str, words: list[str], place: str
+    routing: RoutingFile,
+    detectors: Detectors,
+    text: str,
+    words: list[str],
+    place: str,
+    code: bool | None = None,
 ) -> Found | None:
     """Return what a text is; None where it says nothing, and where it is only talk."""
     settled = detectors.settling.classify(text)
@@ -83,7 +88,7 @@ def _by_text(
         return _keywords(settled, place)
     settings = routing.task_detection
     if detectors.content is not None and words:
-        guess = detectors.content.guess(text, words)
+        guess = detectors.content.guess(text, words, code)
         if guess.peak >= settings.content.confidence_min:
             if guess.task_type == UNCLASSIFIED:
                 return None

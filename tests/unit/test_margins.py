@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from budgets.learned import Learned, LearnedInput
-from hooks.margins import GROUP_REQUESTS_MIN, input_factors, input_terms, learning_keys
+from hooks.margins import GROUP_REQUESTS_MIN, input_factors, input_terms, is_fair, learning_keys
 from hooks.policy import Policy
 from hooks.request import read_request
 from tests.support.policies import chat, decided, default_policy, variant
@@ -64,7 +64,7 @@ def test_learning_can_be_switched_off(tmp_path: Path) -> None:
     policy = variant(tmp_path, routing=edit)
     assert factors(policy=policy, group=LearnedInput(1.3, 3.0, MANY)) == (1.2, 1.9)
     group = policy.groups.groups[HAIKU]
-    assert input_terms(policy.routing, group, chat("x"), 10).keys == ()
+    assert input_terms(policy.routing, group, 10, 0, fair=True).keys == ()
 
 
 def test_a_group_with_figures_of_its_own_says_nothing_about_its_provider() -> None:
@@ -88,7 +88,7 @@ def test_a_group_with_figures_of_its_own_says_nothing_about_its_provider() -> No
 def test_only_plain_requests_teach(content: object, counted: int, teaches: bool) -> None:
     policy = default_policy()
     group = policy.groups.groups[HAIKU]
-    terms = input_terms(policy.routing, group, chat(content), counted)
+    terms = input_terms(policy.routing, group, counted, 0, fair=is_fair(chat(content)))
     assert bool(terms.keys) is teaches and terms.counted_tokens == counted
 
 

@@ -1,4 +1,4 @@
-"""What is remembered of a shape of requests changes no judgement, and holds nothing of a request."""
+"""What is remembered of a shape of requests changes no judgement, and holds no request's text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def requests(draw: st.DrawFn) -> RequestView:
         more["tools"] = [TOOL]
     if draw(st.booleans()):
         more["n"] = 3
-    steering = {}
+    steering: dict[str, object] = {}
     if draw(st.booleans()):
         steering["consequence"] = draw(st.sampled_from(["low", "high"]))
     if draw(st.booleans()):
