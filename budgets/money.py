@@ -22,6 +22,9 @@ class AmountError(ValueError):
     """A text or number that is not an amount of money the ledger can hold."""
 
 
+_AMOUNT_USD_MAX = Decimal(AMOUNT_NANO_USD_MAX) / NANO_PER_USD
+
+
 def from_usd(value: str | int | float | Decimal) -> int:
     """Return the nanodollars of an amount in US dollars, rounded half up to the nearest one.
 
@@ -33,7 +36,11 @@ def from_usd(value: str | int | float | Decimal) -> int:
     if isinstance(value, bool):
         raise AmountError(f"{value!r} is not an amount in US dollars")
     try:
-        amount = Decimal(str(value).strip().removeprefix("$").replace("_", "").replace(",", ""))
+        if type(value) is float:
+            amount = Decimal(repr(value))  # Every request's cost comes this way.
+        else:
+            text = str(value).strip().removeprefix("$")
+            amount = Decimal(text.replace("_", "").replace(",", ""))
     except InvalidOperation:
         raise AmountError(
             f"{value!r} is not an amount in US dollars; write it like 12.50"
@@ -41,7 +48,7 @@ def from_usd(value: str | int | float | Decimal) -> int:
     if not amount.is_finite():
         raise AmountError(f"{value!r} is not a finite amount in US dollars")
     # Compared before it is multiplied: the integer of `1e999999` would take the machine's memory.
-    if abs(amount) > to_usd(AMOUNT_NANO_USD_MAX):
+    if abs(amount) > _AMOUNT_USD_MAX:
         raise AmountError(f"{value!r} is beyond the largest amount of $9,000,000")
     return int((amount * NANO_PER_USD).to_integral_value(rounding=ROUND_HALF_UP))
 
@@ -53,8 +60,9 @@ def to_usd(nano_usd: int) -> Decimal:
 
 def plain(nano_usd: int) -> str:
     """Return the exact amount as plain digits for headers and JSON, such as `0.0012` or `50`."""
-    text = f"{to_usd(nano_usd):f}".rstrip("0").rstrip(".")
-    return text if text not in ("", "-0", "-") else "0"
+    whole, part = divmod(abs(nano_usd), NANO_PER_USD)
+    text = f"{whole}.{part:09d}".rstrip("0") if part else str(whole)
+    return f"-{text}" if nano_usd < 0 else text
 
 
 def dollars(nano_usd: int, places: int = 2) -> str:

@@ -32,7 +32,7 @@ from redis.exceptions import (
     SlotNotCoveredError,
 )
 
-from budgets.redis_lane import Lane
+from budgets.redis_lane import Lane, Wire
 
 STORE_ERRORS = (RedisError, RedisClusterException, OSError)
 """What a client raises where Redis is of no use. A cluster that is not whole raises an exception
@@ -103,9 +103,13 @@ class Client(redis.asyncio.Redis):
         self.loaded: set[str] = set()
         """The names of scripts that Redis has had by `run_all`; it may have forgotten them."""
 
+    def wire(self) -> Wire | None:
+        """Return the quick way for scripts, where there is one and replicas need no waiting."""
+        return self.lane.wire() if self.lane is not None and not self.wait_replicas else None
+
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run a command within the bounds."""
-        wire = self.lane.wire() if self.lane is not None and args[0] == "EVALSHA" else None
+        wire = self.wire() if args[0] == "EVALSHA" else None
         if wire is not None:
             try:
                 return await wire.ask(*args)
@@ -149,8 +153,8 @@ class Client(redis.asyncio.Redis):
             NotReplicated: too few replicas confirmed them in time, where that is asked for.
         """
         scripts = all(command[0] == "EVALSHA" for command in commands)
-        wire = self.lane.wire() if self.lane is not None and scripts else None
-        if wire is not None and not self.wait_replicas:
+        wire = self.wire() if scripts else None
+        if wire is not None:
             asked = [wire.ask(*command) for command in commands]
             answers: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
             late = next((it for it in answers if isinstance(it, redis.TimeoutError)), None)

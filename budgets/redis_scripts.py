@@ -118,6 +118,14 @@ async def run_script(client: RedisClient, name: str, prefix: str, *args: str | i
         LedgerUnavailable: Redis did not answer, or answered with an error.
     """
     script = _script(name)
+    wire = client.wire() if isinstance(client, Client) else None
+    if wire is not None:
+        try:
+            return await wire.ask("EVALSHA", script.sha, 1, prefix, *args)
+        except (errors.ConnectionError, errors.NoScriptError):
+            pass  # Sent once more, by a connection of redis-py's.
+        except STORE_ERRORS as error:
+            raise LedgerUnavailable(_reason(error)) from error
     values = [str(arg) for arg in args]
     run: Callable[..., Awaitable[Any]] = client.execute_command
     if isinstance(client, Client) and client.wait_replicas and name not in _READING:

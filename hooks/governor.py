@@ -13,7 +13,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, NoReturn
 
 import structlog
@@ -27,6 +26,7 @@ from budgets.outage import MARK
 from budgets.period import period_at
 from budgets.prices import TokenUsage
 from budgets.published import Level
+from budgets.quick import replace
 from budgets.records import RefusalRecord
 from budgets.runtime import Runtime, announce
 from budgets.traced import Routed

@@ -29,8 +29,9 @@ VALUE_LENGTH_MAX = 512
 
 def clean(value: str) -> str:
     """Return `value` with anything that does not belong in a header replaced, cut to its bound."""
-    shown = "".join(c if " " <= c <= "~" else "?" for c in value)
-    return shown[:VALUE_LENGTH_MAX]
+    if not (value.isascii() and value.isprintable()):
+        value = "".join(c if " " <= c <= "~" else "?" for c in value)
+    return value[:VALUE_LENGTH_MAX]
 
 
 def warn(headers: dict[str, str], note: str) -> None:

@@ -116,12 +116,9 @@ async def authenticate(request: Request, api_key: str | None) -> UserAPIKeyAuth 
 
 def _bad_number(headers: Mapping[str, str]) -> str | None:
     """Return the name of a header whose number LiteLLM would fail to read, with a 500."""
-    for name, read in _NUMERIC_HEADERS.items():
-        value = headers.get(name)
-        if value is None:
-            continue
+    for name in _NUMERIC_HEADERS.keys() & set(headers):
         try:
-            read(value)
+            _NUMERIC_HEADERS[name](headers[name])
         except ValueError:
             return name
     return None
@@ -167,7 +164,7 @@ def owner_of(metadata: Mapping[str, Any]) -> str | None:
 
     There, a key's metadata are its holder's to write, and say nothing.
     """
-    if database_in_use() or "key_id" not in metadata:
+    if "key_id" not in metadata or database_in_use():
         return None
     key_id = metadata["key_id"]
     return MASTER_OWNER if key_id is None else str(key_id)
@@ -201,12 +198,10 @@ def database_in_use() -> bool:
     """Whether this proxy has a database, so that LiteLLM's own keys are the keys."""
     from litellm.proxy import proxy_server
 
-    settings = proxy_server.general_settings or {}
-    return (
-        proxy_server.prisma_client is not None
-        or bool(settings.get("database_url"))
-        or bool(os.environ.get("DATABASE_URL"))
-    )
+    if proxy_server.prisma_client is not None or os.environ.get("DATABASE_URL"):
+        return True
+    settings = proxy_server.general_settings
+    return settings is not None and bool(settings.get("database_url"))
 
 
 def _judge(role: Role, request: Request) -> access.Denial | None:

@@ -51,7 +51,7 @@ def incoming_of(data: dict[str, Any], call_type: str, auth: Any) -> Incoming:
         headers={
             str(k).lower(): str(v)
             for k, v in request_headers.items()
-            if str(k).lower().startswith("x-farebox-")
+            if str(k)[:10].lower() == "x-farebox-"
         },
         key_name=getattr(auth, "key_alias", None) or getattr(auth, "key_name", None),
         team=getattr(auth, "team_id", None),
