@@ -1,6 +1,6 @@
 """The ends of requests on their way to the ledger: no request waits for them, and they go together.
 
-    settle, void ─► put ─► a short while ─► one pipeline to the store ─► told
+    settle, void ─► put ─► a short while ─► one script in the store ─► told
                      │                          └─ no answer soon: a line each in the journal
                      └─ the queue is full: whoever puts waits; nothing is ever dropped
 
@@ -34,7 +34,7 @@ LINGER_S = 0.01
 a request that finds no room because of it makes the batch go at once, and is asked again."""
 
 BATCH_MAX = 64
-"""The most ends in one pipeline: it bounds how long another command waits behind it in Redis."""
+"""The most ends in one script: it bounds how long another command waits behind it in Redis."""
 
 QUEUE_MAX = 10_000
 """The most ends that wait in memory. Beyond it callers wait too."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis
@@ -100,8 +100,6 @@ class Client(redis.asyncio.Redis):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._turns = asyncio.Semaphore(COMMANDS_MAX)
-        self.loaded: set[str] = set()
-        """The names of scripts that Redis has had by `run_all`; it may have forgotten them."""
 
     def wire(self) -> Wire | None:
         """Return the quick way for scripts, where there is one and replicas need no waiting."""
@@ -145,36 +143,6 @@ class Client(redis.asyncio.Redis):
             raise reply
         self._check_copies(copies)
         return reply
-
-    async def run_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Run commands in their order by one connection, with one trip; errors are answers.
-
-        Raises:
-            NotReplicated: too few replicas confirmed them in time, where that is asked for.
-        """
-        scripts = all(command[0] == "EVALSHA" for command in commands)
-        wire = self.wire() if scripts else None
-        if wire is not None:
-            asked = [wire.ask(*command) for command in commands]
-            answers: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
-            late = next((it for it in answers if isinstance(it, redis.TimeoutError)), None)
-            if late is not None:
-                raise late
-            if not any(isinstance(it, ConnectionError) for it in answers):
-                return answers  # Else all are sent once more, as redis-py does with its own.
-
-        async def all_of_them() -> Any:
-            async with self.pipeline(transaction=False) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                if self.wait_replicas:
-                    pipe.execute_command("WAIT", self.wait_replicas, WAIT_TIMEOUT_MS)
-                return await pipe.execute(raise_on_error=False)
-
-        replies: list[Any] = await _bounded(self._turns, all_of_them)
-        if self.wait_replicas:
-            self._check_copies(replies.pop())
-        return replies
 
     def _check_copies(self, copies: Any) -> None:
         if isinstance(copies, Exception):

@@ -2,12 +2,12 @@
 
 A script is `lua/lib.lua` and `lua/closing.lua` (the queue's: `lua/queue_lib.lua`), followed by the
 parts that it needs and its own file, known to Redis by the hash of that text: two releases that
-share a Redis run their own texts, and `lua/lib.lua` says what they must agree on.
+share a Redis run their own texts, and `lua/lib.lua` says what they must agree on. `batch` has whole
+scripts in it, as functions.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -51,6 +51,7 @@ _CODES = re.compile(
 
 
 _PARTS: dict[str, tuple[str, ...]] = {
+    "batch": ("lease_lib",),
     "close_period": ("trail",),
     "grant": ("trail",),
     "hold": ("approvals",),
@@ -65,6 +66,9 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "trail_append": ("trail",),
 }
 """What stands before single scripts, beside what all of them have."""
+
+_IN_BATCH = ("settle", "void", "lease_adopt", "lease_return")
+"""The scripts that `batch` runs as functions."""
 
 _READING = frozenset(
     {
@@ -84,7 +88,7 @@ _READING = frozenset(
 """Scripts that write nothing: replicas need not be waited for."""
 
 
-_ON_THE_PATH = ("hold", "settle", "void", "refuse", "top_up", "session_read", "session_note", "now")
+_ON_THE_PATH = ("hold", "batch", "void", "refuse", "top_up", "session_read", "session_note", "now")
 
 
 # A script's own commands are refused without a code: by Redis 7 and Valkey, and by Redis 6.
@@ -101,10 +105,14 @@ class _Script:
 def _script(name: str) -> _Script:
     folder = files("budgets") / "lua"
     shared = ("lib", "queue_lib") if name.startswith("queue_") else ("lib", "closing")
-    text = "\n".join(
-        (folder / f"{part}.lua").read_text("utf-8")
-        for part in (*shared, *_PARTS.get(name, ()), name)
-    )
+
+    def read(part: str) -> str:
+        return (folder / f"{part}.lua").read_text("utf-8")
+
+    texts = [read(part) for part in (*shared, *_PARTS.get(name, ()))]
+    if name == "batch":
+        texts += [f"local function {part}(ARGV)\n{read(part)}\nend" for part in _IN_BATCH]
+    text = "\n".join([*texts, read(name)])
     # Redis names scripts by SHA-1; nothing here depends on that being hard to forge.
     return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -137,67 +145,23 @@ async def run_script(client: RedisClient, name: str, prefix: str, *args: str | i
             return await run("EVAL", script.text, 1, prefix, *values)
 
 
-async def run_scripts(
+async def run_batch(
     client: RedisClient,
     prefix: str,
     clock_offset_ms: int,
     calls: Sequence[tuple[str, Sequence[str | int]]],
 ) -> list[Any]:
-    """Run several scripts in their order with one trip; return their decoded replies.
-
-    A cluster's client cannot do that for scripts: there each call is a command of its own, several
-    at once, and only those about the same thing (their first argument) one after the other.
+    """Run several of `_IN_BATCH` in their order, in one step of Redis; return their replies.
 
     Raises:
-        LedgerUnavailable: any of them was not answered, or with an error. Others may be done.
+        LedgerUnavailable: Redis did not answer, or with an error to any of them; others are done.
     """
-    if not isinstance(client, Client):
-        return await _each(client, prefix, clock_offset_ms, calls)
-    lines: list[tuple[str | int, ...]] = []
-    texts: set[str] = set()
-    for name, args in calls:
-        values = [str(arg) for arg in (clock_offset_ms, *args)]
-        # Where one script is not there, those behind it would go first: the whole text goes along
-        # with the first use of each.
-        if name in client.loaded or name in texts:
-            lines.append(("EVALSHA", _script(name).sha, 1, prefix, *values))
-        else:
-            texts.add(name)
-            lines.append(("EVAL", _script(name).text, 1, prefix, *values))
+    args = [part for name, values in calls for part in (name, len(values), *values)]
+    replies: list[Any] = await run_script(client, "batch", prefix, clock_offset_ms, *args)
     with redis_errors():
-        replies = await client.run_all(lines)
-        for number, reply in enumerate(replies):
-            if isinstance(reply, errors.NoScriptError):
-                # Redis has forgotten this script. What the others answered stands: asked again,
-                # they would say that it was done before.
-                client.loaded.clear()
-                name, args = calls[number]
-                replies[number] = await run_script(client, name, prefix, clock_offset_ms, *args)
-            elif isinstance(reply, Exception):
-                raise reply
-    client.loaded |= texts
-    return replies
-
-
-async def _each(
-    client: RedisClient,
-    prefix: str,
-    clock_offset_ms: int,
-    calls: Sequence[tuple[str, Sequence[str | int]]],
-) -> list[Any]:
-    replies: list[Any] = [None] * len(calls)
-    chains: dict[str | int, list[int]] = {}
-    for number, (_, args) in enumerate(calls):
-        chains.setdefault(args[0], []).append(number)
-
-    async def run(chain: list[int]) -> None:
-        for number in chain:
-            name, args = calls[number]
-            replies[number] = await run_script(client, name, prefix, clock_offset_ms, *args)
-
-    for failed in await asyncio.gather(*map(run, chains.values()), return_exceptions=True):
-        if isinstance(failed, BaseException):
-            raise failed
+        for reply in replies:
+            if isinstance(reply, list) and reply[0] == "failed":
+                raise errors.ResponseError(reply[1])
     return replies
 
 

@@ -38,7 +38,7 @@ from budgets.published import PublishedPolicy
 from budgets.records import Difference, LedgerEntry, LedgerEvent, RefusalRecord
 from budgets.redis_audit import RedisAudit
 from budgets.redis_carry import carry_differences
-from budgets.redis_scripts import RedisClient, redis_errors, run_script, run_scripts
+from budgets.redis_scripts import RedisClient, redis_errors, run_batch, run_script
 from budgets.settlements import Settled, Settlement, Voiding
 from budgets.slices import OfflineHold, Slice, SliceRequest
 from budgets.statements import Addendum, OpenHold, PeriodOpen, Statement
@@ -176,7 +176,9 @@ class RedisLedger(RedisGrants, RedisApprovals, RedisLeases):
 
     async def write_all(self, writes: Sequence[Write]) -> tuple[Written, ...]:
         calls = [self._call_of(it) for it in writes]
-        replies = await run_scripts(self._client, self._prefix, self.clock_offset_ms, calls)
+        if not writes:
+            return ()
+        replies = await run_batch(self._client, self._prefix, self.clock_offset_ms, calls)
         return tuple(_written(it, reply) for it, reply in zip(writes, replies, strict=True))
 
     def _call_of(self, it: Write) -> tuple[str, codec.Args]:

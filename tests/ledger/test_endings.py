@@ -14,6 +14,7 @@ from budgets.endings import Endings
 from budgets.errors import LedgerUnavailable
 from budgets.journal import Journal
 from budgets.outage import Outage
+from budgets.redis_scripts import _script
 from budgets.settlements import Ending, Settled, Settlement, SettleStatus, Voiding
 from tests.ledger.modes import MemoryDisk
 from tests.ledger.worlds import CENT, USD, RedisWorld, World, all_entries, held, policy, state
@@ -211,12 +212,65 @@ async def test_a_process_that_stops_tells_what_it_can_and_writes_down_the_rest(
     assert {line.content["hold"] for line in house.journal.lines()} == {"kept"}
 
 
-async def test_ends_are_told_although_redis_has_forgotten_its_scripts(
+@pytest.mark.parametrize("forgotten", ["all", "batch", "settle", "void"])
+async def test_ends_keep_their_order_although_redis_has_forgotten_its_scripts(
+    redis_world: RedisWorld, redis_client: AsyncClient, forgotten: str
+) -> None:
+    """A void that overtook the settle of its hold would make the request cost nothing."""
+    await redis_world.ledger.publish(policy(USD))
+    for hold_id in "abc":
+        await held(redis_world.ledger, CENT, hold_id)
+    await redis_world.ledger.write_all([cost("c", 1), Voiding("c", "{}")])
+    await redis_world.ledger.settle(cost("c", 1))
+    await redis_world.ledger.void("c", "{}", {})
+    await redis_client.script_flush()
+    if forgotten != "all":
+        for name in {"batch", "settle", "void"} - {forgotten}:
+            await redis_client.script_load(_script(name).text)
+    ends = [cost("a", 3), Voiding("a", "{}"), Voiding("b", "{}"), cost("b", 5), cost("a", 1)]
+    settled = await redis_world.ledger.write_all(ends)
+    assert [it.status for it in settled] == [
+        *("settled", "already_settled", "voided", "already_voided", "already_settled"),
+    ]
+    assert (await state(redis_world.ledger)).spent_nano_usd == 4
+
+
+async def test_scripts_that_are_flushed_all_the_time_change_no_order(
     redis_world: RedisWorld, redis_client: AsyncClient
 ) -> None:
     await redis_world.ledger.publish(policy(USD))
-    await held(redis_world.ledger, CENT, "a")
-    await held(redis_world.ledger, CENT, "b")
-    await redis_client.script_flush()
-    settled = await redis_world.ledger.write_all([cost("a", 1), Voiding("b", "{}"), cost("a", 1)])
-    assert [it.status for it in settled] == ["settled", "voided", "already_settled"]
+    over = asyncio.Event()
+
+    async def flush() -> None:
+        while not over.is_set():
+            await redis_client.script_flush()
+
+    flushing = asyncio.create_task(flush())
+    for number in range(20):
+        names = [f"{number}:{k}" for k in range(8)]
+        await asyncio.gather(*(held(redis_world.ledger, CENT, it) for it in names))
+        ends = [end for it in names for end in (cost(it, 1), Voiding(it, "{}"))]
+        settled = await redis_world.ledger.write_all(ends)
+        assert [it.status for it in settled] == ["settled", "already_settled"] * 8
+    over.set()
+    await flushing
+    assert (await state(redis_world.ledger)).spent_nano_usd == 160
+
+
+async def test_an_error_of_redis_in_mid_batch_is_told_and_keeps_no_other_back(
+    redis_world: RedisWorld, redis_client: AsyncClient
+) -> None:
+    ledger = redis_world.ledger
+    await ledger.publish(policy(USD))
+    for hold_id in "abc":
+        await held(ledger, CENT, hold_id)
+    spoiled = f"{redis_world.prefix}hold:b"
+    kept = await redis_client.dump(spoiled)
+    await redis_client.set(spoiled, "no hash")
+    for ends in ([cost("a", 1), cost("b", 1), cost("c", 1)], [cost("b", 1), cost("c", 1)]):
+        with pytest.raises(LedgerUnavailable, match="WRONGTYPE"):
+            await ledger.write_all(ends)
+        assert (await state(ledger)).spent_nano_usd == 2
+    await redis_client.restore(spoiled, 0, kept, replace=True)
+    settled = await ledger.write_all([cost(it, 1) for it in "abc"])
+    assert [it.status for it in settled] == ["already_settled", "settled", "already_settled"]

@@ -13,12 +13,8 @@ import redis
 
 from budgets.connection import connect
 from budgets.embedded import find_server
-from budgets.holds import HoldRequest
-from budgets.published import PublishedPolicy
 from budgets.redis_clients import Client
 from budgets.redis_lane import PENDING_MAX, Lane, LaneAddress, Wire
-from budgets.redis_store import RedisLedger
-from budgets.settlements import Settlement, SettleStatus, Voiding
 
 ECHO = "return {KEYS[1], ARGV[1], 7, false}"
 
@@ -93,34 +89,6 @@ async def test_who_gives_up_waiting_does_not_shift_the_replies_of_others(client:
     first, second = wire.ask("EVALSHA", digest, 1, "a", 1), wire.ask("EVALSHA", digest, 1, "b", 2)
     first.cancel()
     assert (await second)[0] == "b"
-
-
-async def test_several_commands_go_in_their_order_and_errors_are_answers(client: Client) -> None:
-    digest = await client.script_load("return redis.call('APPEND', KEYS[1], ARGV[1])")
-    commands: list[tuple[str | int, ...]] = [
-        ("EVALSHA", digest, 1, "text", letter) for letter in "abcd"
-    ]
-    commands.insert(2, ("EVALSHA", "0" * 40, 0))
-    answers = await client.run_all(commands)
-    assert isinstance(answers.pop(2), redis.exceptions.NoScriptError) and answers == [1, 2, 3, 4]
-    assert await client.get("text") == "abcd"
-    wire = await opened(client)
-    asking = asyncio.ensure_future(client.run_all([commands[0], commands[1]]))
-    await asyncio.sleep(0)
-    wire.close()
-    assert len(await asking) == 2, "lost with its connection, they are sent once more"
-
-
-async def test_a_batch_repeats_only_what_redis_had_forgotten(client: Client) -> None:
-    """What was done answers once: asked again, a settle would say that it was settled before."""
-    ledger = RedisLedger(client, "batch")
-    await ledger.publish(PublishedPolicy("d", ()))
-    request = HoldRequest("h", 0, (), 60_000, 0, "{}", "d", "{}", "2026-11")
-    await ledger.hold(request)
-    await ledger.settle(Settlement("none", 0, "{}", {}, {}))  # Redis knows `settle`, not `void`.
-    endings = (Settlement("h", 0, "{}", {}, {}), Voiding("unknown", "{}"))
-    answers = await ledger.write_all(endings)
-    assert [it.status for it in answers] == [SettleStatus.SETTLED, SettleStatus.UNKNOWN_HOLD]
 
 
 async def test_a_command_on_a_lost_connection_is_sent_once_more(client: Client) -> None:
