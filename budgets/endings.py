@@ -68,8 +68,8 @@ class Endings:
         self._queue: deque[_Waiting] = deque()
         self._put_count = 0
         self._done_count = 0
-        self._filled = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._due = asyncio.Event()
+        self._linger: asyncio.TimerHandle | None = None
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -84,7 +84,7 @@ class Endings:
     async def put(self, ending: Write, told: Told) -> None:
         """Take an end; returns at once unless the queue is full."""
         while len(self._queue) >= QUEUE_MAX:
-            self._hurry.set()
+            self._due.set()
             await self._progress.wait()
         self._append(ending, told)
 
@@ -98,16 +98,14 @@ class Endings:
     def _append(self, ending: Write, told: Told) -> None:
         self._queue.append(_Waiting(ending, told))
         self._put_count += 1
-        self._filled.set()
-        if len(self._queue) >= BATCH_MAX:
-            self._hurry.set()
+        self._wait()
         self.start()
 
     async def flush(self) -> None:
         """Return once everything that was put before has been told, or is in the journal."""
         target = self._put_count
         while self._done_count < target:
-            self._hurry.set()
+            self._due.set()
             await self._progress.wait()
 
     async def close(self, timeout_s: float) -> None:
@@ -118,14 +116,25 @@ class Endings:
         await end(task)
         await self._leave(tuple(self._queue))
 
+    def _wait(self) -> None:
+        """Have what is in the queue told: soon, or at once where there is nothing to wait for."""
+        if len(self._queue) >= BATCH_MAX or not self._available():
+            self._due.set()
+        elif self._linger is None and not self._due.is_set():
+            # One timer for a batch: a task that waits with a time-out costs more than all the rest.
+            self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._due.set)
+
     async def _run(self) -> None:
         while True:
-            await self._filled.wait()
-            if self._available():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), LINGER_S)
-            self._hurry.clear()
-            await self._send(tuple(islice(self._queue, BATCH_MAX)))
+            await self._due.wait()
+            self._due.clear()
+            if self._linger is not None:
+                self._linger.cancel()
+                self._linger = None
+            if self._queue:
+                await self._send(tuple(islice(self._queue, BATCH_MAX)))
+            if self._queue:
+                self._wait()
 
     async def _send(self, batch: tuple[_Waiting, ...]) -> None:
         """Tell the first ones of the queue; they stay in it until they are told or kept."""
@@ -153,15 +162,29 @@ class Endings:
             it.told(it.ending, result)
 
     async def _told(self, endings: Sequence[Write]) -> tuple[Written, ...]:
-        telling = asyncio.ensure_future(self._tell(endings))
+        loop, answered = asyncio.get_running_loop(), asyncio.Event()
+        keeping: list[asyncio.Task[None]] = []
+        late = loop.call_later(
+            JOURNAL_AFTER_S, lambda: keeping.append(loop.create_task(self._keep_until(answered)))
+        )
         try:
-            while not telling.done():
-                await asyncio.wait({telling}, timeout=JOURNAL_AFTER_S)
-                if not telling.done():
-                    await self._keep(tuple(self._queue))
-            return telling.result()
+            return await self._tell(endings)
+        except asyncio.CancelledError:
+            await end(*keeping)
+            raise
         finally:
-            telling.cancel()
+            late.cancel()
+            answered.set()
+            if keeping:
+                # What is being written gets a line, and that line is told as well.
+                await asyncio.gather(*keeping)
+
+    async def _keep_until(self, answered: asyncio.Event) -> None:
+        """Keep all that waits, and what comes meanwhile, until there is an answer."""
+        while not answered.is_set():
+            await self._keep(tuple(self._queue))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(answered.wait(), JOURNAL_AFTER_S)
 
     async def _keep(self, waiting: Sequence[_Waiting]) -> None:
         """Write those into the journal that are not in it yet: one sync for all of them."""
@@ -184,7 +207,5 @@ class Endings:
         for _ in batch:
             self._queue.popleft()
         self._done_count += len(batch)
-        if not self._queue:
-            self._filled.clear()
         progress, self._progress = self._progress, asyncio.Event()
         progress.set()
