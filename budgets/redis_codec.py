@@ -140,7 +140,7 @@ def held(hold_id: str, reply: Sequence[Any]) -> Held:
         hold_id=hold_id,
         time_ms=int(time_ms),
         states=budget_states(states),
-        events=threshold_events(events),
+        events=threshold_events(events) if events else (),
         would_refuse=would_refuse or None,
         repeated=repeated == "1",
         approval_id=approval or None,
@@ -161,7 +161,7 @@ def refused(budgets: Sequence[BudgetHold], reply: Sequence[Any]) -> Refused:
         period_end_ms=refuser.period.end_ms,
         retry_after_ms=int(retry_after_ms) if retry_after_ms else None,
         states=states,
-        events=threshold_events(events),
+        events=threshold_events(events) if events else (),
         approval_problem=problem,
     )
 
@@ -175,7 +175,7 @@ def settled(reply: Sequence[Any]) -> Settled:
         held_nano_usd=int(held_amount),
         overage_nano_usd=int(overage),
         time_ms=int(time_ms),
-        events=threshold_events(events),
+        events=threshold_events(events) if events else (),
     )
 
 
@@ -191,7 +191,7 @@ def budget_states(rows: Iterable[Sequence[str]]) -> tuple[BudgetState, ...]:
             spent_nano_usd=int(spent),
             held_nano_usd=int(held_amount),
             holds=int(holds),
-            claimed=tuple(Level(level) for level in claimed.split(",") if level),
+            claimed=tuple([Level(it) for it in claimed.split(",") if it]) if claimed else (),
             carry_nano_usd=int(carry),
             granted_nano_usd=int(granted),
         )

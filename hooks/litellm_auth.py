@@ -13,8 +13,10 @@ custom_auth is set, unless `custom_auth_run_common_checks` is on, so the hand-ov
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -41,6 +43,9 @@ _log = structlog.get_logger(__name__)
 
 METADATA_FIELD = "farebox"
 """Where a caller's role, key id and groups stand in `UserAPIKeyAuth.metadata`."""
+
+PATTERNS_MAX = 1_024
+"""Of how many keys the last form for LiteLLM is remembered."""
 
 _PASS_THROUGH_PREFIXES = frozenset(
     route.strip("/").split("/")[0] for route in LiteLLMRoutes.mapped_pass_through_routes.value
@@ -226,8 +231,37 @@ def _caller(record: KeyRecord, path: str) -> UserAPIKeyAuth:
     # LiteLLM's own check keeps its metrics for admins unless the key is allowed the very route;
     # with one route allowed, it is allowed no other.
     reads_metrics = record.role is Role.VIEWER and path in access.METRICS_PATHS
-    return UserAPIKeyAuth(
-        allowed_routes=[path] if reads_metrics else [],
+    return _pattern(record, path if reads_metrics else None).copy()
+
+
+class _Pattern:
+    """A caller as LiteLLM knows one, to be copied for each request.
+
+    LiteLLM writes into it, so a copy shares nothing that could be changed. Making one anew takes
+    pydantic several times as long.
+    """
+
+    def __init__(
+        self, made: UserAPIKeyAuth, key_id: str | None, role: Role, groups: Iterable[str]
+    ) -> None:
+        self._made = made
+        self._kept = [name for name, it in made.__dict__.items() if isinstance(it, dict | list)]
+        self._key_id, self._role, self._groups = key_id, role.value, tuple(groups)
+
+    def copy(self) -> UserAPIKeyAuth:
+        made = self._made.__copy__()
+        fields = made.__dict__
+        for name in self._kept:
+            fields[name] = copy.deepcopy(fields[name]) if fields[name] else type(fields[name])()
+        farebox = {"key_id": self._key_id, "role": self._role, "groups": list(self._groups)}
+        fields["metadata"] = {METADATA_FIELD: farebox}
+        return made
+
+
+@lru_cache(maxsize=PATTERNS_MAX)
+def _pattern(record: KeyRecord, only_route: str | None) -> _Pattern:
+    made = UserAPIKeyAuth(
+        allowed_routes=[only_route] if only_route else [],
         # A name for the key, never its text: this value reaches logs and traces as its "hash".
         api_key=f"farebox-key-{record.id}",
         key_alias=record.name,
@@ -235,27 +269,26 @@ def _caller(record: KeyRecord, path: str) -> UserAPIKeyAuth:
         user_id=record.user,
         team_id=record.team,
         user_role=_LITELLM_ROLES[record.role],
-        metadata={
-            METADATA_FIELD: {
-                "key_id": record.id,
-                "role": record.role.value,
-                "groups": list(record.groups),
-            }
-        },
     )
+    return _Pattern(made, record.id, record.role, record.groups)
 
 
 def _master() -> UserAPIKeyAuth:
     from litellm.proxy import proxy_server
 
-    return UserAPIKeyAuth(
+    return _master_pattern(proxy_server.litellm_proxy_admin_name).copy()
+
+
+@lru_cache(maxsize=1)
+def _master_pattern(user_id: str) -> _Pattern:
+    made = UserAPIKeyAuth(
         api_key="farebox-master-key",
         key_alias=MASTER_NAME,
         key_name=MASTER_NAME,
-        user_id=proxy_server.litellm_proxy_admin_name,
+        user_id=user_id,
         user_role=LitellmUserRoles.PROXY_ADMIN,
-        metadata={METADATA_FIELD: {"key_id": None, "role": Role.ADMIN.value, "groups": []}},
     )
+    return _Pattern(made, None, Role.ADMIN, ())
 
 
 def _run_common_checks() -> None:
