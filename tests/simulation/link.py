@@ -146,8 +146,8 @@ class Link:
     async def write_all(self, endings: Sequence[Write]) -> tuple[Written, ...]:
         """Send a batch: here a broken connection can strike between any two of its writes.
 
-        The client then sends all of it once more, or says that the store was not reached. Redis does
-        a batch in one step; no promise hangs on that.
+        The client then sends all of it once more, or says that the store was not reached. Redis
+        does a batch in one step; no promise hangs on that.
         """
         fault = None if self.calm else self._plan.link_fault(self._chance)
         if fault in (LinkFault.CUT_BEFORE, LinkFault.REFUSED, LinkFault.CRASH_BEFORE):
