@@ -20,18 +20,18 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 
-from budgets.checks import check_hold
 from budgets.endings import Endings
 from budgets.errors import ClockSkew, LedgerUnavailable
 from budgets.holds import BudgetHold, BudgetState, Held, HoldRequest, Refused
 from budgets.leases.slate import Slate
 from budgets.leases.types import Adopted, Adoption, SliceReturn, SliceState, SliceTake
 from budgets.ledger import Ledger, Write, Written
+from budgets.money import AMOUNT_NANO_USD_MAX
 from budgets.spool import of_adoption, of_return
 
 log = structlog.get_logger("farebox.leases")
@@ -104,7 +104,10 @@ class _Counter:
 
     @property
     def room_nano_usd(self) -> int:
-        return sum(it.room_nano_usd for it in self.slices)
+        room_nano_usd = 0
+        for it in self.slices:
+            room_nano_usd += it.room_nano_usd
+        return room_nano_usd
 
 
 class Desk:
@@ -174,9 +177,11 @@ class Desk:
         budgets = request.budgets
         if settings is None or request.approval is not None or not budgets:
             return None
-        check_hold(request)
-        if not all(it.enforced and settings.leased(it.rule) for it in budgets):
-            return None
+        for it in budgets:
+            # What is malformed is the ledger's to refuse.
+            whole = 0 <= it.amount_nano_usd <= AMOUNT_NANO_USD_MAX
+            if not (whole and it.enforced and settings.leased(it.rule)):
+                return None
         now_s = self._clock_s()
         time_ms = self._time_ms(now_s)
         found: list[tuple[_Counter, _Slice, BudgetHold]] = []
@@ -186,15 +191,25 @@ class Desk:
                 return None
             amount = it.amount_nano_usd
             counter.asked_nano_usd += amount
-            slice_ = next((s for s in counter.slices if s.has_room(amount)), None)
+            for slice_ in counter.slices:
+                if slice_.has_room(amount):
+                    break
+            else:
+                slice_ = None
             if slice_ is None:
                 self._want(counter, it, request, settings, now_s)
             elif time_ms is not None and it.period.contains(time_ms):
                 found.append((counter, slice_, it))
         if len(found) < len(budgets) or time_ms is None:
             return None
-        adoption = Adoption(request, {it.budget: s.wanted.slice_id for _, s, it in found}, time_ms)
-        if not self._note(request.hold_id, "adopt", lambda: of_adoption(adoption)):
+        slices = {it.budget: slice_.wanted.slice_id for _, slice_, it in found}
+        if len(slices) < len(budgets):
+            return None
+        adoption = Adoption(request, slices, time_ms)
+        # Nobody waits for the disk here: see `slate`.
+        if self._slate is not None and not self._note(
+            request.hold_id, "adopt", of_adoption(adoption)
+        ):
             return None
         if not self._endings.put_now(adoption, self.told):
             self._wipe(request.hold_id)
@@ -206,8 +221,9 @@ class Desk:
             slice_.used = True
             assert counter.state is not None  # It came with the slice.
             # What lies in this worker's slices is left to spend, though the store holds it.
-            held_nano_usd = counter.state.held_nano_usd - counter.room_nano_usd
-            states.append(replace(counter.state, held_nano_usd=held_nano_usd))
+            states.append(
+                counter.state.with_held(counter.state.held_nano_usd - counter.room_nano_usd)
+            )
             if 3 * slice_.room_nano_usd < slice_.granted_nano_usd:
                 self._want(counter, it, request, settings, now_s)
         drawn = tuple((slice_, it.amount_nano_usd) for _, slice_, it in found)
@@ -215,11 +231,11 @@ class Desk:
         self.admitted += 1
         return Held(request.hold_id, time_ms, tuple(states))
 
-    def _note(self, name: str, operation: str, content: Callable[[], dict[str, Any]]) -> bool:
+    def _note(self, name: str, operation: str, content: dict[str, Any]) -> bool:
         """Write on the slate what the store must hear of, whatever becomes of this process."""
         if self._slate is None:
             return True
-        place = self._slate.write(operation, content())
+        place = self._slate.write(operation, content)
         if place is not None:
             self._places[name] = place
         return place is not None
@@ -272,7 +288,7 @@ class Desk:
             small.closing = True
         most = max(self.holds_per_slice * it.amount_nano_usd, 2 * counter.rate_nano_usd)
         slice_id = self._new_id()
-        if not self._note(slice_id, "return_slice", lambda: of_return(SliceReturn(slice_id))):
+        if not self._note(slice_id, "return_slice", of_return(SliceReturn(slice_id))):
             counter.not_before_s = now_s + NO_SLICE_S
             return
         counter.taking = True
