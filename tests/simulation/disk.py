@@ -82,8 +82,12 @@ class Folder:
                 file.slate[0] = line_of(0, HEAD, {"boot": "another start"})
 
     def waiting(self) -> int:
-        """Return how many bytes wait in the journals of the dead."""
-        return sum(len(file.data) + len(file.slate) for file in self.files.values() if file.free)
+        """Return how many bytes wait in the journals of the dead, those being told with them."""
+        return sum(
+            len(file.data) + len(file.slate)
+            for file in self.files.values()
+            if file.holder is None or not file.holder.alive or file.holder.name != file.of
+        )
 
     def torn(self, data: bytes) -> bytes | None:
         """Return the part that a crash leaves of a write, or None for a write that goes well."""

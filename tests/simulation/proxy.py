@@ -254,7 +254,8 @@ class Proxy:
         status = "ok" if answer is not None else "error"
         ending = close(request, status=status, answer=answer, error=None if answer else "Failed")
         job.closed = True
-        self._slices.ended(request.request_id, ending.cost_nano_usd)
+        charges = ending.settlement.charges if ending.settlement is not None else {}
+        self._slices.ended(request.request_id, ending.cost_nano_usd, charges)
         if ending.settlement is not None:
             await self.runtime.settle(request, ending.settlement)
         else:
