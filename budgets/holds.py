@@ -82,6 +82,22 @@ class BudgetState:
         """What a new hold may take: limit with carry and grants, less spent, less held."""
         return self.bearable_nano_usd - self.spent_nano_usd - self.held_nano_usd
 
+    def with_held(self, held_nano_usd: int) -> BudgetState:
+        """Return the same with so much held; `dataclasses.replace` takes four times as long."""
+        return BudgetState(
+            self.budget,
+            self.rule,
+            self.period_id,
+            self.limit_nano_usd,
+            self.limit_epoch,
+            self.spent_nano_usd,
+            held_nano_usd,
+            self.holds,
+            self.claimed,
+            self.carry_nano_usd,
+            self.granted_nano_usd,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ThresholdEvent:

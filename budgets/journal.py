@@ -11,6 +11,8 @@ and the emptying.
 
 A line that was torn by a crash was never confirmed to anybody; it is left out. Lines hold what
 entries hold, and never a word of a prompt.
+
+Beside it lies the process's slate (`leases.slate`), which whoever adopts the journal tells as well.
 """
 
 from __future__ import annotations
@@ -18,17 +20,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
 import uuid
-import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
+
+from budgets.leases.slate import SUFFIX as SLATE_SUFFIX
+from budgets.leases.slate import FilePages, Slate
+from budgets.lines import Line, line_of, read_line
 
 log = structlog.get_logger("farebox.journal")
 
@@ -79,8 +82,11 @@ class FileDisk:
     @classmethod
     def take(cls, path: Path) -> FileDisk | None:
         """Take a file whose process has ended; None where it lives, or somebody was faster."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        # A release without slates takes a journal and leaves the slate.
+        flags |= os.O_CREAT if path.with_suffix(SLATE_SUFFIX).exists() else 0
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            descriptor = os.open(path, flags, 0o600)
         except OSError:
             return None
         try:
@@ -122,15 +128,6 @@ class FileDisk:
         os.close(self._descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line that waits: its operation and what it says."""
-
-    number: int
-    operation: str
-    content: dict[str, Any]
-
-
 async def _in_thread(work: Callable[[], None]) -> None:
     await asyncio.to_thread(work)
 
@@ -142,6 +139,7 @@ class Journal:
         owner: the name under which this process holds slices of allowances; the file's name.
         disk: where the lines go.
         run: how a blocking write is run; the default is a thread.
+        slate: what this process has taken and admitted ahead of the store; None where it has none.
 
     `keep` leaves the file behind at the end, though nothing waits in it.
     """
@@ -151,8 +149,10 @@ class Journal:
         owner: str,
         disk: Disk,
         run: Callable[[Callable[[], None]], Awaitable[None]] = _in_thread,
+        slate: Slate | None = None,
     ) -> None:
         self.owner = owner
+        self.slate = slate
         self._disk = disk
         self._run = run
         self._waiting: list[tuple[bytes, int, asyncio.Future[None]]] = []
@@ -174,17 +174,19 @@ class Journal:
         """
         owner = uuid.uuid4().hex
         try:
-            return cls(owner, FileDisk.create(folder, owner))
+            return cls(owner, FileDisk.create(folder, owner), slate=_slate(folder, owner))
         except OSError as error:
             raise _error(error, folder) from error
 
     @classmethod
     def adopt(cls, folder: Path) -> Iterator[Journal]:
         """Take the journals of processes that have ended, one after the other."""
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
+        slates = (it.with_suffix(SUFFIX) for it in folder.glob(f"*{SLATE_SUFFIX}"))
+        for path in sorted({*folder.glob(f"*{SUFFIX}"), *slates}):
             disk = FileDisk.take(path)
             if disk is not None:
-                yield cls(path.name.removesuffix(SUFFIX), disk)
+                owner = path.name.removesuffix(SUFFIX)
+                yield cls(owner, disk, slate=_slate(folder, owner))
 
     @property
     def depth(self) -> int:
@@ -201,7 +203,7 @@ class Journal:
         while chunk := self._disk.read(offset + len(rest), 1 << 20):
             *lines, rest = (rest + chunk).split(b"\n")
             for text in lines:
-                line = _parse(text)
+                line = read_line(text)
                 if line is not None:
                     self._places[line.number] = (offset, len(text))
                     self._number = max(self._number, line.number)
@@ -227,7 +229,7 @@ class Journal:
         """
         self._number += 1
         number = self._number
-        data = _format(number, operation, content)
+        data = line_of(number, operation, content)
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((data, number, written))
         if self._writer is None or self._writer.done():
@@ -272,7 +274,7 @@ class Journal:
             place = self._places.get(number)
             if place is None:
                 continue
-            line = _parse(self._disk.read(*place))
+            line = read_line(self._disk.read(*place))
             if line is not None:
                 yield line
 
@@ -284,10 +286,16 @@ class Journal:
             self._writer = asyncio.create_task(self._write(), name="farebox-journal")
 
     async def close(self) -> None:
-        """Finish writing and let go of the file; an empty one is removed."""
+        """Finish writing and let go of the files; they are removed where nothing stands in them."""
         if self._writer is not None:
             await asyncio.gather(self._writer, return_exceptions=True)
+        if self.slate is not None and not self.slate.close():
+            self.keep = True
         self._disk.close(remove=not self._places and not self.keep)
+
+
+def _slate(folder: Path, owner: str) -> Slate:
+    return Slate(FilePages(folder / f"{owner}{SLATE_SUFFIX}"))
 
 
 def waiting_in(folder: Path) -> tuple[int, int]:
@@ -302,22 +310,6 @@ def waiting_in(folder: Path) -> tuple[int, int]:
             lines += data.count(b"\n")
             size += len(data)
     return lines, size
-
-
-def _format(number: int, operation: str, content: dict[str, Any]) -> bytes:
-    text = json.dumps([number, operation, content], separators=(",", ":"))
-    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
-
-
-def _parse(data: bytes) -> Line | None:
-    checksum, _, text = data.partition(b" ")
-    try:
-        if int(checksum, 16) != zlib.crc32(text):
-            return None
-        number, operation, content = json.loads(text)
-    except ValueError:
-        return None
-    return Line(number, operation, content)
 
 
 def _resolve(written: asyncio.Future[None], error: OSError | None) -> None:

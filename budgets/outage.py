@@ -27,9 +27,11 @@ from budgets import spool
 from budgets.allowance import Allowance
 from budgets.errors import LedgerUnavailable
 from budgets.holds import BudgetHold, Held, HoldRequest
-from budgets.journal import Journal, JournalError, Line
+from budgets.journal import Journal, JournalError
+from budgets.leases.slate import Slate
 from budgets.leases.types import Adoption, SliceReturn
 from budgets.ledger import Ledger, Write, Written
+from budgets.lines import Line
 from budgets.records import RefusalRecord
 from budgets.settlements import Settled, Settlement, SettleStatus, Voiding
 from budgets.slices import OfflineHold
@@ -79,12 +81,18 @@ class Outage:
         self.ended: Callable[[str], None] = lambda _: None
         """Hears of each hold whose end the ledger was told from a journal."""
         self.adopted: Callable[[Write, Written], None] = lambda *_: None
-        """Hears of each request from a leased slice that the ledger was told of from a journal."""
+        """Hears of each request from a leased slice, and of each slice that went back, that the
+        ledger was told of from a journal."""
 
     @property
     def owner(self) -> str:
         """The name that this process holds slices under; empty where it can't hold any."""
         return self._journal.owner if self._journal is not None else ""
+
+    @property
+    def slate(self) -> Slate | None:
+        """What this process has taken and admitted ahead of the store; None without a journal."""
+        return self._journal.slate if self._journal is not None else None
 
     @property
     def depth(self) -> int:
@@ -261,9 +269,15 @@ class Outage:
     async def tell_of(self, journal: Journal) -> None:
         """Tell everything in the journal of a process that has ended, and give its slices back.
 
+        What stands on its slate comes first: the ends in the journal may be of those requests.
+
         Raises:
             LedgerUnavailable: the store is away again.
         """
+        on_slate = [*journal.slate.lines()] if journal.slate is not None else []
+        for line in on_slate:
+            if line.operation == "adopt":
+                await self._tell_line(line)
         holds: dict[str, OfflineHold] = {}
         ended: set[str] = set()
         numbers: list[int] = []
@@ -288,9 +302,24 @@ class Outage:
                     "hold_unreconciled", hold_id=hold_id, charged_nano_usd=hold.amount_nano_usd
                 )
         await self._ledger.release_slices(journal.owner)
+        if journal.slate is not None:
+            await self._tell_slices(journal.slate, on_slate)
         journal.done(numbers)
-        if numbers:
-            log.warning("journal_told", owner=journal.owner, lines=len(numbers))
+        if numbers or on_slate:
+            log.warning(
+                "journal_told", owner=journal.owner, lines=len(numbers), on_slate=len(on_slate)
+            )
+
+    async def _tell_slices(self, slate: Slate, lines: Sequence[Line]) -> None:
+        """Give the leased slices back of a process all of whose requests have been told."""
+        if slate.is_whole():
+            for line in lines:
+                if line.operation == "return_slice":
+                    await self._tell_line(line)
+        elif lines:
+            # The machine has been down meanwhile: requests may be missing on the slate.
+            log.warning("leased_slices_left", reason="the machine was started anew")
+        slate.clear()
 
     async def _tell_ended(self, offline: OfflineHold, line: Line) -> Settled:
         ending = spool.settlement(line.content)
@@ -318,7 +347,9 @@ class Outage:
                 (written,) = await self._ledger.write_all([adoption])
                 self.adopted(adoption, written)
             case "return_slice":
-                await self._ledger.write_all([SliceReturn(content["slice"])])
+                returned = SliceReturn(content["slice"])
+                (written,) = await self._ledger.write_all([returned])
+                self.adopted(returned, written)
             case unknown:
                 # A newer release wrote it: it stays for that release to tell.
                 log.error("journal_operation_unknown", operation=unknown)
@@ -350,7 +381,7 @@ def _line_of(write: Write) -> tuple[str, dict[str, Any]]:
         case Adoption():
             return "adopt", spool.of_adoption(write)
         case SliceReturn():
-            return "return_slice", {"slice": write.slice_id}
+            return "return_slice", spool.of_return(write)
 
 
 def _journals_of(folder: Path | None) -> Iterable[Journal]:

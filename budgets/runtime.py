@@ -96,6 +96,7 @@ class Runtime:
             lambda: self.lease_settings(),
             self.spawn,
             new_id=lambda: self.new_id(),
+            slate=self.outage.slate,
         )
         self.outage.adopted = self.desk.told
 

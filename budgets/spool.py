@@ -11,7 +11,7 @@ from dataclasses import astuple
 from typing import Any
 
 from budgets.holds import BudgetHold, HoldRequest
-from budgets.leases.types import Adoption
+from budgets.leases.types import Adoption, SliceReturn
 from budgets.period import Period
 from budgets.records import RefusalRecord
 from budgets.settlements import InputSample, OutputSample, Recovery, Settlement
@@ -174,3 +174,8 @@ def adoption(content: Content) -> Adoption:
         stats_period=content["stats_period"],
     )
     return Adoption(request, content["slices"], content["time"])
+
+
+def of_return(it: SliceReturn) -> Content:
+    """Return a leased slice that goes back as a line's content."""
+    return {"slice": it.slice_id}

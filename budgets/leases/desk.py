@@ -8,8 +8,9 @@
     with every word of the store: slices of a budget near its limit, or called back, go back
 
 A slice goes back only when everything that was admitted from it has been reported. What is admitted
-and not reported is bounded: `_Slice.at_most_nano_usd` is what the store charges for a slice whose
-worker dies, so no admission is ever forgotten, and nothing beyond it is charged.
+and not reported stands on the slate, for whoever finds it when this worker was killed. And it is
+bounded: `_Slice.at_most_nano_usd` is what the store charges for a slice that nobody renews, so no
+admission is ever forgotten, the machine with its slate neither.
 
 Nothing is ever refused here: where a slice has no room, the store says yes or no.
 """
@@ -19,17 +20,19 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import structlog
 
-from budgets.checks import check_hold
 from budgets.endings import Endings
 from budgets.errors import ClockSkew, LedgerUnavailable
 from budgets.holds import BudgetHold, BudgetState, Held, HoldRequest, Refused
+from budgets.leases.slate import Slate
 from budgets.leases.types import Adopted, Adoption, SliceReturn, SliceState, SliceTake
 from budgets.ledger import Ledger, Write, Written
+from budgets.money import AMOUNT_NANO_USD_MAX
+from budgets.spool import of_adoption, of_return
 
 log = structlog.get_logger("farebox.leases")
 
@@ -101,7 +104,10 @@ class _Counter:
 
     @property
     def room_nano_usd(self) -> int:
-        return sum(it.room_nano_usd for it in self.slices)
+        room_nano_usd = 0
+        for it in self.slices:
+            room_nano_usd += it.room_nano_usd
+        return room_nano_usd
 
 
 class Desk:
@@ -114,6 +120,7 @@ class Desk:
         spawn: runs something in the background.
         clock_s: seconds that never go back.
         new_id: makes the ids of slices.
+        slate: where it stands what is ahead of the store; None where there is no disk for it.
     """
 
     def __init__(
@@ -125,6 +132,7 @@ class Desk:
         *,
         clock_s: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        slate: Slate | None = None,
     ) -> None:
         self._ledger = ledger
         self._endings = endings
@@ -133,6 +141,8 @@ class Desk:
         self._clock_s = clock_s
         self._new_id = new_id
         self._counters: dict[Key, _Counter] = {}
+        self._slate = slate
+        self._places: dict[str, int] = {}
         self._unreported: dict[str, tuple[tuple[_Slice, int], ...]] = {}
         self._store_ms: int | None = None
         self._store_at_s = 0.0
@@ -167,9 +177,11 @@ class Desk:
         budgets = request.budgets
         if settings is None or request.approval is not None or not budgets:
             return None
-        check_hold(request)
-        if not all(it.enforced and settings.leased(it.rule) for it in budgets):
-            return None
+        for it in budgets:
+            # What is malformed is the ledger's to refuse.
+            whole = 0 <= it.amount_nano_usd <= AMOUNT_NANO_USD_MAX
+            if not (whole and it.enforced and settings.leased(it.rule)):
+                return None
         now_s = self._clock_s()
         time_ms = self._time_ms(now_s)
         found: list[tuple[_Counter, _Slice, BudgetHold]] = []
@@ -179,15 +191,28 @@ class Desk:
                 return None
             amount = it.amount_nano_usd
             counter.asked_nano_usd += amount
-            slice_ = next((s for s in counter.slices if s.has_room(amount)), None)
+            for slice_ in counter.slices:
+                if slice_.has_room(amount):
+                    break
+            else:
+                slice_ = None
             if slice_ is None:
                 self._want(counter, it, request, settings, now_s)
             elif time_ms is not None and it.period.contains(time_ms):
                 found.append((counter, slice_, it))
         if len(found) < len(budgets) or time_ms is None:
             return None
-        adoption = Adoption(request, {it.budget: s.wanted.slice_id for _, s, it in found}, time_ms)
+        slices = {it.budget: slice_.wanted.slice_id for _, slice_, it in found}
+        if len(slices) < len(budgets):
+            return None
+        adoption = Adoption(request, slices, time_ms)
+        # Nobody waits for the disk here: see `slate`.
+        if self._slate is not None and not self._note(
+            request.hold_id, "adopt", of_adoption(adoption)
+        ):
+            return None
         if not self._endings.put_now(adoption, self.told):
+            self._wipe(request.hold_id)
             return None
         states = []
         for counter, slice_, it in found:
@@ -196,14 +221,30 @@ class Desk:
             slice_.used = True
             assert counter.state is not None  # It came with the slice.
             # What lies in this worker's slices is left to spend, though the store holds it.
-            held_nano_usd = counter.state.held_nano_usd - counter.room_nano_usd
-            states.append(replace(counter.state, held_nano_usd=held_nano_usd))
+            states.append(
+                counter.state.with_held(counter.state.held_nano_usd - counter.room_nano_usd)
+            )
             if 3 * slice_.room_nano_usd < slice_.granted_nano_usd:
                 self._want(counter, it, request, settings, now_s)
         drawn = tuple((slice_, it.amount_nano_usd) for _, slice_, it in found)
         self._unreported[request.hold_id] = drawn
         self.admitted += 1
         return Held(request.hold_id, time_ms, tuple(states))
+
+    def _note(self, name: str, operation: str, content: dict[str, Any]) -> bool:
+        """Write on the slate what the store must hear of, whatever becomes of this process."""
+        if self._slate is None:
+            return True
+        place = self._slate.write(operation, content)
+        if place is not None:
+            self._places[name] = place
+        return place is not None
+
+    def _wipe(self, name: str) -> None:
+        """Take off the slate what the store knows."""
+        place = self._places.pop(name, None)
+        if place is not None and self._slate is not None:
+            self._slate.wipe(place)
 
     def is_unreported(self, hold_id: str) -> bool:
         """Whether the store has yet to hear of this hold."""
@@ -246,9 +287,13 @@ class Desk:
             # A rest that is too small for what comes would keep the next slice away.
             small.closing = True
         most = max(self.holds_per_slice * it.amount_nano_usd, 2 * counter.rate_nano_usd)
+        slice_id = self._new_id()
+        if not self._note(slice_id, "return_slice", of_return(SliceReturn(slice_id))):
+            counter.not_before_s = now_s + NO_SLICE_S
+            return
         counter.taking = True
         wanted = SliceTake(
-            slice_id=self._new_id(),
+            slice_id=slice_id,
             budget=it.budget,
             rule=it.rule,
             period=it.period,
@@ -270,13 +315,14 @@ class Desk:
             # It may stand, or arrive yet.
             counter.taking = False
             counter.not_before_s = self._clock_s() + NO_SLICE_S
-            self._endings.put_now(SliceReturn(wanted.slice_id), lambda *_: None)
+            self._put_return(wanted.slice_id)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
         counter.taking = False
         if not taken.granted_nano_usd:
             counter.not_before_s = self._clock_s() + NO_SLICE_S
+            self._wipe(wanted.slice_id)
         self._heard(taken.time_ms, began_s)
         counter.state = taken.state or counter.state
         if not taken.granted_nano_usd:
@@ -299,8 +345,10 @@ class Desk:
     # ── slices go ────────────────────────────────────────────────────────────────────────────────
 
     def told(self, write: Write, written: Written) -> None:
-        """Take the store's answer to an adoption, whoever told it."""
-        assert isinstance(write, Adoption)
+        """Take the store's answer to an adoption or a return, whoever told it."""
+        self._wipe(write.hold_id)
+        if not isinstance(write, Adoption):
+            return
         for slice_, amount in self._unreported.pop(write.hold_id, ()):
             slice_.unreported_nano_usd -= amount
         if not isinstance(written, Adopted):
@@ -347,11 +395,11 @@ class Desk:
             if slice_.room_nano_usd == 0:
                 slice_.closing = True
             reported = not slice_.unreported_nano_usd
-            if slice_.closing and reported and self._put_return(slice_):
+            if slice_.closing and reported and self._put_return(slice_.wanted.slice_id):
                 counter.slices.remove(slice_)
 
-    def _put_return(self, slice_: _Slice) -> bool:
-        return self._endings.put_now(SliceReturn(slice_.wanted.slice_id), lambda *_: None)
+    def _put_return(self, slice_id: str) -> bool:
+        return self._endings.put_now(SliceReturn(slice_id), self.told)
 
     async def give_back(self, keys: Iterable[Key]) -> None:
         """Give back the slices of these budgets and tell all ends, so that the store has room."""

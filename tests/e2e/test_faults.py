@@ -197,6 +197,8 @@ def test_leased_slices_pass_no_limit_though_a_worker_is_killed_and_redis_pauses(
         # What was charged beyond the bill was in flight in the worker that was killed.
         alone = sum(it.cost_nano_usd for it in made if it.kind == "unreconciled")
         assert charged(made) - site.billed() <= alone
+        # Whoever found the slate of the killed one has given its slices back, charges and all.
+        assert sum(sum(it.charges.values()) for it in made if "lease" in marks_of(it)) == 0
         assert sum(it.kind == "settled" for it in made) > 100
     finally:
         with site.pack.edit_budgets() as budgets:

@@ -15,6 +15,7 @@ from budgets.errors import LedgerUnavailable
 from budgets.holds import Held, HoldRequest, Refused
 from budgets.journal import Journal
 from budgets.leases.desk import Desk
+from budgets.leases.slate import Slate
 from budgets.ledger import Ledger, Write, Written
 from budgets.outage import Outage
 from budgets.settlements import Settlement
@@ -48,7 +49,9 @@ class Leased:
 class House:
     """One worker's desk, whose clock stands still and whose background work is waited for."""
 
-    def __init__(self, ledger: Any, settings: Leased | None = None) -> None:
+    def __init__(
+        self, ledger: Any, settings: Leased | None = None, slate: Slate | None = None
+    ) -> None:
         self.ledger = ledger
         self.settings = settings or Leased()
         self.now_s = 0.0
@@ -63,6 +66,7 @@ class House:
             lambda: self.settings,
             self._spawn,
             clock_s=lambda: self.now_s,
+            slate=slate,
         )
         self.outage.adopted = self.desk.told
 

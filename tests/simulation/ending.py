@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.simulation.books import Broken, HoldRecord
+from tests.simulation.faults import Event
 from tests.simulation.store import at_once
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def check_books(world: World) -> None:
         raise Broken(9, f"verify finds {differences}")
     lost_ids = {_id_of(it.args[0]) for it in world.lost if it.args}
     for job in world.jobs:
+        _check_period(world, job)
         hold = checker.holds.get(job.request_id or "")
         recovered = hold is not None and hold.outcome == "recovered"
         if (job.request_id in lost_ids and not recovered) or job.decision_id in lost_ids:
@@ -38,7 +40,9 @@ def check_books(world: World) -> None:
             _check_refusal(job, job.decision_id in checker.refusals)
             continue
         if hold is None:
-            if job.sent and job.leased and job.process is not None and not job.process.alive:
+            if job.leased and job.process is not None and not job.process.alive:
+                if job.process.name in world.folder.slated:
+                    raise Broken(8, f"job {job.number} was on a slate, and nobody has told of it")
                 continue  # Its worker died with the word of it: see `_check_unreported`.
             if job.sent:
                 raise Broken(11, f"job {job.number} was sent and the store knows nothing of it")
@@ -51,6 +55,16 @@ def check_books(world: World) -> None:
     for process, link in world.links:
         if not lost_ids & link.asked_slices:
             _check_unreported(world, process, link)
+
+
+def _check_period(world: World, job: Job) -> None:
+    """Nothing comes from a slice beyond its period; a step of the clock is known a bit later."""
+    if Event.STORE_CLOCK in world.plan.events:
+        return
+    time_ms = world.plan.start_ms + int(job.leased_s * 1000)
+    for it in job.leased:
+        if time_ms >= it.period.end_ms:
+            raise Broken(7, f"job {job.number} was admitted in {it.period} at {time_ms}")
 
 
 def _check_charge(job: Job, hold: HoldRecord) -> None:
@@ -88,7 +102,7 @@ def _check_unreported(world: World, process: Process, link: Link) -> None:
     holds = world.store.checker.holds
     unknown: Counter[tuple[str, str]] = Counter()
     for job in world.jobs:
-        if job.process is process and job.sent and job.leased and job.request_id not in holds:
+        if job.process is process and job.leased and job.request_id not in holds:
             for it in job.leased:
                 unknown[it.budget, it.period.id] += it.amount_nano_usd
     charged: Counter[tuple[str, str]] = Counter()
@@ -97,6 +111,8 @@ def _check_unreported(world: World, process: Process, link: Link) -> None:
             charged[budget, share.period_id] += share.charged
             if share.charged and process.alive:
                 raise Broken(4, f"a living worker's slice stays charged: {slice_}")
+            if share.charged and process.name in world.folder.slated:
+                raise Broken(4, f"whoever found its slate has not returned {slice_}")
     for key, amount in unknown.items():
         if charged[key] < amount:
             raise Broken(4, f"{process.name} admitted {amount} of {key} unseen: {charged[key]}")

@@ -10,8 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from budgets.holds import Held, HoldRequest, Refused
+from budgets.journal import Journal
 from budgets.leases.desk import Desk
-from budgets.leases.types import SliceState, SliceTake
+from budgets.leases.slate import Slate
+from budgets.leases.types import Adopted, Adoption, SliceReturn, SliceState, SliceTake
+from budgets.lines import Line
 from budgets.memory import MemoryLedger
 from budgets.memory_records import Hold, Share
 from budgets.open_requests import OpenRequest
@@ -265,9 +268,159 @@ class GreedyWorker(Proxy):
     runtime_type = _Greedy
 
 
-LEASING_LEDGERS: tuple[type[MemoryLedger], ...] = (FreeSlice, BottomlessSlice, LargeSlice)
-LEASING_WORKERS: tuple[type[Proxy], ...] = (GreedyWorker,)
-"""Defects that only show where slices are leased."""
+class _HastyDesk(Desk):
+    def _return_ended(self, counter: Any) -> None:
+        for slice_ in counter.slices:
+            slice_.unreported_nano_usd = 0
+        super()._return_ended(counter)
+
+
+class _Hasty(Runtime):
+    desk_type = _HastyDesk
+
+
+class HastyWorker(Proxy):
+    """Gives slices back before it has reported all that it admitted from them."""
+
+    runtime_type = _Hasty
+
+
+class _TimelessDesk(Desk):
+    def _time_ms(self, now_s: float) -> int | None:
+        return self._store_ms
+
+
+class _Timeless(Runtime):
+    desk_type = _TimelessDesk
+
+
+class TimelessWorker(Proxy):
+    """Admits from a slice beyond its period."""
+
+    runtime_type = _Timeless
+
+
+class _UnboundDesk(Desk):
+    def admit(self, request: HoldRequest) -> Held | None:
+        for counter in self._counters.values():
+            for slice_ in counter.slices:
+                slice_.at_most_nano_usd = slice_.granted_nano_usd
+        return super().admit(request)
+
+
+class _Unbound(Runtime):
+    desk_type = _UnboundDesk
+
+
+class UnboundWorker(Proxy):
+    """Admits further ahead of the store than it said."""
+
+    runtime_type = _Unbound
+
+
+class _BlankDesk(Desk):
+    def _note(self, name: str, operation: str, content: Any) -> bool:
+        return operation == "adopt" or super()._note(name, operation, content)
+
+
+class _Blank(Runtime):
+    desk_type = _BlankDesk
+
+
+class BlankWorker(Proxy):
+    """Writes down its slices and not what it admits from them."""
+
+    runtime_type = _Blank
+
+
+class _TrustingOutage(Outage):
+    async def _tell_slices(self, slate: Slate, lines: Sequence[Line]) -> None:
+        slate._boot = "another start" if not slate.is_whole() else slate._boot
+        await super()._tell_slices(slate, lines)
+
+
+class TrustingHeir(Proxy):
+    """Takes a slate for whole whose machine went down."""
+
+    outage_type = _TrustingOutage
+
+
+class _RefusingOutage(Outage):
+    async def _tell_slices(self, slate: Slate, lines: Sequence[Line]) -> None:
+        slate.clear()
+
+
+class RefusingHeir(Proxy):
+    """Leaves a dead worker's slices charged."""
+
+    outage_type = _RefusingOutage
+
+
+class _QuickOutage(Outage):
+    async def tell_of(self, journal: Journal) -> None:
+        if journal.slate is not None and journal.slate.is_whole():
+            for line in journal.slate.lines():
+                if line.operation == "return_slice":
+                    await self._tell_line(line)
+                    journal.slate.wipe(line.number)
+        await super().tell_of(journal)
+
+
+class QuickHeir(Proxy):
+    """Returns a dead worker's slices before it tells what was admitted from them."""
+
+    outage_type = _QuickOutage
+
+
+class KeptSlice(MemoryLedger):
+    """Leaves what the end of a slice's lease has charged as it is, though the slice goes back."""
+
+    def _return(self, returned: SliceReturn) -> None:
+        hold = self._hold(returned.slice_id)
+        if hold is None or hold.state == "open":
+            super()._return(returned)
+
+
+class LentTwice(MemoryLedger):
+    """Gives a slice again that was given back."""
+
+    async def take_slice(self, wanted: SliceTake) -> SliceState:
+        hold = self._holds.get(wanted.slice_id)
+        if hold is not None and hold.state == "voided":
+            del self._holds[wanted.slice_id]
+        return await super().take_slice(wanted)
+
+
+class TwoHolds(MemoryLedger):
+    """Makes the hold of a request anew each time that it hears of it."""
+
+    def _adopt(self, adoption: Adoption) -> Adopted:
+        hold = self._holds.get(adoption.hold_id)
+        if hold is not None and hold.state == "settled":
+            del self._holds[adoption.hold_id]
+        return super()._adopt(adoption)
+
+
+LEASING_LEDGERS: dict[type[MemoryLedger], int] = {
+    FreeSlice: 3,
+    BottomlessSlice: 0,
+    LargeSlice: 0,
+    KeptSlice: 10,
+    LentTwice: 2,
+    TwoHolds: 15,
+}
+LEASING_WORKERS: dict[type[Proxy], int] = {
+    GreedyWorker: 0,
+    HastyWorker: 15,
+    TimelessWorker: 77,
+    UnboundWorker: 16,
+    BlankWorker: 16,
+    TrustingHeir: 23,
+    RefusingHeir: 1,
+    QuickHeir: 29,
+}
+"""Defects that only show where slices are leased, and the seed that found each of them first. A
+search that begins there ends there, until a change makes all seeds other stories."""
 
 LEDGERS: tuple[type[MemoryLedger], ...] = (
     OneNanoTooMuch,

@@ -50,9 +50,9 @@ class Job:
 
     `code` is how it ended for the client: `ok`, `error`, `lost` (its worker died), or a refusal's
     code. `unstarted` is true where the worker had not started yet, `offline` where the request was
-    admitted without the store; `leased` are its shares where it was admitted from slices. `due` is
-    what its attempts cost by the rule. `closed` is true once its worker knows its end, and may
-    still have to tell the ledger.
+    admitted without the store; `leased` are its shares where it was admitted from slices, at
+    `leased_s`. `due` is what its attempts cost by the rule. `closed` is true once its worker knows
+    its end, and may still have to tell the ledger.
     """
 
     number: int
@@ -70,6 +70,7 @@ class Job:
     unstarted: bool = False
     offline: bool = False
     leased: tuple[BudgetHold, ...] = ()
+    leased_s: float = 0.0
     due: list[int] = field(default_factory=list)
     sent: bool = False
     closed: bool = False
@@ -190,6 +191,7 @@ class Proxy:
         job.offline = request.offline
         if self.runtime.desk.is_unreported(admission.request_id):
             job.leased = request.terms[admission.group].budgets
+            job.leased_s = self._loop.time()
         self._check_slices(request)
         ended = await self._send(job, request, (admission.group, *admission.fallbacks))
         answer = _answer_of(ended)
@@ -252,7 +254,8 @@ class Proxy:
         status = "ok" if answer is not None else "error"
         ending = close(request, status=status, answer=answer, error=None if answer else "Failed")
         job.closed = True
-        self._slices.ended(request.request_id, ending.cost_nano_usd)
+        charges = ending.settlement.charges if ending.settlement is not None else {}
+        self._slices.ended(request.request_id, ending.cost_nano_usd, charges)
         if ending.settlement is not None:
             await self.runtime.settle(request, ending.settlement)
         else:

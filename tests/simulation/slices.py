@@ -6,7 +6,7 @@ Counted here over all workers at once, which none of them can do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from budgets.holds import BudgetHold
 from tests.simulation.books import Broken
@@ -14,9 +14,11 @@ from tests.simulation.books import Broken
 
 @dataclass
 class Part:
-    """What one request has of one rule in one period: held, and charged once it has ended."""
+    """What one request has of one rule in one period, in its budgets: held, and charged once it has
+    ended."""
 
-    held: int
+    held: int = 0
+    budgets: list[str] = field(default_factory=list)
     charged: int | None = None
 
     @property
@@ -38,8 +40,9 @@ class SliceCheck:
         parts: dict[tuple[str, str], Part] = {}
         for it in budgets:
             if it.enforced:
-                part = parts.setdefault((it.rule, it.period.id), Part(0))
+                part = parts.setdefault((it.rule, it.period.id), Part())
                 part.held += it.amount_nano_usd
+                part.budgets.append(it.budget)
         self._parts[hold_id] = parts
         for key in parts:
             # One whose hold did reach the store counts there, within the limit.
@@ -55,7 +58,7 @@ class SliceCheck:
                     f"{self._allowances.get(key[0], 0)}",
                 )
 
-    def ended(self, hold_id: str, cost: int) -> None:
-        """Note what a request cost."""
+    def ended(self, hold_id: str, cost: int, charges: Mapping[str, int]) -> None:
+        """Note what a request cost, and what of it budgets were charged that do not bear it all."""
         for part in self._parts.get(hold_id, {}).values():
-            part.charged = cost
+            part.charged = sum(charges.get(it, cost) for it in part.budgets)

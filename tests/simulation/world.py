@@ -35,6 +35,8 @@ from tests.simulation.store import READ_ONLY, Answer, MakeLedger, Operation, Sto
 
 TRACE_LINES = 60
 RESTART_S_MAX = 3.0
+POWER_OFF = 0.5
+"""The share of crashes that take the machine along, where slices are leased."""
 DRAIN_S_MAX = 120.0
 RECOVERY_S_MAX = SOCKET_TIMEOUT_S + 1.0
 """A probe that was under way at the end of an outage may time out first; then it takes 1 s."""
@@ -124,6 +126,10 @@ class World:
         self.slices = SliceCheck(self.allowances, self._is_online)
         self.provider = Provider(self.plan, house.rates(), self.chance("provider"))
         self.machines = [Machine(f"worker-{number}") for number in range(self.plan.workers)]
+        if self.leased and Event.WORKER_CLOCK in self.plan.events:
+            # One that is late still asks for the period that is over.
+            for machine in self.machines:
+                machine.clock_offset_ms = self.chance("clock").choice((-3_000, -500, 0, 500))
 
     def chance(self, name: str) -> random.Random:
         """Return a source of chance of its own for each part, so that parts do not shift others."""
@@ -217,6 +223,9 @@ class World:
             return
         self.fault("crash", f"{proxy.process.name} {why}")
         proxy.process.kill()
+        if self.leased and self.chance("power").random() < POWER_OFF:
+            self.fault("power_off", machine.name)
+            self.folder.power_off(proxy.process)
         for job in self.jobs:
             if job.process is proxy.process:
                 job.end("lost")

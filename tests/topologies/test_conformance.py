@@ -6,14 +6,17 @@ of them against any Redis: `FAREBOX_TEST_REDIS_URL=… ./scripts/test tests/ledg
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.ledger import test_admission, test_settling
+from tests.ledger.modes import Leased
 from tests.ledger.worlds import RedisWorld
 from tests.topologies.ledgers import ledger_at
 from tests.topologies.servers import Certificates, Topology, cluster, sentinel_set, single
@@ -69,9 +72,38 @@ def valkey(folder: Path) -> Iterator[str]:
             yield as_farebox(one)
 
 
-@pytest.fixture(params=["confirmed_by_a_replica", "three_masters", "client_certificate", "valkey"])
+TOPOLOGIES = ("confirmed_by_a_replica", "three_masters", "client_certificate", "valkey")
+
+LEASED = "leased_"
+"""What stands before a topology where requests are admitted from leased slices."""
+
+LEASED_SAMPLE = frozenset(
+    {
+        "test_twenty_requests_of_five_cents_fit_a_dollar_exactly",
+        "test_all_budgets_admit_or_none_is_touched",
+        "test_a_top_up_raises_a_hold_to_its_target",
+        "test_a_second_settle_changes_nothing",
+        "test_a_late_settle_corrects_an_expired_hold_once",
+    }
+)
+"""The tests that are run so each time; all of them where `FAREBOX_TEST_LEASES` is set."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test once on each topology, and some once more with leases."""
+    leased = metafunc.function.__name__ in LEASED_SAMPLE or os.environ.get("FAREBOX_TEST_LEASES")
+    more = [f"{LEASED}{it}" for it in TOPOLOGIES] if leased else []
+    metafunc.parametrize("world", [*TOPOLOGIES, *more], indirect=True)
+
+
+@pytest.fixture
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[RedisWorld]:
-    """Return a fresh ledger, once on each topology."""
+    """Return a fresh ledger on a topology."""
+    topology = request.param.removeprefix(LEASED)
     name = uuid.uuid4().hex
-    async with ledger_at(request.getfixturevalue(request.param), name) as ledger:
-        yield RedisWorld(ledger, name)
+    async with ledger_at(request.getfixturevalue(topology), name) as ledger:
+        made = RedisWorld(ledger, name)
+        if topology != request.param:
+            leased: Any = Leased(ledger)
+            made.ledger = leased
+        yield made
