@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--upstream", choices=("mock", "loopback", "both"), help="proxy")
     parser.add_argument("--growth", type=int, default=0, help="proxy: memory over so many requests")
     parser.add_argument("--entries", type=int, help="ledger: the most entries")
+    parser.add_argument("--long", action="store_true", help="ledger: export 10 million, an hour")
+    parser.add_argument("--only", nargs="+", choices=ledger.AXES, help="ledger: some of its parts")
+    parser.add_argument("--data", type=Path, help="ledger: a folder for Redis's files (1 GB)")
     parser.add_argument("--lengths", type=Path, help="estimates: recorded lengths (.jsonl.gz)")
     return parser
 
@@ -92,7 +95,16 @@ def _decide(given: argparse.Namespace) -> Report:
 
 
 def _ledger(given: argparse.Namespace) -> Report:
-    return ledger.run(ledger.Options.of(quick=given.quick, entries=given.entries))
+    return ledger.run(
+        ledger.Options.of(
+            quick=given.quick,
+            entries=given.entries,
+            rounds=given.rounds,
+            folder=given.data,
+            only=given.only,
+            long=given.long,
+        )
+    )
 
 
 def _admission(given: argparse.Namespace) -> Report:

@@ -2,7 +2,8 @@
 
 Rates are per second of Redis's own processor time (INFO's), so that they hardly depend on what
 else the machine does: a Redis that has a core to itself does so many. The admissions and settles
-are the ledger's own, many at once through one client as a worker sends them.
+are the ledger's own, many at once through one client as a worker sends them. Each case has a Redis
+of its own; the cases of one axis are measured in turns, and compared with the smallest of them.
 """
 
 from __future__ import annotations
@@ -10,70 +11,93 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, TypeVar
 
 import uvloop
 from redis import asyncio as redis_asyncio
 
-from benchmarks.harness import Report, Steps, Table, steps
+from benchmarks.figures import Spread
+from benchmarks.filled import fill
+from benchmarks.harness import FOLDER, Report, Steps, Table, against_first, spread, steps, turning
+from benchmarks.ledger_readers import COMMANDS, LONG, page_s, read_with, restart_s
 from benchmarks.servers import loopback_redis
 from budgets.connection import connect
+from budgets.errors import LedgerUnavailable
 from budgets.holds import BudgetHold, HoldRequest
 from budgets.period import Period, period_at
-from budgets.published import PublishedPolicy, PublishedRule
+from budgets.published import Level, PublishedPolicy, PublishedRule, Threshold
 from budgets.redis_store import RedisLedger
 from budgets.settlements import Settlement
-from tests.support.proxy import ROOT
+from tests.support.policies import default_policy
 
+T = TypeVar("T")
 AT_ONCE = 16
 LEASE_MS = 3_600_000
+EACH_ROUND = 100
+TRIES = 100
+FILE_ENTRIES_MAX = 1_000_000
+"""Up to so many entries Redis keeps its file: ten million take ten gigabytes of it."""
+LONG_ENTRIES_MAX = 1_000_000
+"""With more, the commands that take minutes a million are left out, unless they are asked for."""
+
 INTRO = """Admissions and settlements a second **of Redis's own processor time**, as its INFO tells
 it: what one Redis core can do. Each has a decision of 1.2 kB and facts of 0.5 kB, as real ones
-have. Bytes are those of `used_memory` and of the append-only file. `./scripts/bench ledger` makes
-this page."""
+have. The cases of a table take turns, each on a Redis of its own; a ratio is that of the
+processor time of an admission with its settlement to the first line's, within a round.
+`./scripts/bench ledger` makes this page; `--only entries` one of its parts anew."""
 
 FACTS = json.dumps({"request_id": "0" * 32, "decision_id": "0" * 32, "text": "f" * 420})
 DECISION = json.dumps({"id": "0" * 32, "text": "d" * 1_150})
-
-_FILL = """
-local shares = cjson.encode({{ARGV[1], ARGV[2], 1000}})
-for i = 1, tonumber(ARGV[3]) do
-  redis.call('XADD', KEYS[1] .. 'entries', '*', 'kind', 'settled', 'hold', ARGV[5] .. i,
-    'time', ARGV[6], 'cost', '1000', 'held', '2000', 'charges',
-    '[["' .. ARGV[1] .. '","' .. ARGV[2] .. '","1000"]]', 'body', ARGV[4])
-end
-redis.call('HINCRBY', KEYS[1] .. 'budget:' .. ARGV[2] .. ':' .. ARGV[1], 'spent',
-  string.format('%.0f', 1000 * tonumber(ARGV[3])))
-"""
+LIMIT_NANO_USD = 10**15
+THRESHOLDS = tuple(map(Threshold, Level, (50, 80, 90, 100)))
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is measured."""
+    """What is measured. `others` are budgets that are defined and do not match."""
 
     budgets: tuple[int, ...] = (1, 5, 20)
+    others: tuple[int, ...] = (0, 10, 100, 1_000)
     holds: tuple[int, ...] = (10, 1_000, 10_000, 100_000)
-    entries: tuple[int, ...] = (0, 100_000, 1_000_000, 10_000_000)
-    requests: int = 4_000
+    entries: tuple[int, ...] = (0, 1_000_000, 10_000_000)
+    rounds: int = 24
+    folder: Path | None = None
+    only: tuple[str, ...] = ("budgets", "others", "holds", "entries")
+    long: bool = False
 
     @classmethod
-    def of(cls, *, quick: bool, entries: int | None) -> Options:
-        """Return the options of a run."""
+    def of(
+        cls, *, quick: bool, entries: int | None, rounds: int | None, folder: Path | None,
+        only: Sequence[str] | None, long: bool = False,
+    ) -> Options:  # fmt: skip
+        """Return the options of a run; `folder` is where Redis has its files."""
         if quick:
-            made = cls((1, 5, 20), (10, 1_000), (0, 20_000), 1_000)
+            made = cls((1, 5, 20), (0, 100), (10, 1_000), (0, 20_000), 6)
         else:
             made = cls()
-        if entries is None:
-            return made
-        below = tuple(it for it in made.entries if it < entries)
-        return cls(made.budgets, made.holds, (*below, entries), made.requests)
+        sizes = made.entries
+        if entries is not None:
+            sizes = (*(it for it in sizes if it < entries), entries)
+        many = rounds or made.rounds
+        axes = tuple(only or made.only)
+        return cls(made.budgets, made.others, made.holds, sizes, many, folder, axes, long)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One ledger: budgets that match, budgets that do not, live holds, entries."""
+
+    budgets: int = 1
+    others: int = 0
+    holds: int = 10
+    entries: int = 0
 
 
 def _month() -> Period:
@@ -81,23 +105,34 @@ def _month() -> Period:
 
 
 class Store:
-    """A ledger with so many budgets on a Redis of its own."""
+    """The ledger of a case, on a Redis of its own."""
 
-    def __init__(self, port: int, rules: int) -> None:
+    def __init__(self, port: int, case: Case) -> None:
+        self.port = port
         self.client = connect(f"redis://127.0.0.1:{port}/0")
         self.raw = redis_asyncio.Redis(port=port, decode_responses=True)
         self.name = uuid.uuid4().hex[:8]
         self.ledger = RedisLedger(self.client, self.name)
-        self.rules = tuple(f"rule{number}" for number in range(rules))
+        self.case = case
+        self.rules = tuple(f"rule{number}" for number in range(case.budgets))
+        self._next = 0
 
-    async def start(self) -> None:
-        """Publish limits so high that nothing is refused, and open the quick way."""
-        rules = tuple(PublishedRule(rule, 10**15, ()) for rule in self.rules)
+    async def start(self, step: Steps) -> None:
+        """Fill the ledger, and publish limits so high that nothing is refused."""
+        if self.case.entries:
+
+            def watch(count: int) -> None:
+                if count % 100_000 == 0:
+                    step.done(f"{count:,} entries")
+
+            await fill(self.client, self.name, default_policy(), self.case.entries, watch)
+        names = (*self.rules, *(f"other{number}" for number in range(self.case.others)))
+        rules = tuple(PublishedRule(name, LIMIT_NANO_USD, THRESHOLDS) for name in names)
         await self.ledger.publish(PublishedPolicy(self.name, rules))
-        await asyncio.sleep(0.05)
+        await self.hold(self.case.holds)
 
     def request(self, number: int) -> HoldRequest:
-        """Return a request that all budgets match."""
+        """Return a request that the case's rules match."""
         month = _month()
         budgets = tuple(BudgetHold(rule, rule, month, 2_000, True) for rule in self.rules)
         return HoldRequest(
@@ -112,44 +147,41 @@ class Store:
             stats_period=month.id,
         )
 
-    async def hold(self, first: int, count: int) -> None:
-        """Admit so many, `AT_ONCE` at a time."""
+    async def hold(self, count: int) -> range:
+        """Admit so many, `AT_ONCE` at a time; return their numbers."""
+        first, self._next = self._next, self._next + count
         for start in range(first, first + count, AT_ONCE):
             numbers = range(start, min(start + AT_ONCE, first + count))
-            await asyncio.gather(*(self.ledger.hold(self.request(n)) for n in numbers))
+            await _patiently(self.ledger.hold, [self.request(n) for n in numbers])
+        return range(first, first + count)
 
-    async def settle(self, first: int, count: int) -> None:
-        """Settle so many of the admitted."""
+    async def settle(self, numbers: range) -> None:
+        """Settle the admitted of these numbers."""
         charges = dict.fromkeys(self.rules, 1_000)
         counters = {f"all:{name}": 1 for name in ("requests", "actual_nano", "judged")}
-        for start in range(first, first + count, AT_ONCE):
-            numbers = range(start, min(start + AT_ONCE, first + count))
+        for start in range(0, len(numbers), AT_ONCE):
             endings = [
                 Settlement(self.request(n).hold_id, 1_000, FACTS, charges, counters)
-                for n in numbers
+                for n in numbers[start : start + AT_ONCE]
             ]
-            await asyncio.gather(*(self.ledger.settle(ending) for ending in endings))
+            await _patiently(self.ledger.settle, endings)
 
-    async def cpu_s(self) -> float:
-        """Return the seconds of processor time that Redis's main thread has taken."""
+    async def cpu_us(self) -> float:
+        """Return the microseconds of processor time that Redis's main thread has taken."""
         info = await self.raw.info("cpu")
         names = ("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
         if all(name in info for name in names):
-            return sum(float(info[name]) for name in names)
-        return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
+            return sum(float(info[name]) for name in names) * 1e6
+        return (float(info["used_cpu_user"]) + float(info["used_cpu_sys"])) * 1e6
 
-    async def fill(self, count: int, step: Steps) -> None:
-        """Write entries as a settled request leaves them, with the sums that prove them."""
-        batch = 5_000
-        script = self.raw.register_script(_FILL)
-        prefix = f"farebox:{{{self.name}}}:"
-        month, body = _month(), FACTS
-        for start in range(0, count, batch):
-            args = (self.rules[0], month.id, min(batch, count - start), body, f"f{start}-",
-                    time.time_ns() // 1_000_000)  # fmt: skip
-            await script(keys=[prefix], args=list(args))
-            if start % 100_000 == 0:
-                step.done(f"{start:,} entries")
+    async def pair_us(self) -> tuple[float, float]:
+        """Return what one admission and one settlement take of Redis, over some of each."""
+        before = await self.cpu_us()
+        numbers = await self.hold(EACH_ROUND)
+        between = await self.cpu_us()
+        await self.settle(numbers)
+        after = await self.cpu_us()
+        return (between - before) / EACH_ROUND, (after - between) / EACH_ROUND
 
     async def close(self) -> None:
         """Close the connections."""
@@ -157,117 +189,206 @@ class Store:
         await self.raw.aclose()
 
 
-async def rates(port: int, options: Options, step: Steps) -> list[dict[str, Any]]:
-    """Return the rates by budgets and by live holds."""
-    found: list[dict[str, Any]] = []
-    cases = [(budgets, options.holds[0]) for budgets in options.budgets]
-    cases += [(options.budgets[0], holds) for holds in options.holds[1:]]
-    for budgets, holds in cases:
-        store = Store(port, budgets)
-        await store.start()
-        await store.hold(0, holds)
-        found.append({"budgets": budgets, "holds": holds, **await _rate(store, holds, options)})
-        step.done(f"{budgets} budgets, {holds:,} holds")
-        await store.raw.flushall()
+async def _patiently(call: Callable[[T], Awaitable[object]], each: Sequence[T]) -> None:
+    """Make a call for each at once; again where a busy machine kept Redis from answering in time.
+
+    A hold or settlement that is repeated changes nothing.
+    """
+    for _ in range(TRIES):
+        try:
+            await asyncio.gather(*map(call, each))
+            return
+        except LedgerUnavailable:
+            await asyncio.sleep(0.2)
+    raise SystemExit("bench: Redis did not answer in time, again and again")
+
+
+async def compared(stores: Sequence[Store], options: Options, step: Steps) -> list[dict[str, Any]]:
+    """Return what a pair takes in each store, and the ratio to the first one's."""
+    for store in stores:
+        await store.pair_us()
+    holds: list[list[float]] = []
+    settles: list[list[float]] = []
+    for order in turning(len(stores), options.rounds):
+        taken = {place: await stores[place].pair_us() for place in order}
+        holds.append([taken[place][0] for place in range(len(stores))])
+        settles.append([taken[place][1] for place in range(len(stores))])
+        step.done("in turns")
+    pairs = [
+        [hold + settle for hold, settle in zip(*row, strict=True)]
+        for row in zip(holds, settles, strict=True)
+    ]
+    rows = []
+    for place, store in enumerate(stores):
+        hold_us, settle_us, pair_us = (
+            sorted(row[place] for row in taken)[len(taken) // 2]
+            for taken in (holds, settles, pairs)
+        )
+        case = store.case
+        rows.append({
+            "budgets": case.budgets, "others": case.others, "holds": case.holds,
+            "entries": case.entries, "hold_us": hold_us, "settle_us": settle_us,
+            "pair_us": pair_us,
+            "ratio": against_first(pairs)[place - 1].ratio if place else None,
+        })  # fmt: skip
+    return rows
+
+
+def _stores(stack: ExitStack, cases: Sequence[Case], options: Options) -> list[Store]:
+    made = []
+    for case in cases:
+        kept = "yes" if case.entries <= FILE_ENTRIES_MAX else "no"
+        port = stack.enter_context(
+            loopback_redis(
+                "--maxmemory", "0", "--appendonly", kept, "--auto-aof-rewrite-percentage", "0",
+                "--slowlog-max-len", "10000", folder=options.folder,
+            )
+        )  # fmt: skip
+        made.append(Store(port, case))
+    return made
+
+
+async def _rates(stores: Sequence[Store], options: Options, step: Steps) -> list[dict[str, Any]]:
+    for store in stores:
+        await store.start(step)
+        step.done("filled")
+    rows = await compared(stores, options, step)
+    for store in stores:
         await store.close()
-    return found
+    return rows
 
 
-async def _rate(store: Store, first: int, options: Options) -> dict[str, float]:
-    count = options.requests
-    before = await store.cpu_s()
-    await store.hold(first, count)
-    between = await store.cpu_s()
-    await store.settle(first, count)
-    after = await store.cpu_s()
-    return {
-        "holds_per_cpu_s": count / max(between - before, 1e-6),
-        "settles_per_cpu_s": count / max(after - between, 1e-6),
-        "pairs_per_cpu_s": count / max(after - before, 1e-6),
-    }
-
-
-async def grown(port: int, options: Options, step: Steps) -> list[dict[str, Any]]:
+async def _grown(stores: Sequence[Store], options: Options, step: Steps) -> list[dict[str, Any]]:
     """Return rates, bytes and the times of readers, as the entries grow."""
-    found: list[dict[str, Any]] = []
-    for entries in options.entries:
-        store = Store(port, 1)
-        await store.start()
+    sizes: list[dict[str, Any]] = []
+    for store in stores:
         memory = (await store.raw.info("memory"))["used_memory"]
         file = (await store.raw.info("persistence")).get("aof_current_size", 0)
-        await store.fill(entries, step)
-        row: dict[str, Any] = {"entries": entries}
-        if entries:
+        await store.start(step)
+        row: dict[str, Any] = {}
+        if count := store.case.entries:
             used = (await store.raw.info("memory"))["used_memory"] - memory
+            row["bytes_each"] = used / count
             written = (await store.raw.info("persistence")).get("aof_current_size", 0) - file
-            row |= {"bytes_each": used / entries, "file_bytes_each": written / entries}
-        row |= await _rate(store, 0, options)
-        row |= await asyncio.to_thread(_readers, port, store.name)
-        found.append(row)
-        step.done(f"{entries:,} entries read")
-        await store.raw.flushall()
+            row["file_bytes_each"] = written / count if written else None
+        sizes.append(row)
+    rows = await compared(stores, options, step)
+    for row, size, store in zip(rows, sizes, stores, strict=True):
+        row |= size
+        row["overview_s"] = await page_s(store.port, store.name)
+        few = store.case.entries > LONG_ENTRIES_MAX and not options.long
+        labels = [it for it in COMMANDS if not (few and it in LONG)]
+        row["readers"] = await asyncio.to_thread(
+            read_with, store.port, store.name, labels, step.done
+        )
+        if 0 < store.case.entries <= FILE_ENTRIES_MAX:
+            row["restart_s"] = await restart_s(store.raw)
         await store.close()
-    return found
-
-
-COMMANDS: dict[str, Sequence[str]] = {
-    "status": ("status", "--json"),
-    "verify": ("ledger", "verify", "--json"),
-    "export as CSV": ("ledger", "export", "--format", "csv", "--output", os.devnull),
-    "month report": ("month", "report", "--format", "json"),
-}
-
-
-def _readers(port: int, name: str) -> dict[str, float]:
-    """Return the wall seconds of each command, with its start; `help` is the start alone."""
-    environment = {
-        **os.environ,
-        "REDIS_URL": f"redis://127.0.0.1:{port}/0",
-        "FAREBOX_LEDGER": name,
-        "PYTHONPATH": str(ROOT),
-    }
-    took = {}
-    for label, arguments in {"help": ("--help",), **COMMANDS}.items():
-        start = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "scripts.cli.main", *arguments],
-            env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode not in (0, 1):
-            raise SystemExit(f"bench: farebox {label} failed: {done.stderr[-800:]}")
-        took[f"{label}_s"] = time.monotonic() - start
-    return took
+    return rows
 
 
 def run(options: Options) -> Report:
-    """Measure the ledger on a Redis of its own."""
-    total = len(options.budgets) + len(options.holds) - 1 + len(options.entries)
-    total += sum(-(-entries // 100_000) for entries in options.entries)
-    with steps("the ledger", total) as step, loopback_redis("--maxmemory", "0") as port:
-        by_size = uvloop.run(rates(port, options, step))
-        by_entries = uvloop.run(grown(port, options, step))
-    figures = {"rates": by_size, "entries": by_entries, "at": datetime.now(UTC).isoformat()}
-    return Report("ledger", "The ledger", INTRO, figures, _tables(by_size, by_entries))
+    """Measure the ledger, each case on a Redis of its own."""
+    smallest = Case(options.budgets[0], options.others[0], options.holds[0])
+    axes = {
+        "budgets": [Case(it, 0, smallest.holds) for it in options.budgets],
+        "others": [Case(1, it, smallest.holds) for it in options.others],
+        "holds": [Case(1, 0, it) for it in options.holds],
+        "entries": [Case(entries=it) for it in options.entries],
+    }
+    chosen = {axis: axes[axis] for axis in options.only}
+    total = sum(len(cases) + options.rounds for cases in chosen.values())
+    if "entries" in chosen:
+        total += sum(it // 100_000 + len(COMMANDS) for it in options.entries)
+    found: dict[str, Any] = {}
+    with steps("the ledger", total) as step:
+        for axis, cases in chosen.items():
+            measured = _grown if axis == "entries" else _rates
+            with ExitStack() as stack:
+                rows = uvloop.run(measured(_stores(stack, cases, options), options, step))
+            found[axis] = {
+                "rows": rows,
+                "rounds": options.rounds,
+                "at": datetime.now(UTC).isoformat(timespec="minutes"),
+                "load_average": round(os.getloadavg()[2], 1),
+            }
+    figures = _earlier(options) | found
+    return Report("ledger", "The ledger", INTRO, {"axes": figures}, tables(figures))
 
 
-def _tables(by_size: list[dict[str, Any]], by_entries: list[dict[str, Any]]) -> list[Table]:
-    names = ("holds_per_cpu_s", "settles_per_cpu_s", "pairs_per_cpu_s")
-    first = Table(
-        "One Redis core, a second",
-        ("matching budgets", "live holds", "admissions", "settlements", "both"),
-    )
-    for row in by_size:
-        cells = (f"{row[name]:,.0f}" for name in names)
-        first.add(row["budgets"], f"{row['holds']:,}", *cells)
-    second = Table(
-        "As entries grow",
-        ("entries", "both, a second", "bytes each", "in the file", *(f"{it}, s" for it in (
-            "help", *COMMANDS))),
-        text="The last columns are whole commands with the start of Python in them; `help` is the "
-        "start alone.",
+def _earlier(options: Options) -> dict[str, Any]:
+    """Return the figures of the parts that are not run now, from the last results."""
+    path = FOLDER / "results" / "ledger.json"
+    if set(options.only) == set(AXES) or not path.exists():
+        return {}
+    kept: dict[str, Any] = json.loads(path.read_text("utf-8")).get("axes", {})
+    return {axis: kept[axis] for axis in AXES if axis in kept}
+
+
+AXES = {
+    "budgets": ("One Redis core, by budgets that match", "matching budgets"),
+    "others": ("By budgets that do not match", "other budgets"),
+    "holds": ("By live holds", "live holds"),
+    "entries": ("By entries", "entries"),
+}
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """Return the page's tables."""
+    made = []
+    for axis, (title, name) in AXES.items():
+        if axis not in found:
+            continue
+        part = found[axis]
+        table = Table(
+            title,
+            (name, "admissions/s", "settlements/s", "both/s", "ratio of the time"),
+            text=f"{part['rounds']} rounds of {EACH_ROUND}, until {part['at'][:16]} UTC; load "
+            f"average of the last 15 minutes {part['load_average']}.",
+        )
+        for row in part["rows"]:
+            rates = (f"{1e6 / row[it]:,.0f}" for it in ("hold_us", "settle_us", "pair_us"))
+            ratio = "" if row["ratio"] is None else spread(_spread(row["ratio"]))
+            table.add(f"{row[axis]:,}", *rates, ratio)
+        made.append(table)
+    rows = found.get("entries", {"rows": []})["rows"]
+    return [*made, _sizes(rows), _readers(rows)] if rows else made
+
+
+def _spread(found: Spread | dict[str, Any]) -> Spread:
+    # What comes from an earlier run's results is JSON.
+    return found if isinstance(found, Spread) else Spread(**found)
+
+
+def _readers(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(
+        "What reads all entries",
+        ("entries", "command", "processor, s", "wall, s", "memory, MiB", "Redis, s",
+         "longest Redis command, ms", "over 10 ms"),
+        text="Whole commands with the start of Python in them; `--help` is the start alone. "
+        "Longest is by Redis's slow log, which counts the time that others had the processor.",
     )  # fmt: skip
-    for row in by_entries:
-        sizes = [f"{row[it]:,.0f}" if it in row else "" for it in ("bytes_each", "file_bytes_each")]
-        times = [f"{cast(float, row[f'{it}_s']):.1f}" for it in ("help", *COMMANDS)]
-        second.add(f"{row['entries']:,}", f"{row['pairs_per_cpu_s']:,.0f}", *sizes, *times)
-    return [first, second]
+    for row in rows:
+        for label, it in row["readers"].items():
+            table.add(
+                f"{row['entries']:,}", label, f"{it['cpu_s']:,.1f}", f"{it['wall_s']:,.1f}",
+                f"{it['memory_mib']:,.0f}", f"{it['redis_s']:,.1f}", f"{it['longest_ms']:,.1f}",
+                it["over_10_ms"],
+            )  # fmt: skip
+    return table
+
+
+def _sizes(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(
+        "Sizes and starts",
+        ("entries", "bytes each", "in the file", "overview, first and again, ms",
+         "Redis reads its file, s"),
+    )  # fmt: skip
+    for row in rows:
+        first, again = (f"{it * 1000:,.1f}" for it in row["overview_s"])
+        bytes_each = [
+            f"{row[it]:,.0f}" if row.get(it) else "" for it in ("bytes_each", "file_bytes_each")
+        ]
+        restarted = f"{row['restart_s']:.1f}" if "restart_s" in row else ""
+        table.add(f"{row['entries']:,}", *bytes_each, f"{first}, {again}", restarted)
+    return table

@@ -28,6 +28,7 @@ from tests.support.proxy import MASTER_KEY, ProxyProcess
 OUTPUT_TOKENS_MAX = 64
 WARM_UP_REQUESTS = 60
 SETTLED_S = 0.05
+TOLD_EVERY = 2_500
 HEADERS = {"Authorization": f"Bearer {MASTER_KEY}"}
 TITLE = "Through the proxy"
 INTRO = """What a request takes from sending to the last byte, with and without Farebox around it:
@@ -263,6 +264,8 @@ async def growth(proxies: Proxies, count: int, step: Steps) -> dict[str, list[tu
             await burst(proxy, side, Scenario(500, False, 10, each // 10))
             row.append(((i + 1) * each, memory_mib(proxy.pid)))
             step.done(f"memory of {side}")
+            if row[-1][0] % TOLD_EVERY == 0:
+                step.say(f"{side}: {row[-1][1]:.1f} MiB after {row[-1][0]:,} requests")
         found[side] = row
     return found
 

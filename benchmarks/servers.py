@@ -21,11 +21,14 @@ START_S_MAX = 15.0
 
 
 @contextmanager
-def loopback_redis(*options: str) -> Iterator[int]:
-    """Run a Redis with the embedded one's persistence on the loopback; give its port."""
+def loopback_redis(*options: str, folder: Path | None = None) -> Iterator[int]:
+    """Run a Redis with the embedded one's persistence on the loopback; give its port.
+
+    Its files are in a new folder under `folder`, and go with it.
+    """
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="fb") as folder:
-        command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]
+    with tempfile.TemporaryDirectory(prefix="fb", dir=folder) as own:
+        command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", own]
         command += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec", *options]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:

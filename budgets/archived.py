@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from budgets.json_text import loads
+
 CounterName = tuple[str, str]
 """A counter's budget and period id."""
 
@@ -133,7 +135,7 @@ class ArchivedSums:
 
 def charges_of(text: str) -> dict[CounterName, int]:
     """Return the charges of an entry's stored text."""
-    return {(budget, period_id): int(amount) for budget, period_id, amount in json.loads(text)}
+    return {(budget, period_id): int(amount) for budget, period_id, amount in loads(text)}
 
 
 def charges_text(charges: Mapping[CounterName, int]) -> str:

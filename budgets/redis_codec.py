@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from budgets.archived import CounterName, charges_of
@@ -248,9 +247,19 @@ def expired_entry(row: Sequence[str]) -> LedgerEntry:
 
 def stream_entry(entry_id: str, fields: Mapping[str, str]) -> LedgerEntry:
     """Return a line of the entries' stream."""
-    row = [fields[name] for name in ("kind", "hold", "time", "cost", "held", "charges", "body")]
-    entry = expired_entry([entry_id, *row, fields.get("addendum", "")])
-    return replace(entry, unreconciled=charges_of(fields.get("unreconciled", "[]")))
+    unreconciled = fields.get("unreconciled")
+    return LedgerEntry(
+        id=entry_id,
+        kind=fields["kind"],
+        hold_id=fields["hold"],
+        time_ms=int(fields["time"]),
+        cost_nano_usd=int(fields["cost"]),
+        held_nano_usd=int(fields["held"]),
+        charges=charges_of(fields["charges"]),
+        body=fields["body"],
+        addendum=fields.get("addendum") == "1",
+        unreconciled=charges_of(unreconciled) if unreconciled else {},
+    )
 
 
 def stream_event(event_id: str, fields: Mapping[str, str]) -> LedgerEvent:

@@ -308,6 +308,8 @@ class RedisLedger(RedisGrants, RedisApprovals, RedisLeases):
 
     async def counters(self, stats_period: str) -> dict[str, int]:
         totals = await self._read_hash(f"stats:{stats_period}")
+        # See `add_counters` in `lua/lib.lua`.
+        totals.pop("_", None)
         return {name: int(figure) for name, figure in totals.items()}
 
     async def learned(self) -> Learned:

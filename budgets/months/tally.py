@@ -9,7 +9,6 @@ and `voided`, of which nothing was sent or billed.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from budgets.audit.trail import TrailLine
+from budgets.json_text import loads
 from budgets.period import Period, kind_of
 from budgets.prices import Price, TokenUsage
 from budgets.records import LedgerEntry, LedgerEvent
@@ -363,7 +363,7 @@ def _marks(body: Mapping[str, Any]) -> list[str]:
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(text)
+        found = loads(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -6,11 +6,11 @@ table or an export until somebody lists it here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from budgets.json_text import loads
 from budgets.prices import TokenUsage
 from budgets.records import LedgerEntry, LedgerEvent
 from scripts.cli.output import amount, time_iso
@@ -149,16 +149,16 @@ def view(entry: LedgerEntry) -> EntryView:
 
 def _object(body: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(body)
+        found = loads(body)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _text(value: object) -> str | None:
-    if value is None or isinstance(value, Mapping | list):
-        return None
-    return str(value)
+    if isinstance(value, str):
+        return value
+    return None if value is None or isinstance(value, dict | list) else str(value)
 
 
 REFUSAL_FIELDS = (

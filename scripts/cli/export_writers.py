@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import sys
 from enum import StrEnum
 from typing import IO, Any, Protocol
@@ -17,7 +16,7 @@ from scripts.cli.output import json_line
 from scripts.exports import focus
 from scripts.exports.cost_log import CostLog
 
-_FORMULA = re.compile(r"[=+\-@\t\r]")
+_FORMULA = tuple("=+-@\t\r")
 
 
 class ExportFormat(StrEnum):
@@ -131,6 +130,7 @@ class _Parquet:
 
 _NUMBERS = ("_usd", "_ms", "_tokens")
 CSV_COLUMNS = tuple(entry_view.view(LedgerEntry("0-0", "settled", "", 0, 0, 0, {}, "{}")).as_dict())
+_IS_NUMBER = tuple(name.endswith(_NUMBERS) for name in CSV_COLUMNS)
 
 
 def _csv_row(line: EntryView) -> list[str]:
@@ -140,14 +140,15 @@ def _csv_row(line: EntryView) -> list[str]:
     fields["charges"] = " ".join(
         f"{one['budget']}@{one['period_id']}={one['charged_usd']}" for one in fields["charges"]
     )
-    return [_csv_cell(name, fields[name]) for name in CSV_COLUMNS]
+    columns = zip(CSV_COLUMNS, _IS_NUMBER, strict=True)
+    return [_csv_cell(fields[name], is_number) for name, is_number in columns]
 
 
-def _csv_cell(name: str, value: object) -> str:
+def _csv_cell(value: object, is_number: bool) -> str:
     if value is None:
         return ""
-    is_number = isinstance(value, int | float) or name.endswith(_NUMBERS)
-    return str(value) if is_number else _plain(str(value))
+    text = str(value)
+    return text if is_number or isinstance(value, int | float) else _plain(text)
 
 
 def _focus_cell(name: str, value: Any) -> str:
@@ -159,4 +160,4 @@ def _focus_cell(name: str, value: Any) -> str:
 
 def _plain(text: str) -> str:
     # Names come from callers, and a spreadsheet runs a text that starts like a formula.
-    return f"'{text}" if _FORMULA.match(text) else text
+    return f"'{text}" if text.startswith(_FORMULA) else text
