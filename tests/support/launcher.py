@@ -1,17 +1,20 @@
 """Starts `litellm` processes from one that has imported LiteLLM already.
 
-The import takes nine seconds of a core, and the tests start some thirty proxies. So a launcher
-imports it once and forks: each proxy is a process of its own, which runs LiteLLM's own entry point
-from its first line, with the environment, folder and arguments that it is given, and which imports
-Farebox for itself. Where that would not be the same (several workers, metrics of several processes,
-another system than Linux) the command is started as a reader would start it.
+The import takes ten seconds of a core, and the tests start some forty proxies. So a launcher, which
+all processes of a test run share, imports it once and forks: each proxy is a process of its own,
+which runs LiteLLM's own entry point from its first line, with the environment, folder and arguments
+that it is given, and which imports Farebox for itself. Several workers of a proxy are forked in the
+same way. On another system than Linux the command is started as a reader would start it.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,35 +37,54 @@ class Process(Protocol):
 
 
 class _Launcher:
+    """A connection to the run's launcher, which ends with the last of them."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # An empty folder, so that no `.env` of anybody's is read at the import.
-        self._folder = tempfile.TemporaryDirectory(prefix="fblaunch")
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(_MAIN)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=self._folder.name,
-            env=kept | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
-            text=True,
-        )
-        atexit.register(self.stop)
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+        folder = Path(tempfile.gettempdir()) / f"fblaunch-{run[:12]}"
+        # One at a time, so that one starts it and the others find it.
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._socket = _connected(folder / "socket") or _started(folder)
+        self._stream = self._socket.makefile("rw")
+        atexit.register(folder.with_suffix(".lock").unlink, missing_ok=True)
 
     def ask(self, **request: Any) -> Any:
         with self._lock:
-            assert self._process.stdin is not None and self._process.stdout is not None
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            self._stream.write(json.dumps(request) + "\n")
+            self._stream.flush()
+            line = self._stream.readline()
             assert line, "the launcher of proxies has ended"
             return json.loads(line)
 
-    def stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._folder.cleanup()
+
+def _connected(address: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX)
+    with contextlib.suppress(OSError):
+        connection.connect(str(address))
+        return connection
+    connection.close()
+    return None
+
+
+def _started(folder: Path) -> socket.socket:
+    """Start a launcher; wait until it listens, which is before it imports anything."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "socket").unlink(missing_ok=True)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(_MAIN), str(folder)],
+        stdin=subprocess.DEVNULL,
+        # An empty folder, so that no `.env` of anybody's is read at the import.
+        cwd=folder,
+        env=kept | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        start_new_session=True,
+    )
+    while (connection := _connected(folder / "socket")) is None:
+        assert process.poll() is None, "the launcher of proxies does not start"
+        time.sleep(0.02)
+    return connection
 
 
 class _Forked:
@@ -92,11 +114,10 @@ def start(
 ) -> Process:
     """Run `litellm` with these arguments in a session of its own, its output added to `log`."""
     global _launcher
-    alike = sys.platform == "linux" and workers == 1
-    if alike and "PROMETHEUS_MULTIPROC_DIR" not in environment:
+    if sys.platform == "linux":
         _launcher = _launcher or _Launcher()
         asked = {"arguments": arguments, "environment": dict(environment), "cwd": str(cwd)}
-        return _Forked(_launcher, _launcher.ask(**asked, log=str(log)))
+        return _Forked(_launcher, _launcher.ask(**asked, log=str(log), workers=workers))
     with log.open("ab") as output:
         return subprocess.Popen(
             [str(Path(sys.executable).parent / "litellm"), *arguments],
