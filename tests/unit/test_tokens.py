@@ -22,7 +22,7 @@ def _warm() -> None:
 
 
 def exact(text: str) -> int:
-    return len(tokens._encoding().encode_ordinary(text))
+    return len(tokens.encoding().encode_ordinary(text))
 
 
 @given(st.text(max_size=300))
@@ -74,13 +74,13 @@ def test_what_no_model_takes_is_not_counted_to_its_end(monkeypatch: pytest.Monke
     text = "".join(f"{n} 漢字 word " for n in range(30_000))
     whole = count_text(text)
     counted: list[int] = []
-    count_slice = tokens._count_slice
+    count_slice = tokens.count_slice
 
     def count(part: str) -> int:
         counted.append(len(part))
         return count_slice(part)
 
-    monkeypatch.setattr(tokens, "_count_slice", count)
+    monkeypatch.setattr(tokens, "count_slice", count)
     assert count_text(text, 10_000) >= whole
     assert sum(counted) < len(text) / 5
     counted.clear()
