@@ -125,8 +125,3 @@ def test_many_small_parts_never_count_less_than_a_token_each(text: str) -> None:
         "messages": [{"role": "user", "content": [{"type": "text", "text": text}] * 1000}],
     }
     assert count_request(read_request(body, "acompletion")).text >= 1000
-
-
-def test_only_a_long_request_is_counted_away_from_the_event_loop() -> None:
-    assert not tokens.belongs_in_thread(chat("short"))
-    assert tokens.belongs_in_thread(chat("x" * tokens.THREAD_CHARS_MIN))
