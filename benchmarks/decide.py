@@ -88,7 +88,7 @@ def methods() -> dict[str, Callable[[str], int]]:
     """Return the ways of counting a text's tokens that can be had here, by name."""
     import litellm
 
-    encoding = tokens._encoding()
+    encoding = tokens.encoding()
     found: dict[str, Callable[[str], int]] = {
         "litellm.token_counter": lambda text: int(litellm.token_counter(model="gpt-4o", text=text)),
         "tiktoken, o200k": lambda text: len(encoding.encode_ordinary(text)),

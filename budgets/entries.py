@@ -53,8 +53,9 @@ class EntryBody(_Lenient):
     Farebox's own count of the input and `input_extra` what the policy's bound had on top of it:
     margins are learned from both and the reported tokens, from entries with status `ok` that have
     the two, no mark `cache_hit`, and a last attempt that is not `estimated`. `input_extra` is None
-    where a request teaches nothing (images, a simulated provider). `approval` is the approval by
-    which it passed a limit.
+    where a request teaches nothing (images, a simulated provider, an estimated count), and
+    `input_between` are the bounds of an estimated count. `approval` is the approval by which it
+    passed a limit.
     """
 
     v: int = 1
@@ -82,6 +83,7 @@ class EntryBody(_Lenient):
     actual_nano_usd: int | None = None
     input_counted: int | None = None
     input_extra: int | None = None
+    input_between: tuple[int, int] | None = None
     estimate_error: float | None = None
     attempts: tuple[Attempt, ...] = ()
     latency_ms: int | None = None

@@ -32,6 +32,7 @@ class InputTerms:
     """Farebox's count of the input, and the policy's figures beside it, for learning margins.
 
     `keys` are those that it is learned under; none where such a request teaches nothing.
+    `estimated` says that the count is one, and its exact figure is not known yet.
     """
 
     counted_tokens: int
@@ -39,6 +40,12 @@ class InputTerms:
     estimate_factor: float
     bound_factor: float
     keys: tuple[str, ...] = ()
+    estimated: bool = False
+
+    @property
+    def teaches(self) -> tuple[str, ...]:
+        """The keys that the count is learned under: margins learn from exact counts alone."""
+        return () if self.estimated else self.keys
 
 
 @quick

@@ -270,5 +270,5 @@ def _input_samples(terms: Terms, usage: TokenUsage) -> tuple[InputSample, ...]:
             said.estimate_factor,
             said.bound_factor,
         )
-        for key in said.keys
+        for key in said.teaches
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from budgets.jsontext import compact
 from budgets.quick import quick
@@ -14,6 +14,9 @@ from hooks.decision import Caller, Decision
 from hooks.levels import Mode
 from hooks.policy import Policy
 from hooks.request import RequestView
+
+if TYPE_CHECKING:
+    from hooks.counting import Counted
 
 
 @quick
@@ -57,7 +60,8 @@ class Incoming:
 class Case:
     """One request while it is being decided. `time_ms` is this worker's clock, put right by the
     store's where the two disagree about a period. `decide_again` makes the decision of this very
-    request, and takes `held_down`. `began_ns` and `decided_ns` are by the governor's clock."""
+    request, and takes `held_down`. `counted` is set where its input was estimated. `began_ns` and
+    `decided_ns` are by the governor's clock."""
 
     incoming: Incoming
     policy: Policy
@@ -70,6 +74,7 @@ class Case:
     stripped: tuple[str, ...] = ()
     plan: Plan | None = None
     decide_again: Callable[..., Decision] | None = None
+    counted: Counted | None = None
     began_ns: int = 0
     decided_ns: int = 0
 

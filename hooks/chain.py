@@ -65,8 +65,8 @@ def choose(
         view.images, view.prompts > 1, view.caches, view.steering.expected_output_tokens,
         counts.images, counts.tools > 0,
     )  # fmt: skip
-    count = counts.input
-    candidates = [it.candidate(count) for it in policy.standings.of(shape, learned, stand)]
+    count, most = counts.input, counts.input_max
+    candidates = [it.candidate(count, most) for it in policy.standings.of(shape, learned, stand)]
     if not named and not lead:
         candidates = _by_priorities(policy, category, candidates)
         candidates = sessions.same_group_first(policy, base, candidates)
@@ -166,7 +166,7 @@ def candidate_on(
         None if view.embeds else cap, cap_of(policy, view, caller, decision)(group),
         _asked(policy, view, caller, decision), _allowed(policy, decision, caller),
         respect_name=True,
-    ).candidate(counts.input)  # fmt: skip
+    ).candidate(counts.input, counts.input_max)  # fmt: skip
 
 
 def cap_of(

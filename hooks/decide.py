@@ -87,6 +87,7 @@ def decide(
         tier=task.tier.value,
         consequence=consequence.value,
         input_tokens=counts.input,
+        input_tokens_between=counts.input_between,
         expected_output_tokens=expected,
         category_by_tokens=by_tokens,
         floor=floor,

@@ -85,6 +85,7 @@ class Decision:
     `tier_floor` is set where the consequence forbids a model of a lower tier, `session` where the
     request belongs to a session that was known.
     `code` is set where nothing is to be sent, with `message`; `group` is then None.
+    `input_tokens_between` are the bounds of `input_tokens` where that is estimated (`counting`).
     `output_tokens_cap` is set where the caller gave no maximum and the policy caps.
     """
 
@@ -118,6 +119,7 @@ class Decision:
     router: Verdict | None = None
     tier_floor: str | None = None
     session: SessionNote | None = None
+    input_tokens_between: tuple[int, int] | None = None
 
     def candidate(self, group: str) -> Candidate | None:
         """Return the candidate of that name."""

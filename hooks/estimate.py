@@ -86,10 +86,13 @@ class CostTerms:
     holds: tuple[tuple[int, int], ...]
     plain_max: float
 
-    def at(self, count: int) -> CostEstimate:
-        """Return the estimate for an input of `count` tokens by Farebox's own count."""
+    def at(self, count: int, count_max: int | None = None) -> CostEstimate:
+        """Return the estimate for an input of `count` tokens by Farebox's own count.
+
+        `count_max` is the most that it can be, where the count is an estimate itself.
+        """
         tokens = math.ceil(count * self.likely) + self.likely_more
-        tokens_max = math.ceil(count * self.bound) + self.bound_more
+        tokens_max = math.ceil((count_max or count) * self.bound) + self.bound_more
         if tokens > self.plain_max or tokens_max > self.plain_max:
             usage = TokenUsage(tokens, self.output_tokens)
             likely = max([price.cost(usage, self.images) for price in self.prices])

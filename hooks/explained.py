@@ -74,7 +74,8 @@ def steps(decision: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(session := get("session"), Mapping):
             yield "Session", _session(session)
         expected_out = _whole(get("expected_output_tokens"))
-        size = f"{_whole(get('input_tokens')):,} tokens in, {expected_out:,} expected out"
+        size = f"{_whole(get('input_tokens')):,} tokens in{_between(get('input_tokens_between'))}"
+        size += f", {expected_out:,} expected out"
         yield "Size", f"{size}: {get('category_by_tokens')}"
         yield "Category", f"{get('category')}, {_category_reason(decision)}"
     if isinstance(get("router"), Mapping):
@@ -101,6 +102,13 @@ def steps(decision: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Mode", str(get("mode") or "?")
     if get("id") or get("decision_id"):
         yield "Decision", str(get("id") or get("decision_id"))
+
+
+def _between(bounds: object) -> str:
+    """Return how sure an estimated count is; nothing where it is exact."""
+    if not isinstance(bounds, list | tuple) or len(bounds) != 2:
+        return ""
+    return f" (counted: estimated, {_whole(bounds[0]):,} to {_whole(bounds[1]):,})"
 
 
 def sentence(decision: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ Whatever the way out, the ledger gets a line: the hold's, or a refusal event wit
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -33,12 +32,12 @@ from budgets.traced import Routed
 from hooks import (
     advice,
     approvals,
+    counting,
     escalation,
     fields,
     headers,
     queue_desk,
     session_desk,
-    tokens,
     unbounded,
     words,
 )
@@ -96,6 +95,7 @@ class Governor:
         self._clock_ms = clock_ms
         self._clock_ns = clock_ns
         self._new_id = new_id
+        self._short = counting.Short()
 
     async def admit(self, incoming: Incoming) -> Admission:
         """Return what to send.
@@ -127,28 +127,25 @@ class Governor:
         await self._read(case)
         view = case.view
         assert view is not None
-        counts = (
-            await asyncio.to_thread(tokens.count_request, view)
-            if tokens.belongs_in_thread(view)
-            else tokens.count_request(view)
-        )
+        estimate = counting.may_estimate(case, self._worker.runtime)
+        counted = await counting.count(view, estimate=estimate)
         known = await session_desk.known(self._worker.sessions, self._worker.runtime, case)
 
         def decided(held_down: str = "") -> Decision:
             decision = decide(
-                case.policy, view, counts, case.caller, self._worker.learned,
+                case.policy, view, counted.counts, case.caller, self._worker.learned,
                 case.decision_id, known.state, held_down,
             )  # fmt: skip
             case.plan = None
             if not incoming.aside and wanted(case.policy, decision):
                 planned = plan(
-                    case.policy, view, counts, case.caller, self._worker.learned, decision
+                    case.policy, view, counted.counts, case.caller, self._worker.learned, decision
                 )
                 decision, case.plan = planned.decision, planned.plan
             return decision
 
         case.decide_again = decided
-        decision = decided()
+        decision = await counting.settled(case, counted, decided, self._short)
         if case.stripped or known.notes:
             decision = replace(
                 decision, stripped=case.stripped, notes=(*decision.notes, *known.notes)
@@ -210,6 +207,10 @@ class Governor:
         try:
             asked = await self._ask(case, runtime)
             if isinstance(asked.held, LedgerRefused):
+                asked = await counting.asked_again(
+                    case, asked, lambda case: self._ask(case, runtime)
+                )
+            if isinstance(asked.held, LedgerRefused):
                 asked = await session_desk.without_rise(
                     case, asked, asked.held, lambda case: self._ask(case, runtime)
                 )
@@ -265,9 +266,8 @@ class Governor:
         return case.facts() | {
             "estimate_nano_usd": first.estimate_nano_usd,
             "hold_nano_usd": first.hold_nano_usd,
-            "input_counted": first.input.counted_tokens if first.input else None,
-            "input_extra": first.input.extra_tokens if first.input and first.input.keys else None,
             "marks": self._marks(case, decision.group, first),
+            **counting.facts_of(decision, first.input),
         }
 
     async def _ask(self, case: Case, runtime: Runtime) -> Asked:
@@ -391,6 +391,8 @@ class Governor:
         if case.incoming.run is not None and held.repeated:
             _charge_lost_sends(opened, first, case.incoming.run.lost)
         runtime.requests.add(opened)
+        counting.learn_from(case, runtime, opened)
+        self._short.note(held.states)
         if not offline:
             runtime.leases.add(case.request_id)
         session_desk.note(self._worker.sessions, runtime, case)

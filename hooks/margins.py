@@ -125,7 +125,13 @@ def is_fair(view: RequestView) -> bool:
 
 
 def input_terms(
-    routing: RoutingFile, group: Group, counted_tokens: int, tools: int, *, fair: bool
+    routing: RoutingFile,
+    group: Group,
+    counted_tokens: int,
+    tools: int,
+    *,
+    fair: bool,
+    estimated: bool = False,
 ) -> InputTerms:
     """Return what the end of a request needs to learn from how its input was counted.
 
@@ -139,4 +145,5 @@ def input_terms(
         estimate_factor=margin.estimate_factor,
         bound_factor=margin.bound_factor,
         keys=learning_keys(routing, group) if teaches else (),
+        estimated=estimated,
     )

@@ -65,9 +65,14 @@ class QueueSettings(Strict):
 
 
 class Estimates(Strict):
-    """How the output length is learned: an exponentially weighted mean of this rate."""
+    """How the output length is learned: an exponentially weighted mean of this rate.
+
+    `token_counts` says whether a long input may be counted by a sample where that decides nothing
+    (`counting`), or is counted exactly whatever that takes.
+    """
 
     learning_rate: Fraction = 0.1
+    token_counts: Literal["fast", "exact"] = "fast"
 
 
 class RoutingFile(Strict):

@@ -40,12 +40,12 @@ class Standing:
     hold_max: float
     latency_ms: int | None
 
-    def candidate(self, count: int) -> Candidate:
+    def candidate(self, count: int, count_max: int | None = None) -> Candidate:
         """Return the group's judgement for a request whose input counts so many tokens."""
         group = self.judged.group
         if self.terms is None:
             return Candidate(group.name, group.provider, False, self.failed, None, None)
-        cost, failed = self.terms.at(count), self.failed
+        cost, failed = self.terms.at(count, count_max), self.failed
         if cost.input_tokens > self.room or cost.hold_nano_usd > self.hold_max:
             failed = tuple(drops(self.judged, cost))
         return Candidate(group.name, group.provider, not failed, failed, cost, self.latency_ms)

@@ -121,5 +121,6 @@ def _terms_of(basis: _Basis, name: str, candidate: Candidate | None) -> Terms:
         input=input_terms(
             policy.routing, group, counted, basis.tools,
             fair=basis.fair and name not in basis.simulated,
+            estimated=decision.input_tokens_between is not None,
         ),
     )  # fmt: skip

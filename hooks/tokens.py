@@ -1,4 +1,4 @@
-"""Counts tokens, offline, in time that grows with the text's length and no faster.
+"""Counts tokens exactly, offline, in time that grows with the text's length and no faster.
 
 The count is that of OpenAI's o200k tokenizer, for every provider: how others differ is a factor in
 the policy (`providers`). Text is cut into slices before it is encoded, because the tokenizer takes
@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -33,13 +34,13 @@ SLICE_CHARS = 4_000
 EXACT_TOKENS_MAX = 2_000_000
 """So many are counted, in a second or two at the worst; no context takes more today."""
 
-THREAD_CHARS_MIN = 100_000
-"""From so many characters on (about 25,000 tokens, some 3 ms) count away from the event loop."""
-
 MESSAGE_TOKENS = 4
 """What a message's frame takes, beyond its text; OpenAI's figure is 3 or 4."""
 
 PRIMING_TOKENS = 3
+
+JOINED_ABOVE = 8
+"""More texts than these are counted as one."""
 
 REMEMBERED_CHARS_MIN = 512
 """A shorter text is counted about as fast as its count is found again."""
@@ -55,21 +56,43 @@ _remembered: dict[bytes, int] = {}
 @quick
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """Farebox's own count of a request's input. Images count apart: each provider has its bound."""
+    """Farebox's own count of a request's input. Images count apart: each provider has its bound.
+
+    `text_between` are the least and the most that the text has, where its count is estimated
+    (`counting`); None where it is exact.
+    """
 
     text: int
     frame: int
     images: int = 0
     tools: int = 0
+    text_between: tuple[int, int] | None = None
 
     @property
     def input(self) -> int:
         """Text and message frames together."""
         return self.text + self.frame
 
+    @property
+    def input_max(self) -> int:
+        """The most that the input has: what a hold must cover."""
+        return self.text_max + self.frame
+
+    @property
+    def text_max(self) -> int:
+        """The most that the text alone has."""
+        return self.text if self.text_between is None else self.text_between[1]
+
+    @property
+    def input_between(self) -> tuple[int, int] | None:
+        """The least and the most that the input has; None where the count is exact."""
+        if self.text_between is None:
+            return None
+        return self.text_between[0] + self.frame, self.text_between[1] + self.frame
+
 
 @lru_cache(maxsize=1)
-def _encoding() -> tiktoken.Encoding:
+def encoding() -> tiktoken.Encoding:
     """Return the tokenizer; it loads from files that LiteLLM carries, never from the network."""
     with _LOADING:
         import tiktoken
@@ -93,7 +116,7 @@ def _carried_files() -> Path | None:
 
 def warm_up() -> None:
     """Load the tokenizer now, so that the first request does not wait for it."""
-    _encoding().encode_ordinary("ready")
+    encoding().encode_ordinary("ready")
 
 
 def count_text(text: str, exact_max: int = EXACT_TOKENS_MAX) -> int:
@@ -103,17 +126,17 @@ def count_text(text: str, exact_max: int = EXACT_TOKENS_MAX) -> int:
         if count > exact_max:
             # Every token has a byte at the least.
             return count + len(text[start:].encode("utf-8", "surrogatepass"))
-        count += _count_slice(text[start : start + SLICE_CHARS])
+        count += count_slice(text[start : start + SLICE_CHARS])
     return count
 
 
-def _count_slice(text: str) -> int:
+def count_slice(text: str) -> int:
     if len(text) < REMEMBERED_CHARS_MIN:
-        return len(_encoding().encode_ordinary(text))
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return len(encoding().encode_ordinary(text))
+    digest = _digest(text)
     count = _remembered.get(digest)
     if count is None:
-        count = len(_encoding().encode_ordinary(text))
+        count = len(encoding().encode_ordinary(text))
         with _REMEMBERING:  # Long requests are counted in threads.
             if len(_remembered) >= REMEMBERED_MAX:
                 del _remembered[next(iter(_remembered))]
@@ -121,22 +144,50 @@ def _count_slice(text: str) -> int:
     return count
 
 
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 def count_request(view: RequestView) -> TokenCounts:
     """Return the token counts of a request: all text with system and tools, frames, images."""
-    if len(view.texts) > 8:
-        # Joined, many short texts take one call; the line break stands for each one's end. Blank
-        # texts would melt into one token that way: each takes one at the least.
-        text = max(count_text("\n".join(view.texts)), len(view.texts))
-    else:
-        text = 0
-        for part in view.texts:
-            text += count_text(part, EXACT_TOKENS_MAX - text)
+    text = 0
+    for part in _texts(view):
+        text += count_text(part, EXACT_TOKENS_MAX - text)
+    return counts_of(view, text)
+
+
+def counts_of(view: RequestView, text: int, between: tuple[int, int] | None = None) -> TokenCounts:
+    """Return the counts of a request whose texts have so many tokens."""
+    if len(view.texts) > JOINED_ABOVE:
+        # Blank texts melt into one token where they are joined: each takes one at the least.
+        text = max(text, len(view.texts))
+        if between is not None:
+            between = max(between[0], len(view.texts)), max(between[1], len(view.texts))
     frame = 0
     if view.call_type not in ("aembedding", "atext_completion"):
         frame = view.messages * MESSAGE_TOKENS + PRIMING_TOKENS
-    return TokenCounts(text + view.prompt_token_ids, frame, view.images, view.tools)
+    ids = view.prompt_token_ids
+    if between is not None:
+        between = between[0] + ids, between[1] + ids
+    return TokenCounts(text + ids, frame, view.images, view.tools, between)
 
 
-def belongs_in_thread(view: RequestView) -> bool:
-    """Say whether counting this request would hold up the event loop noticeably."""
-    return view.chars >= THREAD_CHARS_MIN
+def known_and_new(view: RequestView) -> tuple[int, list[str]]:
+    """Return the count of what is remembered of a request's texts, and the slices that are new."""
+    known, new = 0, []
+    for text in _texts(view):
+        for start in range(0, len(text), SLICE_CHARS):
+            part = text[start : start + SLICE_CHARS]
+            is_kept = len(part) >= REMEMBERED_CHARS_MIN
+            count = _remembered.get(_digest(part)) if is_kept else None
+            if count is None:
+                new.append(part)
+            else:
+                known += count
+    return known, new
+
+
+def _texts(view: RequestView) -> Sequence[str]:
+    """Return a request's texts. Many short ones are joined, which takes one call for all of them:
+    the line break stands for each one's end."""
+    return ("\n".join(view.texts),) if len(view.texts) > JOINED_ABOVE else view.texts

@@ -205,7 +205,7 @@ class _Asked:
         """Return what a verifier is asked: the request's text, the longest answer, the rubric."""
         costs = [c.cost for c in self.decision.candidates if c.kept and c.cost is not None]
         answer = max((cost.output_tokens_max for cost in costs), default=0)
-        words = self.counts.text + answer + len(gate.rubric) // 2 + VERIFIER_WORDS_TOKENS
+        words = self.counts.text_max + answer + len(gate.rubric) // 2 + VERIFIER_WORDS_TOKENS
         view = replace(
             self.view,
             output_max=VERIFIER_OUTPUT_TOKENS,
@@ -216,7 +216,7 @@ class _Asked:
             call_type="acompletion",
             steering=replace(self.view.steering, expected_output_tokens=None),
         )
-        return view, replace(self.counts, text=words, tools=0, images=0)
+        return view, replace(self.counts, text=words, tools=0, images=0, text_between=None)
 
     def cost_of(self, rungs: tuple[Rung, ...], extra: Mapping[str, Candidate]) -> int:
         """Return the most that all rungs cost, with what their gates ask."""

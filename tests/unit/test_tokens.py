@@ -22,7 +22,7 @@ def _warm() -> None:
 
 
 def exact(text: str) -> int:
-    return len(tokens._encoding().encode_ordinary(text))
+    return len(tokens.encoding().encode_ordinary(text))
 
 
 @given(st.text(max_size=300))
@@ -74,13 +74,13 @@ def test_what_no_model_takes_is_not_counted_to_its_end(monkeypatch: pytest.Monke
     text = "".join(f"{n} 漢字 word " for n in range(30_000))
     whole = count_text(text)
     counted: list[int] = []
-    count_slice = tokens._count_slice
+    count_slice = tokens.count_slice
 
     def count(part: str) -> int:
         counted.append(len(part))
         return count_slice(part)
 
-    monkeypatch.setattr(tokens, "_count_slice", count)
+    monkeypatch.setattr(tokens, "count_slice", count)
     assert count_text(text, 10_000) >= whole
     assert sum(counted) < len(text) / 5
     counted.clear()
@@ -125,8 +125,3 @@ def test_many_small_parts_never_count_less_than_a_token_each(text: str) -> None:
         "messages": [{"role": "user", "content": [{"type": "text", "text": text}] * 1000}],
     }
     assert count_request(read_request(body, "acompletion")).text >= 1000
-
-
-def test_only_a_long_request_is_counted_away_from_the_event_loop() -> None:
-    assert not tokens.belongs_in_thread(chat("short"))
-    assert tokens.belongs_in_thread(chat("x" * tokens.THREAD_CHARS_MIN))
