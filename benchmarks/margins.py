@@ -25,7 +25,7 @@ from budgets.learned import Learned, LearnedInput
 from budgets.margins import InputLearning, observe_input
 from budgets.open_requests import InputTerms
 from budgets.prices import TokenUsage
-from hooks.estimate import cost_on
+from hooks.estimate import cost_terms
 from hooks.margins import input_terms, is_fair
 from hooks.tokens import TokenCounts
 from tests.support.policies import chat, default_policy
@@ -120,9 +120,10 @@ def simulate(case: Case, requests: int = REQUESTS, seed: int = SEED) -> Outcome:
         if case.output_used == 1.0:
             answer = case.output_max
         counts = TokenCounts(counted, 0)
-        made = cost_on(
+        terms = cost_terms(
             policy.routing, view, counts, "refactoring", group, group.prices, None, _snapshot(known)
         )
+        made = terms.at(counts.input)
         cost = group.prices[0].cost(TokenUsage(tokens, answer))
         held.append(made.hold_nano_usd)
         paid.append(cost)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,15 +129,31 @@ def processes(pid: int) -> list[int]:
     return found
 
 
-def cpu_ms(pid: int) -> float | None:
-    """Return the milliseconds that the proxy's threads have run; None beyond Linux.
+@cache
+def own_redis(home: Path) -> tuple[int, ...]:
+    """Return the embedded Redis of a proxy's home: a process of its own, and nobody's child."""
+    places = [folder for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return tuple(int(folder.name) for folder in places if _runs_in(folder, home))
 
-    Its embedded Redis is a child too, and its time counts as Farebox's.
+
+def _runs_in(process: Path, home: Path) -> bool:
+    try:
+        if "redis-server" not in (process / "comm").read_text():
+            return False
+        return (process / "cwd").resolve().is_relative_to(home.resolve())
+    except OSError:
+        return False  # It has ended meanwhile, or is somebody else's.
+
+
+def cpu_ms(proxy: ProxyProcess) -> float | None:
+    """Return the milliseconds that a proxy's threads have run; None beyond Linux.
+
+    The time of its embedded Redis is Farebox's too.
     """
     try:
         texts = [
             path.read_text()
-            for one in processes(pid)
+            for one in (*processes(proxy.pid), *own_redis(proxy.pack.folder))
             for path in Path(f"/proc/{one}/task").glob("*/schedstat")
         ]
     except OSError:
@@ -193,12 +210,12 @@ async def _measured(
             if ("x-farebox-decision" in response.headers) != (side in GOVERNED):
                 raise SystemExit(f"{side}: a decision's header is where none belongs, or lacks")
 
-    cpu = cpu_ms(proxy.pid)
+    cpu = cpu_ms(proxy)
     start = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(scenario.clients)))
     wall_s = time.perf_counter() - start
     await asyncio.sleep(SETTLED_S)  # The accounting of the last requests is part of their cost.
-    after = cpu_ms(proxy.pid)
+    after = cpu_ms(proxy)
     spent = after - cpu if cpu is not None and after is not None else None
     return Burst(latencies_ms, wall_s, spent)
 
