@@ -51,9 +51,9 @@ def decide(
     task_type, warnings = found.task_type, list(found.warnings)
     task = routing.task(task_type)
     floor, floor_why = raised_floor(routing, task.floor, signals)
-    consequence = max(
-        task.consequence, view.steering.consequence or Consequence.LOW, key=lambda c: c.rank
-    )
+    consequence, claimed = task.consequence, view.steering.consequence
+    if claimed is not None and claimed.rank > consequence.rank:
+        consequence = claimed
     expected = expected_output(routing, view, task_type, None, NOTHING_LEARNED)
     if view.output_max is not None:
         expected = min(expected, view.output_max)

@@ -9,8 +9,8 @@ Whatever the way out, the ledger gets a line: the hold's, or a refusal event wit
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -70,7 +70,7 @@ HOLD_LATENCY_MS = 10_000
 
 def random_id() -> str:
     """Return a new id that nobody can guess or has used."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 class Governor:
@@ -192,8 +192,9 @@ class Governor:
                 )
         if case.mode is Mode.ENFORCE:
             stripped = fields.strip(incoming.data, incoming.sent, kind, requests.allow_fields)
-            removed = sorted({*incoming.removed, *stripped})[:STRIPPED_NAMES_MAX]
-            case.stripped = tuple(storable(name[:100]) for name in removed)
+            if stripped or incoming.removed:
+                removed = sorted({*incoming.removed, *stripped})[:STRIPPED_NAMES_MAX]
+                case.stripped = tuple(storable(name[:100]) for name in removed)
 
     # ── hold ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -71,6 +71,8 @@ def detect(
         found = _by_signals(routing, signals)
     if found is None:
         found = Found(UNCLASSIFIED, "default", "no word and no signal of it")
+    if not warnings:
+        return found
     return Found(found.task_type, found.source, found.why, warnings)
 
 
