@@ -16,7 +16,7 @@ from hooks import shapes
 from hooks.spoken import spoken
 from hooks.steering import Steering, read_steering
 from hooks.tasks.trajectory import NONE, Trajectory, read_trajectory
-from hooks.values import InvalidRequest, whole
+from hooks.values import MAPPING, InvalidRequest, whole
 from hooks.walk import PARTS_MAX, Walk
 
 MODEL_CHARS_MAX = 256
@@ -226,7 +226,7 @@ def _messages(walk: Walk, listed: list[Any], param: str, system: list[str], user
     """
     turns = 0
     for item in listed:
-        if not isinstance(item, Mapping):
+        if not isinstance(item, MAPPING):
             if isinstance(item, str) and param == "input":
                 walk.add(item)
                 continue
@@ -277,7 +277,7 @@ def _tools(walk: Walk, data: Mapping[str, Any], unbounded: list[str]) -> int:
         if value is None:
             continue
         for tool in _list(data, param):
-            if not isinstance(tool, Mapping):
+            if not isinstance(tool, MAPPING):
                 raise InvalidRequest(f"Each entry of `{param}` must be an object.", param)
             count += 1
             walk.opaque(tool, param)
@@ -288,7 +288,7 @@ def _tools(walk: Walk, data: Mapping[str, Any], unbounded: list[str]) -> int:
 
 def _is_reference(item: object) -> bool:
     """Whether an item of the Responses API only names one that the provider has stored."""
-    if not isinstance(item, Mapping) or "id" not in item:
+    if not isinstance(item, MAPPING) or "id" not in item:
         return False
     kind = item.get("type")
     return kind == "item_reference" or (kind is None and "content" not in item)
@@ -299,13 +299,13 @@ def _runs_at_client(tool: Mapping[str, Any]) -> bool:
         return False
     kind = tool.get("type")
     place = tool.get("environment")
-    if kind == "shell" and isinstance(place, Mapping) and place.get("type") != "local":
+    if kind == "shell" and isinstance(place, MAPPING) and place.get("type") != "local":
         return False  # A container of the provider's, which costs by itself.
     if kind == "namespace":
         # Codex's word for a group of its own tools.
         inner = tool.get("tools")
         return isinstance(inner, list) and all(
-            isinstance(one, Mapping) and one.get("type") != kind and _runs_at_client(one)
+            isinstance(one, MAPPING) and one.get("type") != kind and _runs_at_client(one)
             for one in inner
         )
     if kind is None:
@@ -318,27 +318,23 @@ def _runs_at_client(tool: Mapping[str, Any]) -> bool:
 
 def _wants_json(data: Mapping[str, Any]) -> bool:
     """Whether the answer must be JSON of any shape: the older way, without a schema."""
+    asked = [data.get("response_format")]
     text = data.get("text")
-    places = (
-        data.get("response_format"),
-        text.get("format") if isinstance(text, Mapping) else None,
-    )
-    return any(isinstance(it, Mapping) and it.get("type") == "json_object" for it in places)
+    if text is not None and isinstance(text, MAPPING):
+        asked.append(text.get("format"))
+    return any(isinstance(it, MAPPING) and it.get("type") == "json_object" for it in asked if it)
 
 
 def _wants_schema(walk: Walk, data: Mapping[str, Any]) -> bool:
     """Whether the answer must follow a JSON schema, which counts as input text too."""
-    text = data.get("text")
-    output = data.get("output_config")
-    places = (
-        data.get("response_format"),
-        text.get("format") if isinstance(text, Mapping) else None,
-        data.get("output_format"),
-        output.get("format") if isinstance(output, Mapping) else None,
-    )
+    places = [data.get("response_format"), data.get("output_format")]
+    for name in ("text", "output_config"):
+        holder = data.get(name)
+        if holder is not None and isinstance(holder, MAPPING):
+            places.append(holder.get("format"))
     wanted = False
     for place in places:
-        if isinstance(place, Mapping):
+        if place is not None and isinstance(place, MAPPING):
             walk.opaque(place, "response_format")
             # Gemini's own spelling stands beside `type: json_object`.
             wanted = wanted or place.get("type") == "json_schema" or "response_schema" in place

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hooks.values import InvalidRequest
+from hooks.values import MAPPING, InvalidRequest
 
 
 def _number(value: object) -> bool:
@@ -31,7 +31,7 @@ def _flag(value: object) -> bool:
 
 
 def _object(value: object) -> bool:
-    return isinstance(value, Mapping)
+    return isinstance(value, MAPPING)
 
 
 def _texts(value: object) -> bool:
@@ -101,20 +101,20 @@ def check(data: Mapping[str, Any], call_type: str, tools: bool = True) -> None:
             _check_message(message, roles)
     if call_type == "aresponses" and isinstance(data.get("input"), list):
         for item in data["input"]:
-            if isinstance(item, Mapping):
+            if isinstance(item, MAPPING):
                 _check_content(item.get("content"), "input")
     if tools:
         _check_tools(data)
     choice = data.get("tool_choice")
-    if isinstance(choice, Mapping) and not _text(choice.get("type")):
+    if choice is not None and isinstance(choice, MAPPING) and not _text(choice.get("type")):
         raise InvalidRequest("`tool_choice` must have a `type`.", "tool_choice")
     wanted = data.get("response_format")
-    if isinstance(wanted, Mapping) and not _text(wanted.get("type")):
+    if wanted is not None and isinstance(wanted, MAPPING) and not _text(wanted.get("type")):
         raise InvalidRequest("`response_format` must have a `type`.", "response_format")
 
 
 def _check_message(message: object, roles: frozenset[str]) -> None:
-    if not isinstance(message, Mapping):
+    if not isinstance(message, MAPPING):
         return  # Reading says so.
     role = message.get("role")
     if not isinstance(role, str) or role not in roles:
@@ -126,8 +126,8 @@ def _check_message(message: object, roles: frozenset[str]) -> None:
     if calls is None:
         return
     for call in calls if isinstance(calls, list) else [None]:
-        function = call.get("function") if isinstance(call, Mapping) else None
-        if not isinstance(function, Mapping) or not _text(function.get("name")):
+        function = call.get("function") if isinstance(call, MAPPING) else None
+        if not isinstance(function, MAPPING) or not _text(function.get("name")):
             raise InvalidRequest("Each of `tool_calls` needs a function with a name.", "messages")
 
 
@@ -137,14 +137,14 @@ def _check_content(content: object, param: str) -> None:
     if not isinstance(content, list):
         raise InvalidRequest("`content` must be text or a list of parts.", param)
     for part in content:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if not isinstance(part, Mapping) or not isinstance(kind, str):
+        kind = part.get("type") if isinstance(part, MAPPING) else None
+        if not isinstance(part, MAPPING) or not isinstance(kind, str):
             raise InvalidRequest("Each part of `content` must be an object with a `type`.", param)
         if kind in _NEEDS_TEXT and not _text(part.get("text")):
             raise InvalidRequest(f"A part of the type {kind} needs `text`.", param)
         if kind == "image_url":
             image = part.get("image_url")
-            address = image.get("url") if isinstance(image, Mapping) else image
+            address = image.get("url") if isinstance(image, MAPPING) else image
             if not _text(address):
                 raise InvalidRequest("A part of the type image_url needs its `url`.", param)
         if kind == "image" and not _object(part.get("source")):
@@ -155,10 +155,10 @@ def _check_tools(data: Mapping[str, Any]) -> None:
     for param in ("tools", "functions"):
         listed = data.get(param)
         for tool in listed if isinstance(listed, list) else ():
-            if not isinstance(tool, Mapping):
+            if not isinstance(tool, MAPPING):
                 return  # Reading says so.
             inner = tool.get("function")
-            if inner is not None and not isinstance(inner, Mapping):
+            if inner is not None and not isinstance(inner, MAPPING):
                 raise InvalidRequest("`function` of a tool must be an object.", param)
             if inner is None and tool.get("type") not in (None, "function", "custom"):
                 continue  # A tool of the provider's own.

@@ -13,7 +13,7 @@ from typing import Any
 from budgets.queue.items import PRIORITY_MAX
 from budgets.quick import quick
 from hooks.levels import Consequence
-from hooks.values import InvalidRequest, whole
+from hooks.values import MAPPING, InvalidRequest, whole
 
 STEERING_CHARS_MAX = 200
 TAGS_MAX = 32
@@ -66,10 +66,10 @@ def read_steering(
     """Return what the caller steers with: headers first, then metadata wherever LiteLLM put it."""
     places: list[Mapping[str, Any]] = []
     for place in (metadata, data.get("metadata"), data.get("litellm_metadata")):
-        if isinstance(place, Mapping):
+        if place is not None and isinstance(place, MAPPING):
             places.append(place)
             inner = place.get("requester_metadata")
-            if isinstance(inner, Mapping):
+            if inner is not None and isinstance(inner, MAPPING):
                 places.append(inner)
     values: dict[str, object] = dict.fromkeys(NAMES)
     for place in places:

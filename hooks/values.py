@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+MAPPING = (dict, Mapping)
+"""For `isinstance`: nearly every mapping is a dict, which is seen at once. Mapping alone asks."""
+
 
 class InvalidRequest(ValueError):
     """A request that cannot be read; the message is for the client and holds none of its text.

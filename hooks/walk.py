@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hooks.values import InvalidRequest
+from hooks.values import MAPPING, InvalidRequest
 
 CHARS_MAX = 20_000_000
 PARTS_MAX = 200_000
@@ -29,10 +29,6 @@ _OPAQUE = frozenset({"input", "arguments", "parameters", "input_schema", "schema
 
 _CACHE_MARKS = frozenset({"cache_control", "cachePoint", "cache_point"})
 """Keys by which a part of a request asks to be written to the provider's cache."""
-
-
-_MAPPING = (dict, Mapping)
-"""What JSON is read as comes first: asking an abstract class costs more than all around it."""
 
 
 class Walk:
@@ -66,7 +62,7 @@ class Walk:
         elif isinstance(value, list | tuple):
             for item in value:
                 self.content(item, param, depth + 1)
-        elif isinstance(value, _MAPPING):
+        elif isinstance(value, MAPPING):
             self._part(value, param, depth)
         elif isinstance(value, bool | int | float):
             self.add(_digits(value, param))

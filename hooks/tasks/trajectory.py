@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from budgets.quick import quick
+from hooks.values import MAPPING
 
 MESSAGES_MAX = 200
 """How many of the last messages are looked at."""
@@ -50,12 +51,12 @@ def read_trajectory(data: Mapping[str, Any]) -> Trajectory:
     calls: list[str] = []
     answers: list[ToolAnswer] = []
     for item in listed[-MESSAGES_MAX:]:
-        if not isinstance(item, Mapping):
+        if not isinstance(item, MAPPING):
             continue
         content = item.get("content")
         parts = content if isinstance(content, list) else ()
         for part in (item, *parts[:MESSAGES_MAX]):
-            if isinstance(part, Mapping):
+            if isinstance(part, MAPPING):
                 calls.extend(_calls(part))
                 if (answer := _answer(part)) is not None:
                     answers.append(answer)
@@ -68,8 +69,8 @@ def _calls(part: Mapping[str, Any]) -> Iterator[str]:
         yield _name(part.get("name"))
     listed = part.get("tool_calls")
     for call in listed[:MESSAGES_MAX] if isinstance(listed, list) else ():
-        inner = call.get("function") if isinstance(call, Mapping) else None
-        yield _name(inner.get("name") if isinstance(inner, Mapping) else None)
+        inner = call.get("function") if isinstance(call, MAPPING) else None
+        yield _name(inner.get("name") if isinstance(inner, MAPPING) else None)
 
 
 def _name(value: object) -> str:
@@ -93,6 +94,6 @@ def _answer(part: Mapping[str, Any]) -> ToolAnswer | None:
 def _begins(content: object) -> str:
     """Return how a content begins: a text, or the first part of a list that has one."""
     if isinstance(content, list):
-        texts = (part.get("text") for part in content[:3] if isinstance(part, Mapping))
+        texts = (part.get("text") for part in content[:3] if isinstance(part, MAPPING))
         content = next((text for text in texts if isinstance(text, str)), "")
     return content[:ANSWER_CHARS_MAX] if isinstance(content, str) else ""
