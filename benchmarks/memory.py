@@ -3,11 +3,10 @@
     python -m benchmarks.memory                            100,000 requests of each side
     python -m benchmarks.memory --requests 20000 --output FILE
 
-The sides take turns, `EACH` requests at a time, and what was found so far is in the file after
-every turn: a run can be ended at any time. LiteLLM itself may grow, so that what matters is the
-slope of both after the first requests, in which caches fill: MiB for ten thousand requests, by
-least squares. The ledger's Redis is a process of its own, which grows with its entries, and is not
-counted.
+The sides take turns, `EACH` requests at a time, and what was found so far is in the file after each
+turn: a run can be ended at any time. LiteLLM itself may grow, so that what matters is the slope of
+both after the first requests, in which caches fill: MiB for ten thousand requests, by least
+squares. The ledger's Redis is a process of its own, which grows by its entries, and is not counted.
 """
 
 from __future__ import annotations
