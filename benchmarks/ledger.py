@@ -318,7 +318,7 @@ def _with_earlier(found: dict[str, Any]) -> dict[str, Any]:
     """Return the figures with those of the last results for parts and sizes not measured now."""
     path = FOLDER / "results" / "ledger.json"
     earlier = json.loads(path.read_text("utf-8")).get("axes", {}) if path.exists() else {}
-    merged = {}
+    merged: dict[str, Any] = {}
     for axis in AXES:
         if axis not in found:
             merged |= {axis: earlier[axis]} if axis in earlier else {}

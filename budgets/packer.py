@@ -49,16 +49,25 @@ class Packer:
         client, name: where the ledger is, and its name.
         worker: who takes the role; each worker has its own name.
         pause_s: the pause after each page.
+        age_ms: how old an entry is at least whose decision is packed.
     """
 
     def __init__(
-        self, client: AsyncClient, ledger: Ledger, name: str, worker: str, pause_s: float = PAUSE_S
+        self,
+        client: AsyncClient,
+        ledger: Ledger,
+        name: str,
+        worker: str,
+        *,
+        pause_s: float = PAUSE_S,
+        age_ms: int = AGE_MS,
     ) -> None:
         self._client: Any = cast(Any, client)
         self._ledger = ledger
         self._prefix = f"farebox:{{{name}}}:"
         self._worker = worker
         self._pause_s = pause_s
+        self._age_ms = age_ms
         self._dictionary: Dictionary | None = None
         self._made_ms = 0
 
@@ -98,7 +107,7 @@ class Packer:
         after = state.get(stream) or f"{max(0, now_ms - DECISION_TTL_S * 1000)}-0"
         with redis_errors():
             lines: list[tuple[str, dict[str, str]]] = await self._client.xrange(
-                f"{self._prefix}{stream}", f"({after}", str(now_ms - AGE_MS), count=PAGE_LINES
+                f"{self._prefix}{stream}", f"({after}", str(now_ms - self._age_ms), count=PAGE_LINES
             )
         if not lines:
             return None
