@@ -131,7 +131,8 @@ class Bench:
         self.policy = load_policy(paths, bundled_prices())
         home = homes.resolve(environ={}, config=paths.litellm)
         self.client = connect(f"unix://{socket}")
-        self.ledger = RedisLedger(self.client, uuid.uuid4().hex)
+        self.name = uuid.uuid4().hex
+        self.ledger = RedisLedger(self.client, self.name)
         self.runtime = Runtime(
             self.ledger,
             InFlight(self.ledger, LEASE_MS),

@@ -74,7 +74,7 @@ class Options:
 
     @classmethod
     def of(
-        cls, *, quick: bool, entries: int | None, rounds: int | None, folder: Path | None,
+        cls, *, quick: bool, entries: Sequence[int] | None, rounds: int | None, folder: Path | None,
         only: Sequence[str] | None, long: bool = False,
     ) -> Options:  # fmt: skip
         """Return the options of a run; `folder` is where Redis has its files."""
@@ -82,9 +82,7 @@ class Options:
             made = cls((1, 5, 20), (0, 100), (10, 1_000), (0, 20_000), 6)
         else:
             made = cls()
-        sizes = made.entries
-        if entries is not None:
-            sizes = (*(it for it in sizes if it < entries), entries)
+        sizes = tuple(entries or made.entries)
         many = rounds or made.rounds
         axes = tuple(only or made.only)
         return cls(made.budgets, made.others, made.holds, sizes, many, folder, axes, long)
@@ -312,17 +310,24 @@ def run(options: Options) -> Report:
                 "at": datetime.now(UTC).isoformat(timespec="minutes"),
                 "load_average": round(os.getloadavg()[2], 1),
             }
-    figures = _earlier(options) | found
+    figures = _with_earlier(found)
     return Report("ledger", "The ledger", INTRO, {"axes": figures}, tables(figures))
 
 
-def _earlier(options: Options) -> dict[str, Any]:
-    """Return the figures of the parts that are not run now, from the last results."""
+def _with_earlier(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures with those of the last results for parts and sizes not measured now."""
     path = FOLDER / "results" / "ledger.json"
-    if set(options.only) == set(AXES) or not path.exists():
-        return {}
-    kept: dict[str, Any] = json.loads(path.read_text("utf-8")).get("axes", {})
-    return {axis: kept[axis] for axis in AXES if axis in kept}
+    earlier = json.loads(path.read_text("utf-8")).get("axes", {}) if path.exists() else {}
+    merged: dict[str, Any] = {}
+    for axis in AXES:
+        if axis not in found:
+            merged |= {axis: earlier[axis]} if axis in earlier else {}
+            continue
+        sizes = {row[axis] for row in found[axis]["rows"]}
+        kept = [it for it in earlier.get(axis, {"rows": []})["rows"] if it[axis] not in sizes]
+        rows = sorted([*kept, *found[axis]["rows"]], key=lambda row: int(row[axis]))
+        merged[axis] = {**found[axis], "rows": rows}
+    return merged
 
 
 AXES = {

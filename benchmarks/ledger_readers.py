@@ -47,8 +47,8 @@ COMMANDS: dict[str, Sequence[str]] = {
     "ledger export, CSV": ("ledger", "export", "--format", "csv", "--output", "{folder}/out.csv"),
     "month report": ("month", "report", "--format", "json"),
 }
-LONG = ("ledger export, CSV", "month report")
-"""They take minutes a million entries."""
+LONG = ("ledger verify", "ledger export, CSV", "month report")
+"""They take up to minutes a million entries."""
 
 
 def read_with(

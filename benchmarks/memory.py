@@ -2,19 +2,23 @@
 
     python -m benchmarks.memory                            100,000 requests of each side
     python -m benchmarks.memory --requests 20000 --output FILE
+    python -m benchmarks.memory --inside                   Farebox's own path, without a proxy
 
-The sides take turns, `EACH` requests at a time, and what was found so far is in the file after
-every turn: a run can be ended at any time. LiteLLM itself may grow, so that what matters is the
-slope of both after the first requests, in which caches fill: MiB for ten thousand requests, by
-least squares. The ledger's Redis is a process of its own, which grows with its entries, and is not
-counted.
+The sides take turns, `EACH` requests at a time, and what was found so far is in the file after each
+turn: a run can be ended at any time. LiteLLM itself may grow, so that what matters is the slope of
+both after the first requests, in which caches fill: MiB for ten thousand requests, by least
+squares. The ledger's Redis is a process of its own, which grows by its entries, and is not counted.
+`--inside` admits and settles in one process without LiteLLM, a worker's own objects around it: what
+grows there is Farebox's, and it takes a fraction of the time.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -23,7 +27,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from benchmarks import machine
+from benchmarks.inside import Bench, prompt, redis_socket
 from benchmarks.proxies import Proxies, Setting
 from benchmarks.proxy import Scenario, burst, memory_mib
 
@@ -45,9 +52,14 @@ def main() -> None:
     arguments.add_argument("--requests", type=int, default=100_000)
     arguments.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
     arguments.add_argument("--output", type=Path)
+    arguments.add_argument("--inside", action="store_true", help="without LiteLLM")
     given = arguments.parse_args()
-    found: dict[str, list[Row]] = {side: [] for side in given.sides}
     described = machine.describe()
+    if given.inside:
+        rows = uvloop.run(_inside(given.requests))
+        _keep(given.output, {"machine": described, **summary({"inside": rows})})
+        return
+    found: dict[str, list[Row]] = {side: [] for side in given.sides}
     with (
         tempfile.TemporaryDirectory(prefix="fb") as folder,
         Proxies(Path(folder), tuple(given.sides), Setting(), None) as proxies,
@@ -62,9 +74,31 @@ def main() -> None:
                 row = ((turn + 1) * EACH, round(memory_mib(proxies.by_side[side].pid), 2))
                 found[side].append(row)
             _tell(found, time.monotonic() - began)
-            if given.output is not None:
-                results = {"machine": described, **summary(found)}
-                given.output.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+            _keep(given.output, {"machine": described, **summary(found)})
+
+
+def _keep(path: Path | None, results: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+async def _inside(count: int) -> list[Row]:
+    """Admit and settle so many requests in this process; return its memory by their number."""
+    async with redis_socket() as socket:
+        bench = Bench(socket)
+        await bench.start()
+        rows: list[Row] = []
+        for number in range(count + 1):
+            if number % EACH == 0:
+                await bench.told()
+                gc.collect()
+                rows.append((number, round(memory_mib(os.getpid()), 2)))
+                if number % 2_500 == 0:
+                    _tell({"inside": rows}, 0)
+            incoming = bench.incoming(prompt(500))
+            await bench.settle((await bench.governor.admit(incoming)).request_id)
+        await bench.client.aclose()
+    return rows
 
 
 async def _ask(proxies: Proxies, side: str) -> None:

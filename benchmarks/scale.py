@@ -50,6 +50,7 @@ class Assumed:
     worker_rps: float = 64.0
     worker_rps_basis: str = "16 clients, one worker, shared machine: 2026-11-21-second.json"
     decision_days: int = 35
+    unpacked_days: float = 1 / 24
     hold_days: int = 7
     entry_days: int = 75
     regions: int = 3
@@ -93,7 +94,8 @@ def rates(measured: dict[str, float], assumed: Assumed) -> list[dict[str, float]
 def _kept_bytes(measured: dict[str, float], assumed: Assumed) -> float:
     """Return the bytes in memory, in the long run, for one request a day."""
     return (
-        measured["decision_bytes"] * assumed.decision_days
+        measured["decision_bytes"] * assumed.unpacked_days
+        + measured["packed_bytes"] * (assumed.decision_days - assumed.unpacked_days)
         + measured["hold_bytes"] * assumed.hold_days
         + measured["entry_bytes"] * assumed.entry_days
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.inside import Bench, prompt, redis_socket
+from budgets.packer import Packer
 
 PROMPT_TOKENS = 500
 SAMPLE = 500
@@ -21,8 +22,8 @@ class Inputs:
     """The cost of one request for the store. Times are of Redis's thread, sizes in bytes.
 
     `ping_us` is the least that any command costs, for scale. An entry, a decision and what an ended
-    hold leaves stay in memory, each for its time; `file_bytes` is what a request adds to the
-    append-only file.
+    hold leaves stay in memory, each for its time; a decision is packed after an
+    hour. `file_bytes` is what a request adds to the append-only file before that.
     """
 
     requests: int
@@ -33,6 +34,7 @@ class Inputs:
     after_us: float
     entry_bytes: float
     decision_bytes: float
+    packed_bytes: float
     hold_bytes: float
     file_bytes: float
     net_bytes: float
@@ -65,6 +67,9 @@ async def measure(count: int) -> Inputs:
         pinged = await _counters(client)
         kept = {kind: await _bytes_of(client, kind) for kind in ("entries", "decision", "hold")}
         length = await client.xlen((await client.keys("farebox:*}:entries"))[0])
+        name = bench.name
+        await Packer(bench.client, bench.ledger, name, "bench", pause_s=0, age_ms=0).look()
+        kept["packed"] = await _bytes_of(client, "packed:")
         await bench.client.aclose()
     return Inputs(
         requests=count,
@@ -75,6 +80,7 @@ async def measure(count: int) -> Inputs:
         after_us=(done.thread_us - held.thread_us) / count,
         entry_bytes=kept["entries"] / length,
         decision_bytes=kept["decision"],
+        packed_bytes=kept["packed"],
         hold_bytes=kept["hold"],
         file_bytes=(done.file - idle.file) / count,
         net_bytes=(done.net_in - idle.net_in + done.net_out - idle.net_out) / count,

@@ -30,6 +30,7 @@ from pydantic import (
 from budgets import carry as carrying
 from budgets import money
 from budgets.alerts.settings import AlertSettings
+from budgets.by_value import RulesByValue
 from budgets.period import PeriodKind
 from budgets.published import Level, PublishedPolicy, PublishedRule, Threshold
 from budgets.yamlfile import Strict, YamlFile, read_yaml, validate
@@ -350,6 +351,11 @@ class BudgetsFile(Strict):
         rules = self.budgets.values()
         each = {rule.each for rule in rules if rule.each is not None}
         return frozenset(each.union(what for rule in rules for what, _ in rule.match.wanted))
+
+    @cached_property
+    def by_value(self) -> RulesByValue:
+        """The rules by one value that a request must have to match them."""
+        return RulesByValue.of(self.budgets)
 
     @property
     def leasing(self) -> LeaseSettings | None:

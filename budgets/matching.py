@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from budgets.by_value import RulesByValue
 from budgets.config import Budget, BudgetsFile
 from budgets.holds import BudgetHold
 from budgets.period import Period, period_at
@@ -105,7 +106,7 @@ def matched(
     those are added for the group at hand when a fallback changes it.
     """
     found: list[MatchedBudget] = []
-    for name, budget in config.budgets.items():
+    for name, budget in _candidates(config.by_value, facts, group):
         by_model = budget.match.model is not None or budget.each == "model"
         if (by_model and group is None) or not _matches(budget, facts, group):
             continue
@@ -117,6 +118,17 @@ def matched(
             if wanted is None or value in wanted:
                 found.append(MatchedBudget(counter_name(name, value), name, budget, by_model))
     return tuple(found)
+
+
+def _candidates(
+    by_value: RulesByValue, facts: BudgetFacts, group: str | None
+) -> list[tuple[str, Budget]]:
+    """Return the rules that may match, in the file's order, however many others there are."""
+    places = set(by_value.unrestricted)
+    for what in by_value.dimensions:
+        for value in facts.values(what, group):
+            places.update(by_value.places.get((what, value), ()))
+    return [by_value.rules[place] for place in sorted(places)]
 
 
 def _matches(budget: Budget, facts: BudgetFacts, group: str | None) -> bool:

@@ -4,15 +4,15 @@
 
 Others go on using the ledger meanwhile. So each counter is compared by a script, at one instant,
 with what was added up so far and the few entries that have come since; and a repair sets it in that
-same script. A call looks at a few counters, and keeps Redis busy for the time of reading their open
-holds: milliseconds at thousands of them. Memory is bounded by the number of counters and of open
-holds, not by the number of entries.
+same script. A call looks at a few counters with at most some hundred open holds in all; counters
+with more are looked at by `redis_many_holds`, and in one call only where they seem to differ or are
+set. Memory is bounded by the number of counters and of open holds, not by the number of entries.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from budgets.archived import (
@@ -26,11 +26,13 @@ from budgets.archived import (
 from budgets.errors import LedgerUnavailable
 from budgets.ledger import unwatched
 from budgets.records import Difference
+from budgets.redis_many_holds import ManyHolds
 from budgets.redis_scripts import RedisClient, redis_errors, run_script
 from budgets.verify import CounterRow, archived_of, differences, mendable, row_differences
 
 COUNTERS_PER_CALL = 50
-HOLDS_PER_CALL = 500
+HOLDS_PER_CALL = 200
+"""It bounds how long others wait: some milliseconds."""
 ATTEMPTS_MAX = 5
 """How often a proof begins anew because entries were archived under it: that is once a day."""
 
@@ -68,6 +70,7 @@ class RedisAudit:
         self._sums = Sums()
         self._open: dict[CounterName, list[str]] = {}
         self._stray_ids: list[str] = []
+        self._archived: ArchivedSums | None = None
 
     async def verify(
         self, archived: ArchivedSums | None, *, every_hold: bool
@@ -110,6 +113,7 @@ class RedisAudit:
         state = await self._state()
         if archived is not None and archived.to != state.to:
             raise ArchiveMoved
+        self._archived = archived
         self._to = self._read_to = state.to
         self._sums, self._open = Sums(), {}
         # Leases first: a hold that begins later stands in its counter's own list of expected ends.
@@ -136,12 +140,56 @@ class RedisAudit:
         self, names: list[CounterName], setting: _Setting | None = None
     ) -> AsyncIterator[CounterRow]:
         """Compare some counters or, with `setting`, set them; yield them as they were."""
-        for start in range(0, len(names), COUNTERS_PER_CALL):
-            for row in await self._call(names[start : start + COUNTERS_PER_CALL], setting):
+        batch: list[CounterName] = []
+        holds = 0
+        for name in names:
+            count = len(self._open.get(name, ()))
+            if setting is None and count > HOLDS_PER_CALL:
+                yield await self._row_of_many(name)
+                continue
+            if batch and (len(batch) == COUNTERS_PER_CALL or holds + count > HOLDS_PER_CALL):
+                for row in await self._call(batch, setting):
+                    yield row
+                batch, holds = [], 0
+            batch.append(name)
+            holds += count
+        if batch:
+            for row in await self._call(batch, setting):
                 yield row
 
+    async def _row_of_many(self, name: CounterName) -> CounterRow:
+        """Return the row of a counter with many holds; one that seems to differ is read at once."""
+        leased = self._open[name]
+        # The ids come with the counter: they need not be sent.
+        self._open[name] = []
+        try:
+
+            async def look() -> tuple[list[Any], list[str]]:
+                (row,) = await self._rows_of([name], None, "many")
+                return row, row[17]
+
+            figures, found = await ManyHolds(self._client, self._prefix, name, leased).at_once(look)
+        finally:
+            self._open[name] = leased
+        row = replace(
+            self._row(figures),
+            shares_nano_usd=found.amounts_nano_usd,
+            unleased=found.unleased,
+            expected_ends=found.expected_ends,
+            expected_rightly=found.expected_rightly,
+        )
+        if row_differences(row, self._archived):
+            (row,) = await self._call([name], None)
+        return row
+
     async def _call(self, names: list[CounterName], setting: _Setting | None) -> list[CounterRow]:
-        mode, lease_ms = ("read", 0) if setting is None else ("set", setting.lease_ms)
+        mode = "read" if setting is None else "set"
+        return [self._row(row) for row in await self._rows_of(names, setting, mode)]
+
+    async def _rows_of(
+        self, names: list[CounterName], setting: _Setting | None, mode: str
+    ) -> list[list[Any]]:
+        lease_ms = 0 if setting is None else setting.lease_ms
         while True:
             args: list[str | int] = [mode, self._to, self._read_to, lease_ms]
             for name in names:
@@ -159,7 +207,7 @@ class RedisAudit:
                 case "behind":
                     await self._catch_up()
                 case _:
-                    return [self._row(row) for row in rows]
+                    return list(rows)
 
     def _row(self, row: list[Any]) -> CounterRow:
         budget, period_id, *figures = row[:8]

@@ -74,6 +74,7 @@ _READING = frozenset(
     {
         "audit",
         "audit_leases",
+        "audit_shares",
         "now",
         "open_holds",
         "queue_get",

@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
+from budgets import packed
 from budgets import redis_codec as codec
 from budgets.approvals.redis import RedisApprovals, use_args
 from budgets.archived import ArchivedPart, ArchivedSums, ArchiveState, EntryLine, Sums
@@ -316,9 +317,8 @@ class RedisLedger(RedisGrants, RedisApprovals, RedisLeases):
         return codec.learned(await self._read_hash("learned"))
 
     async def decision(self, decision_id: str) -> str | None:
-        with redis_errors():
-            reply = self._client.get(f"{self._prefix}decision:{decision_id}")
-            return await cast("Awaitable[str | None]", reply)
+        (found,) = await packed.decisions(self._client, self._prefix, [decision_id])
+        return found
 
     async def _read_hash(self, key: str) -> dict[str, str]:
         with redis_errors():

@@ -37,6 +37,7 @@ from budgets.ledger import Ledger
 from budgets.matching import allowances_at
 from budgets.months.closer import MonthCloser, Months, Rules
 from budgets.months.keeping import RedisSnapshots, SnapshotFolder
+from budgets.packer import Packer
 from budgets.period import Period
 from budgets.redis_scripts import preload
 from budgets.runtime import Runtime
@@ -150,6 +151,8 @@ class Worker:
         if (client := self.runtime.client) is not None:
             days = DailyWriter(client, self.runtime.ledger, self.home.ledger, self._zone, self.name)
             self.runtime.spawn(days.run(), endless=True)
+            packer = Packer(client, self.runtime.ledger, self.home.ledger, self.name)
+            self.runtime.spawn(packer.run(), endless=True)
         self.runtime.spawn(policy_trail.note_start(self.runtime.ledger.trail, self.policy))
         self._alert(self.runtime)
         if self.run_queue is not None:

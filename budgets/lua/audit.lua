@@ -1,7 +1,9 @@
 -- Compare counters with what their entries and open holds add up to, each at one instant; with
 -- `set`, put them right in the same step. Read like this, nothing that happens between two calls can
 -- look like a difference, and nothing that happens meanwhile can be lost by a repair.
--- ARGV: 2 `read` or `set`, 3 the last archived id and 4 the last live id that the caller has added
+-- With `many`, holds are not looked at: their ids stand in the reply, for counters that have so many
+-- that others would wait for it.
+-- ARGV: 2 `read`, `many` or `set`, 3 the last archived id and 4 the last live id that the caller has added
 -- up, 5 the lease of an open hold that has none (ms), then for each counter: budget, period id, its
 -- charges up to there and what of them is unreconciled, the archived sums of both ('' leaves what is
 -- recorded), a number of holds, their ids.
@@ -83,7 +85,7 @@ while at <= #ARGV do
   local expected = #ids
   for i = 1, tonumber(ARGV[at + 6]) do ids[#ids + 1] = ARGV[at + 6 + i] end
   local seen, open, amounts, right, unleased = {}, {}, {}, 0, {}
-  for i, id in ipairs(ids) do
+  for i, id in ipairs(ARGV[2] == 'many' and {} or ids) do
     local hold, amount
     if not seen[id] then hold, amount = open_share(id, budget, period) end
     seen[id] = true
@@ -103,7 +105,8 @@ while at <= #ARGV do
     counter[4] or '0', redis.call('HGET', P .. 'archived', name) or '0',
     redis.call('HGET', P .. 'archived_unreconciled', name) or '0', amounts, int(#unleased),
     int(expected), int(right), late_charges, late_unreconciled,
-    counter[6] and '0' or counter[5] or '0', granted, granted_rightly}
+    counter[6] and '0' or counter[5] or '0', granted, granted_rightly,
+    ARGV[2] == 'many' and ids or {}}
   if sets then
     redis.call('SADD', P .. 'counters', name)
     redis.call('HSET', key, 'spent', charged, 'held', '0', 'holds', int(#open), 'unreconciled',

@@ -32,6 +32,7 @@
 --   archive_parts           list    JSON of each archived file, the oldest first
 --   events, refusals        stream  about the last million lines
 --   decision:ID             string  JSON, with a TTL
+--   packed:ID, packing…             decisions in small, instead of the above: see `budgets/packed.py`
 --   refused:ID              string  when the refusal with this decision id was recorded, for an hour
 --   stats:PERIOD            hash    running totals; `_` is none of them: see `add_counters`
 --   allowance:PERIOD        hash    RULE = slices handed out and not taken back, with what was spent

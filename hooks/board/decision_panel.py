@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from budgets import packed
 from budgets.records import LedgerEntry, LedgerEvent
 from budgets.redis_codec import stream_entry, stream_event
 from budgets.redis_scripts import redis_errors
@@ -106,10 +107,7 @@ class DecisionReader:
         return DecisionsFacts(tuple(self._known.values()))
 
     async def _decisions(self, ids: Sequence[object]) -> list[Mapping[str, Any]]:
-        if not ids:
-            return []
-        with redis_errors():
-            texts = await self._client.mget([f"{self._prefix}decision:{it}" for it in ids])
+        texts = await packed.decisions(self._client, self._prefix, [str(it) for it in ids])
         return [_object(text or "") for text in texts]
 
 

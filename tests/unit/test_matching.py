@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from datetime import UTC, datetime
+from types import FrameType
 from typing import Any
 
 from hypothesis import given
@@ -181,3 +184,48 @@ def test_the_lowest_cap_that_matches_applies() -> None:
     assert everyone is not None and (everyone.nano_usd, everyone.rule) == (5_000_000_000, None)
     assert team is not None and (team.nano_usd, team.rule) == (2_000_000_000, "small")
     assert per_request_cap(config(total={}), ()) is None
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(("category", "team", "key", "user", "tag", "model")),
+            st.sampled_from(("FAST", "a", "b", ["a", "b"])),
+            max_size=3,
+        ),
+        max_size=8,
+    ),
+    st.sampled_from((None, "a", "b")),
+)
+def test_a_rule_that_is_looked_for_by_its_values_is_found_as_if_all_were_looked_at(
+    matches: list[dict[str, Any]], value: str | None
+) -> None:
+    rules: dict[str, Any] = {f"r{n}": {"match": match} for n, match in enumerate(matches)}
+    of = config(**rules)
+    known = facts(team=value, key="a", user=value, tags=("a", "b"))
+    wanted = [
+        name
+        for name, rule in of.budgets.items()
+        if all(not values.isdisjoint(known.values(what, "b")) for what, values in rule.match.wanted)
+    ]
+    assert names(of, known, "b") == wanted
+
+
+def test_rules_that_cannot_match_are_not_looked_at() -> None:
+    teams: dict[str, Any] = {
+        f"t{number}": {"match": {"team": f"t{number}"}} for number in range(400)
+    }
+    of = config(total={}, **teams)
+    known = facts(team="t7")
+    assert names(of, known) == ["total", "t7"]
+    looked_at = Counter[str]()
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        looked_at[frame.f_code.co_name] += event == "call"
+
+    sys.setprofile(count)
+    try:
+        matched(of, known, "minimax")
+    finally:
+        sys.setprofile(None)
+    assert looked_at["_matches"] == 2
