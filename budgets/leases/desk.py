@@ -150,6 +150,13 @@ class Desk:
         self.holds_per_slice = HOLDS_PER_SLICE
         self.admitted = 0
         """Requests that were admitted from slices, for a status."""
+        self.passed_on = 0
+        """Requests that could have been, and for which no slice had room."""
+
+    @property
+    def room_nano_usd(self) -> int:
+        """What lies unused in all slices here."""
+        return sum(it.room_nano_usd for it in self._counters.values())
 
     # ── admission ────────────────────────────────────────────────────────────────────────────────
 
@@ -188,6 +195,7 @@ class Desk:
         for it in budgets:
             counter = self._counter((it.budget, it.period.id))
             if counter is None:
+                self.passed_on += 1
                 return None
             amount = it.amount_nano_usd
             counter.asked_nano_usd += amount
@@ -201,6 +209,7 @@ class Desk:
             elif time_ms is not None and it.period.contains(time_ms):
                 found.append((counter, slice_, it))
         if len(found) < len(budgets) or time_ms is None:
+            self.passed_on += 1
             return None
         slices = {it.budget: slice_.wanted.slice_id for _, slice_, it in found}
         if len(slices) < len(budgets):
