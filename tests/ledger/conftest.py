@@ -76,6 +76,9 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 async def redis_client(redis_url: str) -> AsyncIterator[AsyncClient]:
     """Return an asynchronous client of that Redis."""
     client = connect(redis_url)
+    # A worker looks at its server before it asks it anything, and a cluster's client learns the
+    # nodes by that.
+    await client.ping()
     yield client
     await client.aclose()
 

@@ -21,7 +21,7 @@ from budgets.outage import Outage
 from budgets.period import period_at
 from budgets.redis_store import RedisLedger
 from budgets.settlements import Settlement
-from tests.ledger.modes import MemoryDisk
+from tests.ledger.modes import MemoryDisk, plain
 from tests.ledger.test_desk import House, figures
 from tests.ledger.worlds import (
     CENT,
@@ -60,6 +60,7 @@ async def worker(
 ) -> AsyncIterator[Worker]:
     """Return a worker that reports when it is told to: it may be killed before."""
     monkeypatch.setattr(endings, "LINGER_S", 3600.0)
+    world.ledger = plain(world.ledger)
     await world.ledger.publish(policy(team=10 * USD, key=10 * USD))
     made = Worker(world.ledger, tmp_path)
     yield made
