@@ -53,6 +53,7 @@ DESKS = 3
 CLIENTS = 30
 HOLDS_IN_LIMIT = 2_000
 REFUSED_WAIT_S = 0.1
+LEASED = LeaseSettings(budgets="all", share_percent=50, direct_below_percent=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,16 @@ class Spending:
 
 async def times(rounds: int) -> dict[str, Times]:
     """Measure both ways in turns."""
+    with tempfile.TemporaryDirectory(prefix="fb") as folder:
+        return await _times(rounds, Slate(FilePages(Path(folder) / "a.slate")))
+
+
+async def _times(rounds: int, slate: Slate) -> dict[str, Times]:
     async with redis_socket() as socket:
         bench = Bench(socket)
         await bench.start()
-        leases = LeaseSettings(budgets="all", share_percent=50, direct_below_percent=1)
-        settings: dict[str, LeaseSettings | None] = {"asking Redis": None, "from slices": leases}
+        bench.runtime.desk._slate = slate  # As that of a worker with a journal.
+        settings: dict[str, LeaseSettings | None] = {"asking Redis": None, "from slices": LEASED}
         holds: dict[str, list[float]] = {it: [] for it in settings}
         admits: dict[str, list[float]] = {it: [] for it in settings}
         local: Counter[str] = Counter()
@@ -188,9 +194,6 @@ async def own_code(rounds: int) -> dict[str, Spread]:
                 await way.end()
             await bench.client.aclose()
     return {name: Spread.of(times) for name, times in took.items()}
-
-
-LEASED = LeaseSettings(budgets="all", share_percent=50, direct_below_percent=1)
 
 
 async def _asked(bench: Bench) -> HoldRequest:
