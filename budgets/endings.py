@@ -172,6 +172,10 @@ class Endings:
         except asyncio.CancelledError:
             await end(*keeping)
             raise
+        except GeneratorExit:
+            # The event loop has gone for good: there is nobody left to wait for.
+            keeping.clear()
+            raise
         finally:
             late.cancel()
             answered.set()

@@ -28,6 +28,7 @@ from prometheus_client import (
 from prometheus_client.registry import REGISTRY, Collector
 
 from budgets.counters import ESCALATIONS, REQUESTS
+from budgets.money import NANO_PER_USD
 from budgets.runtime import Runtime, TraceCounts
 from budgets.tally import Spread, Tally
 from hooks import advice
@@ -82,6 +83,17 @@ LEDGER_AVAILABLE = Gauge(
 OPEN_REQUESTS = Gauge(
     "farebox_open_requests",
     "Requests that were admitted and have not ended, over all workers.",
+    multiprocess_mode="livesum",
+)
+LEASED_REQUESTS = Counter(
+    "farebox_leased_requests",
+    "Requests whose budgets may all be leased, by who admitted or refused them: the worker from "
+    "its slices, or the ledger because no slice had room.",
+    ["by"],
+)
+LEASED_USD = Gauge(
+    "farebox_leased_usd",
+    "What lies unused in leased slices, over all workers and budgets; it is held in the ledger.",
     multiprocess_mode="livesum",
 )
 TRACES = Counter(
@@ -139,6 +151,8 @@ class OwnFigures:
 
     def __init__(self) -> None:
         self._refusals_lost = Rise(REFUSALS_LOST)
+        self._by_slices = Rise(LEASED_REQUESTS.labels("slices"))
+        self._by_ledger = Rise(LEASED_REQUESTS.labels("ledger"))
         self._traces = [Rise(TRACES.labels(it)) for it in ("sent", "lost", "sampled_out")]
         self._scores = [Rise(TRACE_SCORES.labels(it)) for it in ("sent", "lost")]
 
@@ -149,6 +163,9 @@ class OwnFigures:
         LEDGER_AVAILABLE.set(int(runtime.available))
         OPEN_REQUESTS.set(len(runtime.requests))
         self._refusals_lost.to(runtime.outage.lost_refusals)
+        self._by_slices.to(runtime.desk.admitted)
+        self._by_ledger.to(runtime.desk.passed_on)
+        LEASED_USD.set(runtime.desk.room_nano_usd / NANO_PER_USD)
         for rise, number in zip((*self._traces, *self._scores), traces, strict=True):
             rise.to(number)
 

@@ -9,8 +9,8 @@
 
 A slice goes back only when everything that was admitted from it has been reported. What is admitted
 and not reported stands on the slate, for whoever finds it when this worker was killed. And it is
-bounded: `_Slice.at_most_nano_usd` is what the store charges for a slice that nobody renews, so no
-admission is ever forgotten, the machine with its slate neither.
+bounded: `Slice.at_most_nano_usd` is what the store charges for a slice that nobody renews. So no
+admission is ever forgotten, where the slate is lost with its machine neither.
 
 Nothing is ever refused here: where a slice has no room, the store says yes or no.
 """
@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
@@ -28,6 +27,7 @@ import structlog
 from budgets.endings import Endings
 from budgets.errors import ClockSkew, LedgerUnavailable
 from budgets.holds import BudgetHold, BudgetState, Held, HoldRequest, Refused
+from budgets.leases.room import Counter, Slice
 from budgets.leases.slate import Slate
 from budgets.leases.types import Adopted, Adoption, SliceReturn, SliceState, SliceTake
 from budgets.ledger import Ledger, Write, Written
@@ -69,47 +69,6 @@ class Settings(Protocol):
         """Whether slices of this rule's budgets may be leased."""
 
 
-@dataclass(slots=True, eq=False)
-class _Slice:
-    """A slice as this worker reckons with it: its room, and what the store has yet to hear of."""
-
-    wanted: SliceTake
-    granted_nano_usd: int
-    at_most_nano_usd: int
-    taken_ms: int
-    room_nano_usd: int
-    unreported_nano_usd: int = 0
-    used: bool = True
-    closing: bool = False
-
-    def has_room(self, amount: int) -> bool:
-        return (
-            not self.closing
-            and self.room_nano_usd >= amount
-            and self.unreported_nano_usd + amount <= self.at_most_nano_usd
-        )
-
-
-@dataclass(slots=True, eq=False)
-class _Counter:
-    """The slices of one budget in one period, and how much of them is wanted."""
-
-    slices: list[_Slice] = field(default_factory=list)
-    state: BudgetState | None = None
-    taking: bool = False
-    not_before_s: float = 0.0
-    asked_nano_usd: int = 0
-    rate_nano_usd: int = 0
-    idle_ticks: int = 0
-
-    @property
-    def room_nano_usd(self) -> int:
-        room_nano_usd = 0
-        for it in self.slices:
-            room_nano_usd += it.room_nano_usd
-        return room_nano_usd
-
-
 class Desk:
     """Admits requests from slices where it can, and asks the ledger where it can't.
 
@@ -140,16 +99,23 @@ class Desk:
         self._spawn = spawn
         self._clock_s = clock_s
         self._new_id = new_id
-        self._counters: dict[Key, _Counter] = {}
+        self._counters: dict[Key, Counter] = {}
         self._slate = slate
         self._places: dict[str, int] = {}
-        self._unreported: dict[str, tuple[tuple[_Slice, int], ...]] = {}
+        self._unreported: dict[str, tuple[tuple[Slice, int], ...]] = {}
         self._store_ms: int | None = None
         self._store_at_s = 0.0
         self._ticked_s = 0.0
         self.holds_per_slice = HOLDS_PER_SLICE
         self.admitted = 0
         """Requests that were admitted from slices, for a status."""
+        self.passed_on = 0
+        """Requests that could have been, and for which no slice had room."""
+
+    @property
+    def room_nano_usd(self) -> int:
+        """What lies unused in all slices here."""
+        return sum(it.room_nano_usd for it in self._counters.values())
 
     # ── admission ────────────────────────────────────────────────────────────────────────────────
 
@@ -184,10 +150,11 @@ class Desk:
                 return None
         now_s = self._clock_s()
         time_ms = self._time_ms(now_s)
-        found: list[tuple[_Counter, _Slice, BudgetHold]] = []
+        found: list[tuple[Counter, Slice, BudgetHold]] = []
         for it in budgets:
             counter = self._counter((it.budget, it.period.id))
             if counter is None:
+                self.passed_on += 1
                 return None
             amount = it.amount_nano_usd
             counter.asked_nano_usd += amount
@@ -201,6 +168,7 @@ class Desk:
             elif time_ms is not None and it.period.contains(time_ms):
                 found.append((counter, slice_, it))
         if len(found) < len(budgets) or time_ms is None:
+            self.passed_on += 1
             return None
         slices = {it.budget: slice_.wanted.slice_id for _, slice_, it in found}
         if len(slices) < len(budgets):
@@ -250,10 +218,10 @@ class Desk:
         """Whether the store has yet to hear of this hold."""
         return hold_id in self._unreported
 
-    def _counter(self, key: Key) -> _Counter | None:
+    def _counter(self, key: Key) -> Counter | None:
         counter = self._counters.get(key)
         if counter is None and len(self._counters) < COUNTERS_MAX:
-            counter = self._counters[key] = _Counter()
+            counter = self._counters[key] = Counter()
         return counter
 
     def _has_slices(self, key: Key) -> bool:
@@ -270,7 +238,7 @@ class Desk:
 
     def _want(
         self,
-        counter: _Counter,
+        counter: Counter,
         it: BudgetHold,
         request: HoldRequest,
         settings: Settings,
@@ -307,7 +275,7 @@ class Desk:
         )
         self._spawn(self._take(counter, wanted))
 
-    async def _take(self, counter: _Counter, wanted: SliceTake) -> None:
+    async def _take(self, counter: Counter, wanted: SliceTake) -> None:
         began_s = self._clock_s()
         try:
             taken = await self._ledger.take_slice(wanted)
@@ -327,7 +295,7 @@ class Desk:
         counter.state = taken.state or counter.state
         if not taken.granted_nano_usd:
             return
-        slice_ = _Slice(
+        slice_ = Slice(
             wanted,
             taken.granted_nano_usd,
             min(taken.granted_nano_usd, wanted.unreported_nano_usd),
@@ -369,7 +337,7 @@ class Desk:
                     slice_.closing = True
             self._learn(counter, written.states[number], written.recalled_ms[number])
 
-    def _learn(self, counter: _Counter, state: BudgetState | None, recalled_ms: int) -> None:
+    def _learn(self, counter: Counter, state: BudgetState | None, recalled_ms: int) -> None:
         """Take a budget's newest figures, and let go of slices where they say so."""
         settings = self._settings()
         if state is not None:
@@ -383,13 +351,13 @@ class Desk:
             self._close(counter)
         self._return_ended(counter)
 
-    def _close(self, counter: _Counter) -> None:
+    def _close(self, counter: Counter) -> None:
         """Admit from these slices no more."""
         for slice_ in counter.slices:
             slice_.closing = True
         counter.not_before_s = self._clock_s() + NO_SLICE_S
 
-    def _return_ended(self, counter: _Counter) -> None:
+    def _return_ended(self, counter: Counter) -> None:
         """Give back what is used up or closing, once all of it is reported."""
         for slice_ in tuple(counter.slices):
             if slice_.room_nano_usd == 0:
@@ -453,7 +421,7 @@ class Desk:
         passed_s = max(now_s - self._ticked_s, 0.001)
         self._ticked_s = now_s
         time_ms = self._time_ms(now_s)
-        kept: list[tuple[_Counter, _Slice]] = []
+        kept: list[tuple[Counter, Slice]] = []
         for key, counter in tuple(self._counters.items()):
             rate = int(counter.asked_nano_usd / passed_s)
             counter.rate_nano_usd = max(rate, counter.rate_nano_usd // 2)
@@ -472,7 +440,7 @@ class Desk:
         if kept:
             await self._renew(kept)
 
-    async def _renew(self, kept: Sequence[tuple[_Counter, _Slice]]) -> None:
+    async def _renew(self, kept: Sequence[tuple[Counter, Slice]]) -> None:
         began_s = self._clock_s()
         asked = [slice_.wanted for _, slice_ in kept]
         found: tuple[SliceState, ...] = await self._ledger.renew_slices(asked, SLICE_LEASE_MS)

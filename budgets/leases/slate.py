@@ -110,12 +110,14 @@ class Slate:
 
     def write(self, operation: str, content: dict[str, Any]) -> int | None:
         """Write a line; return its place, or None where there is none, or no disk for it."""
-        if not self._places and not self._put(0, line_of(0, HEAD, {"boot": self._boot})):
-            return None
-        self._places = max(1, self._places)
+        if not self._places:
+            if not self._put(0, line_of(0, HEAD, {"boot": self._boot})):
+                return None
+            self._places = 1
         place = self._free.pop() if self._free else self._places
         if place < PLACES_MAX and self._put(place, line_of(place, operation, content)):
-            self._places = max(self._places, place + 1)
+            if place == self._places:
+                self._places += 1
             return place
         if place < self._places:
             self._free.append(place)

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from budgets.holds import BudgetState, HoldRequest
 from budgets.period import Period
+from budgets.quick import quick
 
 TOMBSTONE_TTL_S = 3600
 """How long a returned slice's id is remembered, so that a `take` that comes late takes nothing."""
@@ -70,6 +71,7 @@ class SliceState:
     recalled_ms: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Adoption:
     """A request that was admitted from slices: its hold, now that the store hears of it.

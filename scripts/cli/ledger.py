@@ -1,7 +1,7 @@
 """`farebox ledger`: read the entries as they come, and take everything out.
 
 Proving and repairing is in `ledger_proof`, the archive in `ledger_archive`, the audit trail in
-`ledger_audit`.
+`ledger_audit`, what killed workers' slices stand charged with in `ledger_leases`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from scripts.cli import (
     entry_view,
     ledger_archive,
     ledger_audit,
+    ledger_leases,
     ledger_proof,
     ledger_reconcile,
 )
@@ -286,3 +287,4 @@ app.command("rebuild")(ledger_proof.rebuild)
 app.command("audit")(ledger_audit.audit)
 app.command("archive")(ledger_archive.move)
 app.command("reconcile")(ledger_reconcile.reconcile)
+app.command("leases")(ledger_leases.leases)

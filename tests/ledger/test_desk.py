@@ -19,7 +19,7 @@ from budgets.leases.slate import Slate
 from budgets.ledger import Ledger, Write, Written
 from budgets.outage import Outage
 from budgets.settlements import Settlement
-from tests.ledger.modes import MemoryDisk
+from tests.ledger.modes import MemoryDisk, plain
 from tests.ledger.worlds import (
     CENT,
     DAY_MS,
@@ -121,6 +121,7 @@ async def request(
 
 @pytest.fixture
 async def house(world: World) -> House:
+    world.ledger = plain(world.ledger)
     await world.ledger.publish(policy(team=10 * USD, key=10 * USD))
     return House(world.ledger)
 

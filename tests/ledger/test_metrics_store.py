@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping
 from typing import Any
+
+import pytest
 
 from budgets.config import BudgetsFile
 from budgets.connection import AsyncClient, connect
@@ -118,6 +121,10 @@ async def test_without_the_store_everything_is_absent_but_that(redis_world: Redi
     await nowhere.aclose()
 
 
+@pytest.mark.skipif(
+    "cluster" in os.environ.get("FAREBOX_TEST_REDIS_URL", ""),
+    reason="the client of a cluster has no MONITOR",
+)
 async def test_a_scrape_asks_redis_a_dozen_things_and_several_at_once_ask_once(
     redis_client: AsyncClient, redis_world: RedisWorld
 ) -> None:

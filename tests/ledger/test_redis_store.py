@@ -30,6 +30,7 @@ from tests.ledger.worlds import hold
 async def main(url, name):
     client = connect(url)
     ledger = RedisLedger(client, name)
+    await ledger.now_ms()
     answers = await asyncio.gather(*(hold(ledger, 11_000_000) for _ in range(30)))
     print(sum(isinstance(answer, Held) for answer in answers))
     await client.aclose()

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from budgets import endings
+from budgets.background import end
 from budgets.journal import Journal
 from budgets.leases import slate as module
 from budgets.leases.slate import FilePages, Slate
@@ -19,7 +21,7 @@ from budgets.outage import Outage
 from budgets.period import period_at
 from budgets.redis_store import RedisLedger
 from budgets.settlements import Settlement
-from tests.ledger.modes import MemoryDisk
+from tests.ledger.modes import MemoryDisk, plain
 from tests.ledger.test_desk import House, figures
 from tests.ledger.worlds import (
     CENT,
@@ -53,9 +55,16 @@ class Worker(House):
 
 
 @pytest.fixture
-async def worker(world: World, tmp_path: Path) -> Worker:
+async def worker(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Worker]:
+    """Return a worker that reports when it is told to: it may be killed before."""
+    monkeypatch.setattr(endings, "LINGER_S", 3600.0)
+    world.ledger = plain(world.ledger)
     await world.ledger.publish(policy(team=10 * USD, key=10 * USD))
-    return Worker(world.ledger, tmp_path)
+    made = Worker(world.ledger, tmp_path)
+    yield made
+    await end(made.endings._task)
 
 
 async def charged(worker: Worker) -> dict[str, int]:

@@ -17,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from budgets.leases.types import SliceReturn, SliceTake
 from budgets.matching import BudgetFacts
+from budgets.period import period_at
+from budgets.published import PublishedPolicy, PublishedRule
 from budgets.settlements import InputSample
 from scripts.cli.context import home_of
 from scripts.cli.status_watch import watch
@@ -297,6 +300,36 @@ def test_verify_falls_short_at_a_difference_of_one_nanodollar(world: World) -> N
     assert difference["budget"] == "FAST" and difference["counter"] == "spent"
     assert difference["recomputed_nano_usd"] - difference["stored_nano_usd"] == 1
     assert "1 counter does not add up" in world.run("ledger", "verify", code=1)
+
+
+def test_what_lost_workers_slices_stand_charged_with_is_shown_and_how_to_give_it_back(
+    world: World,
+) -> None:
+    assert "Nothing stands charged" in world.run("ledger", "leases")
+
+    async def leave() -> None:
+        async with world.opened() as (ledger, _):
+            rule = PublishedRule("FAST", 1_000 * CENT, ())
+            await ledger.publish(PublishedPolicy("d", (rule,)))
+            period = period_at("month", "UTC", await ledger.now_ms())
+            for name in ("found", "lost"):
+                wanted = SliceTake(
+                    *(name, "FAST", "FAST", period),
+                    *(50 * CENT, CENT, 20 * CENT, 50, 1, 1, period.id),
+                )
+                assert (await ledger.take_slice(wanted)).granted_nano_usd
+            ledger.clock_offset_ms += 1_000
+            assert len(await ledger.expire(10)) >= 2
+            await ledger.write_all([SliceReturn("found")])
+
+    asyncio.run(leave())
+    shown = world.run("ledger", "leases", code=1)
+    assert "0.20" in shown
+    assert "farebox budget grant FAST 0.20 --reason" in shown
+    told = world.json("ledger", "leases", code=1)
+    assert [it["slice"] for it in told["slices"]] == ["lost"]
+    assert told["charged_nano_usd"] == told["slices"][0]["charged_nano_usd"] == 20 * CENT
+    assert "error" in world.json("ledger", "leases", "--since", "yesterday", code=2)
 
 
 def test_an_export_adds_up_to_the_nanodollar_and_holds_no_other_field(world: World) -> None:

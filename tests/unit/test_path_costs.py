@@ -7,15 +7,26 @@ lower it when the path gets shorter.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from benchmarks.inside import Bench, prompt, redis_socket
+from budgets.config import LeaseSettings
+from budgets.endings import Endings
+from budgets.holds import BudgetHold, Held, HoldRequest
 from budgets.learned import Learned
+from budgets.leases.desk import Desk
+from budgets.leases.slate import FilePages, Slate
+from budgets.memory import MemoryLedger
+from budgets.outage import Outage
+from budgets.period import Period
+from budgets.published import PublishedPolicy, PublishedRule
 from hooks import tokens
 from hooks.case import Case
 from hooks.decide import decide
@@ -28,6 +39,9 @@ TOLERANCE = 1.15
 
 CALLS = {"read": 250, "count": 23, "decide": 250, "terms": 40, "decision as JSON": 13}
 """Calls for a chat of 500 tokens by the pack's policy, when they were counted last."""
+
+LEASED_HOLD_CALLS = 64
+"""Calls for a hold of two budgets from leased slices, with its line on the slate."""
 
 NOW_MS = 1_795_000_000_000
 
@@ -75,6 +89,37 @@ def test_the_pure_part_of_the_path_takes_no_more_calls_than_it_did() -> None:
         told = f"{name}: {total} calls, {CALLS[name]} known; most: {by_function.most_common(12)}"
         assert total <= CALLS[name] * TOLERANCE, told
     assert len(decision.candidates) >= 3, "so much work is what was counted"
+
+
+async def test_a_hold_from_slices_takes_no_more_calls_than_it_did(tmp_path: Path) -> None:
+    """It asks nobody, and builds nothing that its report can build later."""
+    ledger = MemoryLedger(lambda: NOW_MS)
+    rules = tuple(PublishedRule(it, 10**12, ()) for it in ("team", "key"))
+    await ledger.publish(PublishedPolicy("d", rules), 0)
+    endings = Endings(ledger.write_all, lambda: True, Outage(ledger, None, None))
+    tasks: list[asyncio.Future[object]] = []
+    desk = Desk(
+        ledger,
+        endings,
+        lambda: LeaseSettings(budgets="all"),
+        lambda work: tasks.append(asyncio.ensure_future(work)),
+        slate=Slate(FilePages(tmp_path / "a.slate")),
+    )
+    period = Period("P", NOW_MS - 10**9, NOW_MS + 10**9)
+    budgets = tuple(BudgetHold(it, it, period, 10**6) for it in ("team", "key"))
+    requests = [
+        HoldRequest(f"h{n}", 10**6, budgets, 60_000, 5_000, "{}", f"d{n}", "{}", "P")
+        for n in range(3)
+    ]
+    assert isinstance(await desk.hold(requests[0]), Held)
+    await asyncio.gather(*tasks)
+    waiting = iter(requests[1:])
+    found = calls_of(lambda: desk.admit(next(waiting)))
+    assert desk.admitted == 2
+    total = sum(found.values())
+    told = f"{total} calls, {LEASED_HOLD_CALLS} known; most: {found.most_common(12)}"
+    assert total <= LEASED_HOLD_CALLS * TOLERANCE, told
+    await endings.close(5)
 
 
 async def test_a_request_asks_redis_once_before_it_is_sent_and_once_after() -> None:
