@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ WIDTH = 4096
 
 LAYOUTS = ((4, 2), (2, 0))
 """How far lists are indented, and their dashes within that: the pack's way, and the other usual."""
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Change = Callable[[Any], object]
 """Changes the data of a file in place; mappings and lists there behave like `dict` and `list`."""
@@ -187,14 +190,20 @@ def _with_note(text: str, line: int, note: str) -> str:
 
 
 def _edited(before: str, change: Change) -> str:
-    layout, plain = min(
-        ((it, _dumped(before, lambda _: None, it)) for it in LAYOUTS),
-        key=lambda it: _differing(before, it[1]),
-    )
+    layout, plain = _layout(before)
     changed = _dumped(before, change, layout)
     after = _onto(before, plain, changed)
     # A layout of another kind could make other data of the lines that were put together.
     return after if _data(after) == _data(changed) else changed
+
+
+@lru_cache(maxsize=8)
+def _layout(text: str) -> tuple[tuple[int, int], str]:
+    """Return the layout that keeps most lines, and what a round trip makes of the text by it."""
+    return min(
+        ((it, _dumped(text, lambda _: None, it)) for it in LAYOUTS),
+        key=lambda it: _differing(text, it[1]),
+    )
 
 
 def _differing(one: str, other: str) -> int:
@@ -203,7 +212,7 @@ def _differing(one: str, other: str) -> int:
 
 def _data(text: str) -> object:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         return None
 

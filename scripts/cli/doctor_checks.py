@@ -103,9 +103,10 @@ def lock(path: Path = PACK / "requirements.lock") -> Iterator[Result]:
         yield Result("Lock file", State.WARN, "no requirements.lock beside Farebox: not compared")
         return
     installed = {
-        canonicalize_name(name): one.version
-        for one in distributions()
-        if isinstance(name := one.metadata["Name"], str)
+        # Each look at `metadata` reads and parses a file.
+        canonicalize_name(name): metadata["Version"]
+        for metadata in (one.metadata for one in distributions())
+        if isinstance(name := metadata["Name"], str)
     }
     off = [
         f"{name} {installed.get(name, 'missing')} instead of {pinned}"

@@ -176,10 +176,10 @@ class Walk:
 
 
 def _copy_repository(target: Path) -> None:
-    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
     target.mkdir()
     for name in COPIED:
-        shutil.copytree(ROOT / name, target / name, ignore=ignore)
+        # With what is compiled of it, as anybody's second start finds it.
+        shutil.copytree(ROOT / name, target / name)
     for file in ROOT.iterdir():
         if file.suffix in (".yaml", ".toml", ".lock", ".md") and file.is_file():
             shutil.copy2(file, target / file.name)

@@ -170,8 +170,13 @@ if __name__ == "__main__":
     listening.listen()
     # Garbage is not worth looking for while nothing but modules is made; a fork starts afresh.
     gc.disable()
+    import litellm.litellm_core_utils.default_encoding  # Where the vocabularies are.
     import litellm.proxy.proxy_cli
     import litellm.proxy.proxy_server
+    from tiktoken import get_encoding
+
+    # A vocabulary, read from a file of LiteLLM's that never changes.
+    get_encoding("o200k_base")
 
     # It decides at its import, by the environment, where its numbers are kept.
     assert "prometheus_client" not in sys.modules, "a fork would keep its metrics to itself"

@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from budgets.learned import Learned, LearnedInput, LearnedOutput
 from hooks.decide import decide
 from hooks.decision import Caller, Decision
@@ -21,6 +19,7 @@ from hooks.policy import Policy, PolicyPaths, load_policy
 from hooks.request import RequestView, read_request
 from hooks.tokens import count_request
 from scripts.simulator.prices import bundled_prices
+from tests.support import quick_yaml
 
 # Before anything imports LiteLLM: its price map then comes from the package, not the network.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -60,10 +59,10 @@ def variant(
     for name, edit in (("litellm", litellm), ("routing", routing), ("budgets", budgets)):
         path: Path = getattr(PATHS, name)
         if edit is not None:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = quick_yaml.load(path.read_text(encoding="utf-8"))
             edit(data)
             path = folder / path.name
-            path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+            path.write_text(quick_yaml.dump(data), encoding="utf-8")
         edited[name] = path
     return load_policy(PolicyPaths(**edited), price_map())
 

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import yaml
 
-from tests.support import launcher
+from tests.support import launcher, quick_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 MASTER_KEY = "sk-farebox-tests-9f2c77b1e0d84c55"
@@ -88,10 +87,10 @@ class Pack:
     def edit(self, name: str) -> Iterator[Any]:
         """Give the file's data to change, and write it back as an editor would: by a rename."""
         path = self.path(name)
-        data = yaml.safe_load(path.read_text())
+        data = quick_yaml.load(path.read_text())
         yield data
         fresh = path.with_suffix(".new")
-        fresh.write_text(yaml.safe_dump(data, sort_keys=False))
+        fresh.write_text(quick_yaml.dump(data))
         fresh.replace(path)
 
     def edit_budgets(self) -> contextlib.AbstractContextManager[Any]:

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from budgets.prices import UnknownPrice
 from hooks.decision import Caller
@@ -16,6 +15,7 @@ from hooks.policy import Policy, PolicyPaths, load_policy
 from scripts.packs import pack as packs
 from scripts.packs import trial
 from scripts.packs.apply import CannotApply, apply
+from tests.support import quick_yaml
 from tests.support.commands import run
 from tests.support.policies import PATHS, chat, decided, default_policy, price_map
 
@@ -109,11 +109,11 @@ def test_the_mixed_pack_is_what_farebox_comes_with() -> None:
 
 def test_a_local_model_without_its_price_is_refused_and_not_taken_for_free(tmp_path: Path) -> None:
     paths = copied(tmp_path)
-    raw = yaml.safe_load(packs.path_of("local").read_text())
+    raw = quick_yaml.load(packs.path_of("local").read_text())
     for group in raw["groups"].values():
         group["facts"].pop("free", None)
     own = tmp_path / "own.yaml"
-    own.write_text(yaml.safe_dump(raw))
+    own.write_text(quick_yaml.dump(raw))
     told = run("packs", "apply", str(own), environ={"FAREBOX_CONFIG": str(paths.litellm)}, code=1)
     assert "would not be valid" in told.output and "free: true" in told.output
 
@@ -149,7 +149,7 @@ def test_what_is_not_named_stays_a_second_time_changes_nothing_and_there_is_a_wa
     comments = [line for line in before if line.lstrip().startswith("#")]
     assert [line for line in after if line in set(comments)] == comments
     kept = {"claude-haiku", "claude-opus", "minimax", "gpt-4o-mini"}
-    names = {it["model_name"] for it in yaml.safe_load("\n".join(after))["model_list"]}
+    names = {it["model_name"] for it in quick_yaml.load("\n".join(after))["model_list"]}
     assert kept | {"gemini-flash-lite", "gemini-pro"} <= names
     assert not any(edit.changes for edit in apply("google", paths).edits)
     policy, plain = put(paths, "mixed"), default_policy()
@@ -161,22 +161,22 @@ def test_what_is_not_named_stays_a_second_time_changes_nothing_and_there_is_a_wa
 
 def test_facts_of_a_model_that_stays_are_kept_and_of_one_that_goes_are_not(tmp_path: Path) -> None:
     paths = copied(tmp_path)
-    routing = yaml.safe_load(paths.routing.read_text())
+    routing = quick_yaml.load(paths.routing.read_text())
     for name in ("claude-haiku", "claude-opus"):
         routing["models"][name]["residency"] = ["eu"]
-    paths.routing.write_text(yaml.safe_dump(routing, sort_keys=False))
-    data = yaml.safe_load(paths.litellm.read_text())
+    paths.routing.write_text(quick_yaml.dump(routing))
+    data = quick_yaml.load(paths.litellm.read_text())
     for entry in data["model_list"]:
         if entry["model_name"] in ("claude-opus", "HIGH_COMPLEX"):
             entry["litellm_params"] = {
                 "model": "azure/own-opus", "api_base": "https://example.org", "timeout": 5,
                 "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6,
             }  # fmt: skip
-    paths.litellm.write_text(yaml.safe_dump(data, sort_keys=False))
+    paths.litellm.write_text(quick_yaml.dump(data))
     policy = put(paths, "anthropic")
     assert policy.routing.models["claude-haiku"].residency == ("eu",)
     assert policy.routing.models["claude-opus"].residency == ("global",)
-    after = yaml.safe_load(paths.litellm.read_text())
+    after = quick_yaml.load(paths.litellm.read_text())
     found = [
         it for it in after["model_list"] if it["model_name"] in ("claude-opus", "HIGH_COMPLEX")
     ]

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from hooks import tested
 from hooks.tested import LITELLM_COMPROMISED, LITELLM_TESTED, UnfitLiteLLM
+from tests.support import launcher
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,15 +88,14 @@ def test_serve_refuses_a_compromised_release_before_it_starts_anything(tmp_path:
 
 @pytest.mark.timeout(300)
 def test_plain_litellm_does_not_serve_on_a_compromised_release(tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).parent / "litellm"), "--config"]
-    ended = subprocess.run(
-        [*command, str(ROOT / "litellm_config.yaml"), "--host", "127.0.0.1", "--port", "0"],
-        cwd=tmp_path,
-        env=installed_as(tmp_path, "1.82.7") | {"LITELLM_MASTER_KEY": "sk-9fK2mQ7xVb4TzR1cWn8Ld"},
-        capture_output=True,
-        text=True,
-        timeout=240,
+    config, log = str(ROOT / "litellm_config.yaml"), tmp_path / "log"
+    ended = launcher.start(
+        ["--config", config, "--host", "127.0.0.1", "--port", "0"],
+        installed_as(tmp_path, "1.82.7") | {"LITELLM_MASTER_KEY": "sk-9fK2mQ7xVb4TzR1cWn8Ld"},
+        tmp_path,
+        log,
+        workers=1,
     )
-    assert ended.returncode != 0
-    assert "Farebox cannot start. LiteLLM 1.82.7 is installed" in ended.stderr
-    assert "rotate every secret" in ended.stderr and not (tmp_path / "home").exists()
+    assert ended.wait(240) != 0
+    assert "Farebox cannot start. LiteLLM 1.82.7 is installed" in log.read_text()
+    assert "rotate every secret" in log.read_text() and not (tmp_path / "home").exists()
