@@ -24,7 +24,7 @@ import uvloop
 from benchmarks.figures import Comparison, Spread, alternating, compare
 from benchmarks.harness import Report, Steps, Table, spread, steps
 from benchmarks.inside import SIZES, Bench, prompt, redis_socket
-from hooks import tokens
+from hooks import sampled, tokens
 
 ROOT = Path(__file__).resolve().parents[1]
 INTRO = """The request path without LiteLLM around it: microseconds of each part of admitting and
@@ -89,10 +89,17 @@ def methods() -> dict[str, Callable[[str], int]]:
     import litellm
 
     encoding = tokens.encoding()
+
+    def estimate(text: str) -> sampled.Interval:
+        found = sampled.interval(text)
+        assert found is not None
+        return found
+
     found: dict[str, Callable[[str], int]] = {
         "litellm.token_counter": lambda text: int(litellm.token_counter(model="gpt-4o", text=text)),
         "tiktoken, o200k": lambda text: len(encoding.encode_ordinary(text)),
         "Farebox, new text": tokens.count_text,
+        "Farebox, by a sample": lambda text: estimate(text).estimate,
     }
     return found
 

@@ -66,7 +66,11 @@ def choose(
         counts.images, counts.tools > 0,
     )  # fmt: skip
     count, most = counts.input, counts.input_max
-    candidates = [it.candidate(count, most) for it in policy.standings.of(shape, learned, stand)]
+    standings = policy.standings.of(shape, learned, stand)
+    candidates = [it.candidate(count, most) for it in standings]
+    if (between := counts.input_between) is not None:
+        alike = category.priorities.order == "chain" and all(it.alike(*between) for it in standings)
+        base = base if alike else replace(base, open=True)
     if not named and not lead:
         candidates = _by_priorities(policy, category, candidates)
         candidates = sessions.same_group_first(policy, base, candidates)

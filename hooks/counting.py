@@ -152,16 +152,37 @@ async def settled(
     if counts.text_between is None:
         return decided()
     case.counted = counted
-    outcomes = []
-    for text in counts.text_between:
-        counted.counts = replace(counts, text=text, text_between=None)
-        outcomes.append(_outcome(case, decided()))
-    counted.counts = counts
     decision = decided()
-    if outcomes == [_outcome(case, decision)] * 2 and not short.any_of(case, decision):
+    alike = _alike_at_once(case, counts, decision)
+    if alike is None:
+        outcomes = []
+        for text in counts.text_between:
+            counted.counts = replace(counts, text=text, text_between=None)
+            outcomes.append(_outcome(case, decided()))
+        counted.counts = counts
+        decision = decided()
+        alike = outcomes == [_outcome(case, decision)] * 2
+    if alike and not short.any_of(case, decision):
         return decision
     await counted.exactly()
     return decided()
+
+
+def _alike_at_once(case: Case, counts: TokenCounts, decision: Decision) -> bool | None:
+    """Say whether both ends decide like the estimate; None where only deciding by them can tell.
+
+    That is so where more than one chain was walked, or more than one send is planned.
+    """
+    if case.plan is not None or decision.session is not None or decision.router is not None:
+        return None
+    if decision.open or counts.input_between is None:
+        return False
+    routing = case.policy.routing
+    more = counts.images * routing.requests.image_tokens_usual + decision.expected_output_tokens
+    return all(
+        routing.category_of(end + more) == decision.category_by_tokens
+        for end in counts.input_between
+    )
 
 
 def _outcome(case: Case, decision: Decision) -> tuple[Any, ...]:
@@ -175,7 +196,7 @@ def _outcome(case: Case, decision: Decision) -> tuple[Any, ...]:
         decision.fallbacks,
         decision.code,
         decision.output_tokens_cap,
-        [(it.group, [drop.constraint for drop in it.drops]) for it in decision.candidates],
+        [(it.group, it.kept) for it in decision.candidates],
         (would.group, would.code) if would is not None else None,
         ([rung.group for rung in plan.rungs], plan.skipped) if plan is not None else None,
     )

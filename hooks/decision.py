@@ -85,7 +85,8 @@ class Decision:
     `tier_floor` is set where the consequence forbids a model of a lower tier, `session` where the
     request belongs to a session that was known.
     `code` is set where nothing is to be sent, with `message`; `group` is then None.
-    `input_tokens_between` are the bounds of `input_tokens` where that is estimated (`counting`).
+    `input_tokens_between` are the bounds of `input_tokens` where that is estimated (`counting`);
+    `open` says that it depends on the place between them who is kept. That is never stored.
     `output_tokens_cap` is set where the caller gave no maximum and the policy caps.
     """
 
@@ -120,6 +121,7 @@ class Decision:
     tier_floor: str | None = None
     session: SessionNote | None = None
     input_tokens_between: tuple[int, int] | None = None
+    open: bool = False
 
     def candidate(self, group: str) -> Candidate | None:
         """Return the candidate of that name."""
@@ -162,7 +164,7 @@ class Decision:
         return compact(data)
 
 
-_DECISION_FIELDS = tuple(it.name for it in fields(Decision))
+_DECISION_FIELDS = tuple(it.name for it in fields(Decision) if it.name != "open")
 _values_of = attrgetter(*_DECISION_FIELDS)
 _CANDIDATE_FIELDS = tuple(it.name for it in fields(Candidate))
 _COST_FIELDS = tuple(it.name for it in fields(CostEstimate))

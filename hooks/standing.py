@@ -50,6 +50,16 @@ class Standing:
             failed = tuple(drops(self.judged, cost))
         return Candidate(group.name, group.provider, not failed, failed, cost, self.latency_ms)
 
+    def alike(self, low: int, high: int) -> bool:
+        """Say whether the group is kept, or dropped, whichever of these two counts is right."""
+        if self.terms is None or self.failed:
+            return True
+        costs = self.terms.at(low), self.terms.at(high)
+        one, other = (
+            it.input_tokens > self.room or it.hold_nano_usd > self.hold_max for it in costs
+        )
+        return one == other
+
 
 def standing(judged: Judged, terms: CostTerms | None) -> Standing:
     """Judge what can be judged of a group without the count of the input."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hooks import sampled, tokens
-from hooks.sampled import MISS, Block, block_at, draw, interval, tokens_of
+from hooks.sampled import MISS, bounds, interval
+from hooks.sampled.blocks import Block, block_at, counted, drawn, places
 from hooks.tokens import SLICE_CHARS, count_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,21 +126,20 @@ def test_half_a_surrogate_pair_is_not_estimated() -> None:
 # ── what it rests on ─────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("bets", [sampled._BETS_BELOW, sampled._BETS_ABOVE])
+@pytest.mark.parametrize("bets", [bounds.BETS_BELOW, bounds.BETS_ABOVE])
 def test_the_bound_is_above_the_mean_no_more_often_than_is_said(
     bets: tuple[tuple[float, float], ...],
 ) -> None:
     """Figures of 0 and 1 are the worst there are; here their chances are added up exactly."""
     count = 64
-    bounds = [
-        sampled._least_mean([1.0] * ones + [0.0] * (count - ones), bets)
-        for ones in range(count + 1)
+    found = [
+        bounds._least_mean([1.0] * ones + [0.0] * (count - ones), bets) for ones in range(count + 1)
     ]
-    assert all(one <= two for one, two in pairwise(bounds)) and bounds[-1] > 0.8
+    assert all(one <= two for one, two in pairwise(found)) and found[-1] > 0.8
     for mean in (share / 200 for share in range(1, 200)):
         missed = math.fsum(
             math.comb(count, ones) * mean**ones * (1 - mean) ** (count - ones)
-            for ones, bound in enumerate(bounds)
+            for ones, bound in enumerate(found)
             if bound > mean
         )
         assert missed <= MISS / 2
@@ -150,7 +151,7 @@ def test_blocks_are_counted_together_as_they_are_alone(text: str) -> None:
     data = text.encode(errors="ignore")
     blocks = blocks_of(data)
     assert [block.start for block in blocks] == [0, *(block.end for block in blocks)][:-1]
-    found = tokens_of(data, blocks)
+    found = counted(data, (), blocks)
     # None says that the tokenizer saw other pieces: then the text is counted exactly.
     assert found is None or found == [exact(data[it.start : it.end].decode()) for it in blocks]
 
@@ -178,14 +179,29 @@ def test_ordinary_text_is_cut_where_pieces_end(text: str) -> None:
 
 
 @given(st.integers(1, 5_000), st.integers(1, 300), st.integers(0, 2**32))
-def test_one_block_is_drawn_of_each_stratum(size: int, count: int, seed: int) -> None:
-    data = (PROSE * 100).encode()[:size]
-    drawn = draw(data, count, random.Random(seed).randbytes)
-    assert len(drawn) == count
-    for number, block in enumerate(drawn):
-        assert block.start < (number + 1) * size / count and block.end > number * size / count
+def test_one_place_is_drawn_of_each_stratum(size: int, count: int, seed: int) -> None:
+    found = places(size, count, random.Random(seed).randbytes)
+    assert len(found) == count
+    for number, place in enumerate(found):
+        assert number * size / count - 1 < place < (number + 1) * size / count
+
+
+@settings(max_examples=50, deadline=None)
+@given(mixtures().map(lambda text: text[-3_000:]), st.randoms(use_true_random=False))
+def test_what_is_drawn_quickly_is_the_block_that_the_place_is_in(
+    text: str, chance: random.Random
+) -> None:
+    data = text.encode(errors="ignore") or b"x"
+    at = places(len(data), 64, chance.randbytes)
+    plain, rest = drawn(data, at)
+    quick = [Block(start, end, False, False, False) for start, end in plain]
+    every = sorted(block_at(data, place) for place in at)
+    # What ends before a sign is no less plain than what ends before a space.
+    assert sorted([*quick, *rest]) == every
+    found = counted(data, plain, rest)
+    alone = [exact(data[it.start : it.end].decode()) for it in [*quick, *rest]]
+    assert found is None or found == alone
 
 
 def test_the_places_differ_from_call_to_call() -> None:
-    data = (PROSE * 600).encode()
-    assert draw(data, 64) != draw(data, 64)
+    assert places(40_000, 64, os.urandom) != places(40_000, 64, os.urandom)
