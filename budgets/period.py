@@ -67,6 +67,7 @@ def period_at(kind: PeriodKind, zone: str, time_ms: int) -> Period:
     return period
 
 
+@lru_cache(maxsize=1_024)  # Readers ask for every charge of every entry.
 def kind_of(period_id: str) -> PeriodKind | None:
     """Return the kind of period that an id is written like."""
     for kind, form in _FORMS.items():
