@@ -277,10 +277,10 @@ async def _grown(stores: Sequence[Store], options: Options, step: Steps) -> list
         few = store.case.entries > LONG_ENTRIES_MAX and not options.long
         labels = [it for it in COMMANDS if not (few and it in LONG)]
         row["readers"] = await asyncio.to_thread(
-            read_with, store.port, store.name, labels, step.done
+            read_with, store.port, store.name, labels, step.say
         )
         if 0 < store.case.entries <= FILE_ENTRIES_MAX:
-            row["restart_s"] = await restart_s(store.raw)
+            row["restart_s"] = await asyncio.to_thread(restart_s, store.port)
         await store.close()
     return rows
 

@@ -68,7 +68,8 @@ def read_with(
         for label in labels:
             given = [it.format(folder=folder) for it in COMMANDS[label]]
             found[label] = _take(redis, label, given, environment)
-            watch(label)
+            told = ", ".join(f"{name} {figure:.1f}" for name, figure in found[label].items())
+            watch(f"{label}: {told}")
         redis.config_set("slowlog-log-slower-than", -1)
         return found
 
@@ -130,8 +131,9 @@ async def _no() -> None:
     return None
 
 
-async def restart_s(raw: Any) -> float:
+def restart_s(port: int) -> float:
     """Return how many seconds Redis takes to read its append-only file."""
-    began = time.monotonic()
-    await raw.execute_command("DEBUG", "LOADAOF")
-    return time.monotonic() - began
+    with Redis(port=port, socket_timeout=None) as redis:
+        began = time.monotonic()
+        redis.execute_command("DEBUG", "LOADAOF")
+        return time.monotonic() - began
