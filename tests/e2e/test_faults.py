@@ -141,6 +141,8 @@ def test_a_killed_worker_leaves_nothing_uncharged(site: Site) -> None:
         wait_until(lambda: len(site.simulator.calls(site.calls_before)) == 1, what="a step ended")
         wait_until(lambda: site.simulator.bill()["in_flight"] == 1, what="the second step")
         asyncio.run(_begin_streams(site, 6))
+    of_slices = [it for it in made if "lease" in marks_of(it)]
+    made = [it for it in made if it not in of_slices]
     assert [it.kind for it in made] == ["unreconciled"] * 7
     assert all(it.cost_nano_usd == it.held_nano_usd for it in made)
     assert charged(made) >= sum(
@@ -151,8 +153,18 @@ def test_a_killed_worker_leaves_nothing_uncharged(site: Site) -> None:
     assert sum(it.cost_nano_usd for it in made) >= site.billed() > 0
     (cascade,) = (it for it in made if json.loads(it.body)["task_type"] == "cascading")
     assert cascade.held_nano_usd > json.loads(cascade.body)["hold_nano_usd"]
-    site.start()
-    assert site.ask(0).status_code == 200
+    with _more(site) as later:
+        site.start()
+        assert site.ask(0).status_code == 200
+        # Its slate is found: what its slices had been charged goes back.
+        wait_until(lambda: _of_slices(site) == 0, 20, "no slice is charged")
+    of_slices += [it for it in later if "lease" in marks_of(it)]
+    assert charged(of_slices) == 0
+
+
+def _of_slices(site: Site) -> int:
+    """Return what stands charged for leased slices."""
+    return charged([it for it in site.books.entries() if "lease" in marks_of(it)])
 
 
 # ── slices are leased ────────────────────────────────────────────────────────────────────────────
