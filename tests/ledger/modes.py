@@ -142,7 +142,10 @@ class Leased(Batched):
         time_ms = await self.ledger.now_ms()
         self.desk._heard(time_ms, asyncio.get_running_loop().time())
         # As if others had been here before: what it wants is there when it comes.
-        if self.desk.admit(request) is None:
+        admitted = self.desk.admit(request)
+        if admitted is not None:
+            time_ms = admitted.time_ms
+        else:
             for counter in self.desk._counters.values():
                 counter.not_before_s = 0.0
             while self.tasks:
