@@ -28,10 +28,13 @@ VALUE_LENGTH_MAX = 512
 
 
 def clean(value: str) -> str:
-    """Return `value` with anything that does not belong in a header replaced, cut to its bound."""
+    """Return `value` with anything that does not belong in a header replaced, cut to its bound.
+
+    Blanks at the ends belong to no value: h11, where uvicorn answers by it, refuses the answer.
+    """
     if not (value.isascii() and value.isprintable()):
         value = "".join(c if " " <= c <= "~" else "?" for c in value)
-    return value[:VALUE_LENGTH_MAX]
+    return value[:VALUE_LENGTH_MAX].strip()
 
 
 def warn(headers: dict[str, str], note: str) -> None:

@@ -20,14 +20,15 @@ settings.register_profile("farebox", deadline=None)
 settings.load_profile("farebox")
 
 LONG = (
-    "e2e/test_charges",
-    "e2e/test_faults",
     "simulation/test_seeds",
-    "e2e/test_agreement",
-    "topologies/",
-    "e2e/",
-    "integration/",
     "docs/test_commands",
+    "e2e/test_faults",
+    "e2e/test_charges",
+    "e2e/test_agreement",
+    "e2e/",
+    "topologies/",
+    "integration/",
+    "unit/test_serve",
     "simulation/",
     "ledger/",
 )
