@@ -7,13 +7,13 @@ What is proven, and of what. The places are drawn anew for every text, by the sy
 of randomness, so nobody who writes a text can know them. A block is drawn as likely as it is long,
 so that the mean of the drawn blocks' tokens a byte is, on average, that of all blocks. A token has
 a byte at the least, so each of these figures lies between 0 and 1, whatever the text is. For such
-figures the product of `1 - c + c * figure / mean` has at most 1 as its average if they are at least
-`mean` on average (that of strata with different means is below it, by the inequality of the means),
-and so it reaches `1 / miss` with a chance of at most `miss` (Markov). Each mean at which it does is
-ruled out. The same with 1 less the figure gives the other bound. So no text, however it was made,
+figures the product of `1 - c + c * figure / m` is at most 1 on average wherever their true mean is
+at most `m` (strata may differ: by the inequality of the means that only makes it smaller), and so
+it reaches `1 / miss` with a chance of at most `miss` (Markov). The largest `m` at which it does is
+the low bound. The same with 1 less each figure gives the high one. So no text, however it was made,
 is outside of its interval more often than `MISS`: half English and half base64, or with a dense
-block hidden in it. The bound is Hoeffding's in spirit; products are due to Waudby-Smith and Ramdas,
-"Estimating means of bounded random variables by betting" (2024).
+block hidden in it. The products are due to Waudby-Smith and Ramdas, "Estimating means of bounded
+random variables by betting" (2024).
 
 Cuts before a space, or between a letter and a sign, change nothing: the tokenizer begins a new
 piece there, whatever is before it. Where a block has neither (emoji, base64) its cuts divide what
@@ -37,6 +37,9 @@ __all__ = ["MISS", "Interval", "interval"]
 BLOCKS, BLOCKS_OF_LONG, LONG_BYTES = 256, 512, 100_000
 """How many blocks are drawn: of a text, and of one from so many bytes on."""
 
+FIRST, DIVIDED_MAX = 8, 0.5
+"""Every eighth block is looked at first: no more are where so many of them were cut by force."""
+
 LONGEST_TOKEN_BYTES = 128
 
 
@@ -50,7 +53,10 @@ class Interval:
 
 
 def interval(text: str, random_bytes: Callable[[int], bytes] = os.urandom) -> Interval | None:
-    """Return the estimated count of a text; None where it cannot be sampled (half a surrogate)."""
+    """Return the estimated count of a text.
+
+    None where it has half a surrogate, or too few places to cut it at: its interval would be wide.
+    """
     try:
         data = text.encode()
     except UnicodeEncodeError:
@@ -58,7 +64,14 @@ def interval(text: str, random_bytes: Callable[[int], bytes] = os.urandom) -> In
     if not data:
         return Interval(0, 0, 0)
     count = BLOCKS if len(data) < LONG_BYTES else BLOCKS_OF_LONG
-    plain, rest = drawn(data, places(len(data), count, random_bytes))
+    at = places(len(data), count, random_bytes)
+    plain, rest = drawn(data, at[::FIRST])
+    if sum(it.divided or it.divides for it in rest) * FIRST > count * DIVIDED_MAX:
+        return None
+    del at[::FIRST]
+    more_plain, more = drawn(data, at)
+    plain += more_plain
+    rest += more
     found = counted(data, plain, rest)
     if found is None:
         return None
