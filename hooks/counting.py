@@ -74,8 +74,9 @@ class Counted:
 def may_estimate(case: Case, runtime: Runtime | None) -> bool:
     """Say whether a request's tokens may be estimated.
 
-    Not where an approval is named, which an estimate might use up, and not while the store is away:
-    the slices for that time are small.
+    Not where an approval is named, which an estimate might use up; not in a run of a queued
+    request, whose hold must be the same if it is made again; and not while the store is away: the
+    slices for that time are small.
     """
     view, estimates = case.view, case.policy.routing.estimates
     return (
@@ -84,6 +85,7 @@ def may_estimate(case: Case, runtime: Runtime | None) -> bool:
         and runtime.available
         and view is not None
         and view.steering.approval is None
+        and case.incoming.run is None
     )
 
 

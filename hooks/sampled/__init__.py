@@ -7,13 +7,13 @@ What is proven, and of what. The places are drawn anew for every text, by the sy
 of randomness, so nobody who writes a text can know them. A block is drawn as likely as it is long,
 so that the mean of the drawn blocks' tokens a byte is, on average, that of all blocks. A token has
 a byte at the least, so each of these figures lies between 0 and 1, whatever the text is. For such
-figures the product of `1 - c + c * figure / mean` has at most 1 as its average if they are at least
-`mean` on average (that of strata with different means is below it, by the inequality of the means),
-and so it reaches `1 / miss` with a chance of at most `miss` (Markov). Each mean at which it does is
-ruled out. The same with 1 less the figure gives the other bound. So no text, however it was made,
+figures the product of `1 - c + c * figure / m` is at most 1 on average wherever their true mean is
+at most `m` (strata may differ: by the inequality of the means that only makes it smaller), and so
+it reaches `1 / miss` with a chance of at most `miss` (Markov). The largest `m` at which it does is
+the low bound. The same with 1 less each figure gives the high one. So no text, however it was made,
 is outside of its interval more often than `MISS`: half English and half base64, or with a dense
-block hidden in it. The bound is Hoeffding's in spirit; products are due to Waudby-Smith and Ramdas,
-"Estimating means of bounded random variables by betting" (2024).
+block hidden in it. The products are due to Waudby-Smith and Ramdas, "Estimating means of bounded
+random variables by betting" (2024).
 
 Cuts before a space, or between a letter and a sign, change nothing: the tokenizer begins a new
 piece there, whatever is before it. Where a block has neither (emoji, base64) its cuts divide what
