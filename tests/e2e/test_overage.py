@@ -1,9 +1,13 @@
-"""A provider that counts more than was held for: charged in full, told, and learned from."""
+"""A provider that counts more than was held for: charged in full, told, and learned from.
+
+So that it is rare, a hold covers the most that a long prompt can have, where that was estimated.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
+import random
 
 from hooks.tokens import count_text
 from tests.support.proxy import wait_until
@@ -59,3 +63,21 @@ def test_input_beyond_the_hold_is_charged_in_full_told_and_learned_from(stack: S
         return "overage" not in later.marks
 
     wait_until(enough_is_held, 10, "a hold that bears what the provider counts")
+
+
+def test_a_prompt_too_long_to_be_counted_is_held_for_by_its_high_end(stack: Stack) -> None:
+    words = ("region", "export", "table", "model", "budget", "request", "nightly", "of", "the")
+    text = f"Number {next(_numbers)}. " + " ".join(random.Random(7).choices(words, k=14_000))
+    with stack.accounting() as account:
+        stack.openai().chat.completions.create(
+            model="auto", messages=[{"role": "user", "content": text}], max_tokens=1
+        )
+        made = account()
+    line = made.only
+    assert line.cost == made.billed <= line.entry.held_nano_usd
+    decision = stack.books.decision(line.body["decision_id"])
+    low, high = decision["input_tokens_between"]
+    assert low <= count_text(text) <= high and low < decision["input_tokens"] < high
+    # Some are counted exactly after they were sent, to learn from; this one may be among them.
+    assert line.body.get("input_between") in (None, [low, high])
+    assert (line.body["input_extra"] is None) == ("input_between" in line.body)
