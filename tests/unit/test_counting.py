@@ -22,7 +22,7 @@ from budgets.runtime import Runtime
 from budgets.sweeper import Sweeper
 from hooks import counting, explained, tokens
 from hooks.admission import Admission
-from hooks.case import Incoming
+from hooks.case import Case, Incoming
 from hooks.decision import Decision
 from hooks.governor import Governor
 from hooks.policy import Policy
@@ -69,11 +69,13 @@ class Asking:
         worker = Worker(home, policy, price_map(), lambda _: True, runtime=self.runtime)
         self.governor = Governor(worker, lambda: NOW_MS)
 
-    async def admit(self, text: str, *, is_new: bool = True) -> tuple[Admission, dict[str, Any]]:
+    async def admit(
+        self, text: str, *, is_new: bool = True, **fields: Any
+    ) -> tuple[Admission, dict[str, Any]]:
         """Admit a chat with one message; return the decision as it was stored beside it."""
         if is_new:
             tokens._remembered.clear()
-        body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+        body = {"model": "auto", "messages": [{"role": "user", "content": text}], **fields}
         admission = await self.governor.admit(
             Incoming(body, "acompletion", frozenset(body), {}, "key", None, None, "caller", ())
         )
@@ -223,6 +225,41 @@ async def test_nothing_near_the_cap_of_one_request_goes_by_an_estimate(tmp_path:
     asking = await published(variant(tmp_path, routing=edit), tmp_path)
     admission, decision = await asking.admit(text)
     assert admission.group == usual.group and decision["input_tokens_between"] is None
+
+
+async def test_an_order_by_cost_is_by_exact_counts(tmp_path: Path) -> None:
+    def edit(data: dict[str, Any]) -> None:
+        data["categories"]["HIGH_COMPLEX"]["priorities"]["order"] = "priorities"
+
+    policy = variant(tmp_path, routing=edit)
+    asking = await published(policy, tmp_path)
+    text = prose(30_000)
+    _, decision = await asking.admit(text)
+    assert decision["input_tokens_between"] is None
+    assert decision["group"] == decided(chat(text), policy).group
+
+
+@pytest.mark.parametrize(("words", "is_near"), [(30_000, False), (9_000, True)])
+async def test_where_more_than_one_send_is_planned_both_ends_are_decided_by(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch, words: int, is_near: bool
+) -> None:
+    """An answer of high consequence passes a gate, whose own call has a size and a cost."""
+    decided_by: list[str | None] = []
+    outcome = counting._outcome
+
+    def noted(case: Case, decision: Decision) -> tuple[Any, ...]:
+        decided_by.append(decision.category_by_tokens)
+        assert case.plan is not None
+        return outcome(case, decision)
+
+    monkeypatch.setattr(counting, "_outcome", noted)
+    text = prose(words, seed=words)
+    metadata = {"consequence": "high"}
+    _, decision = await asking.admit(text, metadata=metadata)
+    exact = decided(chat(text, metadata=metadata))
+    assert (decision["category"], decision["group"]) == (exact.category, exact.group)
+    assert len(decided_by) == 3 and (len(set(decided_by)) > 1) == is_near
+    assert (decision["input_tokens_between"] is None) == is_near
 
 
 async def test_a_budget_that_is_short_is_held_from_by_exact_counts(tmp_path: Path) -> None:
