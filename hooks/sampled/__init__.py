@@ -37,6 +37,9 @@ __all__ = ["MISS", "Interval", "interval"]
 BLOCKS, BLOCKS_OF_LONG, LONG_BYTES = 256, 512, 100_000
 """How many blocks are drawn: of a text, and of one from so many bytes on."""
 
+FIRST, DIVIDED_MAX = 8, 0.5
+"""Every eighth block is looked at first: no more are where so many of them were cut by force."""
+
 LONGEST_TOKEN_BYTES = 128
 
 
@@ -50,7 +53,10 @@ class Interval:
 
 
 def interval(text: str, random_bytes: Callable[[int], bytes] = os.urandom) -> Interval | None:
-    """Return the estimated count of a text; None where it cannot be sampled (half a surrogate)."""
+    """Return the estimated count of a text.
+
+    None where it has half a surrogate, or too few places to cut it at: its interval would be wide.
+    """
     try:
         data = text.encode()
     except UnicodeEncodeError:
@@ -58,7 +64,14 @@ def interval(text: str, random_bytes: Callable[[int], bytes] = os.urandom) -> In
     if not data:
         return Interval(0, 0, 0)
     count = BLOCKS if len(data) < LONG_BYTES else BLOCKS_OF_LONG
-    plain, rest = drawn(data, places(len(data), count, random_bytes))
+    at = places(len(data), count, random_bytes)
+    plain, rest = drawn(data, at[::FIRST])
+    if sum(it.divided or it.divides for it in rest) * FIRST > count * DIVIDED_MAX:
+        return None
+    del at[::FIRST]
+    more_plain, more = drawn(data, at)
+    plain += more_plain
+    rest += more
     found = counted(data, plain, rest)
     if found is None:
         return None

@@ -50,11 +50,9 @@ def _least_mean(figures: Sequence[float], bets: Sequence[tuple[float, float]]) -
         middle = bet * total * (1 + 2 * bend * bet)
         rest = bet * count + bend * bet * bet * count + goal
         inside = middle * middle - 4 * square * rest
-        if inside < 0:
-            continue
-        # The smaller root, in the form that loses no digits.
-        low = (middle + math.sqrt(inside)) / (2 * rest)
-        if bend > BEND_MAX:
+        # The smaller root, in the form that loses no digits; none where the figures differ much.
+        low = (middle + math.sqrt(inside)) / (2 * rest) if inside >= 0 else 0.0
+        if inside < 0 or bend > BEND_MAX:
             low = _raised(figures, bet, goal, low, total / count)
         found = max(found, low)
     return found
