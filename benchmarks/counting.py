@@ -109,7 +109,7 @@ def measure(make: Callable[[int], str], size: int, rounds: int) -> dict[str, Spr
             spent[side] = _cpu_us(lambda count_it=count_it, text=text: count_it(text))  # type: ignore[misc]
         found = sampled.interval(text)
         if found is None:
-            return {"texts": 0}
+            continue
         for side, microseconds in spent.items():
             taken[side].append(microseconds)
         taken["ratio"].append(spent["sample"] / spent["exact"])
@@ -117,8 +117,10 @@ def measure(make: Callable[[int], str], size: int, rounds: int) -> dict[str, Spr
         taken["low"].append(found.low / count - 1)
         taken["high"].append(found.high / count - 1)
         missed += not found.low <= count <= found.high + len(text) // tokens.SLICE_CHARS
+    if not taken["error"]:
+        return {"texts": 0}
     summed: dict[str, Spread | float] = {it: Spread.of(values) for it, values in taken.items()}
-    return summed | {"largest": max(taken["error"]), "missed": missed, "texts": rounds}
+    return summed | {"largest": max(taken["error"]), "missed": missed, "texts": len(taken["error"])}
 
 
 def run(data: Path | None, rounds: int) -> Report:

@@ -37,7 +37,7 @@ __all__ = ["MISS", "Interval", "interval"]
 BLOCKS, BLOCKS_OF_LONG, LONG_BYTES = 256, 512, 100_000
 """How many blocks are drawn: of a text, and of one from so many bytes on."""
 
-FIRST, DIVIDED_MAX = 8, 0.5
+FIRST, DIVIDED_MAX = 8, 0.55
 """Every eighth block is looked at first: no more are where so many of them were cut by force."""
 
 LONGEST_TOKEN_BYTES = 128
