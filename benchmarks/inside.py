@@ -64,6 +64,9 @@ TEXT = (
 TEXT_TOKENS = 39
 """How many tokens `TEXT` and the number before it have."""
 
+LEARNED = Learned()
+"""One for all requests: what is found of a chain is remembered until more is learned."""
+
 SIZES = (100, 500, 3_000, 10_000, 100_000)
 """Tokens of the prompts that are measured by default."""
 
@@ -228,7 +231,7 @@ async def measure(bench: Bench, size: int, count: int) -> dict[str, list[float]]
         with took("count_request, same text again"):
             tokens.count_request(view)
         with took("decide"):
-            decision = decide(policy, view, counts, caller, Learned(), uuid.uuid4().hex)
+            decision = decide(policy, view, counts, caller, LEARNED, uuid.uuid4().hex)
         assert decision.group is not None
         case = Case(
             incoming, policy, uuid.uuid4().hex, decision.id, _now_ms(), caller, view, decision

@@ -322,6 +322,8 @@ def run(options: Options) -> Report:
 
 def _line(sides: Sequence[str], name: str, found: dict[str, list[Comparison]]) -> str:
     p50 = found["p50 (ms)"]
+    if not p50:
+        return f"{name}: nothing to compare {sides[0]} with"
     parts = [f"{sides[0]} {p50[0].without.median:.2f} ms"]
     parts += [
         f"{side} {spread(it.difference, sign=True)}"

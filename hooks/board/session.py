@@ -22,6 +22,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from budgets.packed import texts_of
 from budgets.redis_scripts import RedisClient, redis_errors
 from hooks.access import Role
 from hooks.guard import Person
@@ -93,10 +94,7 @@ class Sessions:
 
     async def read(self, tokens: Sequence[str]) -> list[Kept | None]:
         """Return what the sessions of some tokens hold; None for one that there is not."""
-        if not tokens:
-            return []
-        with redis_errors():
-            found = await self._client.mget([self._name("session", it) for it in tokens])
+        found = await texts_of(self._client, [self._name("session", it) for it in tokens])
         return [_opened(token, text) for token, text in zip(tokens, found, strict=True)]
 
     async def end(self, token: str) -> None:

@@ -17,6 +17,9 @@ from budgets.period import Period
 from budgets.records import RefusalRecord
 from budgets.redis_store import RedisLedger
 from budgets.settlements import Recovery, Settlement
+from hooks.access import Role
+from hooks.board.session import TRIES_MAX, Sessions
+from hooks.guard import Person
 from hooks.key_store import KeyStore, KeysUnavailable
 from tests.ledger.worlds import all_entries, all_events, current_period, held, policy, share, state
 from tests.topologies.ledgers import ledger_at
@@ -66,6 +69,15 @@ async def everything(url: str) -> None:
         assert len(await all_events(ledger, "unreconciled")) == 1
         assert await ledger.verify() == ()
         await alerts(RedisOutbox(client, name), await current_period(ledger))
+        sessions = Sessions(client, name)
+        token = await sessions.open("key", Person("ann", Role.VIEWER, None))
+        assert len([it for it in await sessions.read([token, "no"]) if it is not None]) == 1
+        await sessions.say(token, "done", "Approved.")
+        assert await sessions.said(token) == ("done", "Approved.")
+        waits = [await sessions.try_from("127.0.0.1") for _ in range(TRIES_MAX + 1)]
+        assert waits[0] == 0 < waits[-1]
+        await sessions.succeeded("127.0.0.1")
+        await sessions.end(token)
         keys = KeyStore(client, name)
         made = await keys.create(name="ann", created_by="test")
         await keys.revoke(made.record.id)
