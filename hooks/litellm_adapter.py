@@ -334,6 +334,7 @@ class FareboxHook(CustomLogger):
 
         check.farebox = self  # type: ignore[attr-defined]  # how this worker knows its own check
         router.fallback_budget_check = check  # type: ignore[misc]  # documented as assignable
+        litellm_start.spare_collections()  # Now all is loaded that will stay.
 
     async def _may_fall_back(self, group: str, request_kwargs: Mapping[str, Any]) -> bool:
         mark = mark_of(request_kwargs)
