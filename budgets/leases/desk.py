@@ -130,7 +130,8 @@ class Desk:
         answer = await self._ledger.hold(request)
         if isinstance(answer, Refused) and answer.code == "budget_busy":
             keys = [(it.budget, it.period.id) for it in request.budgets]
-            if len(self._endings) or any(self._has_slices(key) for key in keys):
+            came = await self._arrived(keys)
+            if came or len(self._endings) or any(self._has_slices(key) for key in keys):
                 await self.give_back(keys)
                 answer = await self._ledger.hold(request)
         if isinstance(answer, Refused) and answer.code == "budget_busy":
@@ -224,6 +225,14 @@ class Desk:
             counter = self._counters[key] = Counter()
         return counter
 
+    async def _arrived(self, keys: Iterable[Key]) -> bool:
+        """Wait for the slices of these budgets that are on their way; say whether any were."""
+        counters = [c for key in keys if (c := self._counters.get(key)) is not None]
+        coming = [c.coming for c in counters if c.coming is not None]
+        if coming:
+            await asyncio.wait(coming)
+        return bool(coming)
+
     def _has_slices(self, key: Key) -> bool:
         counter = self._counters.get(key)
         return counter is not None and bool(counter.slices)
@@ -245,7 +254,7 @@ class Desk:
         now_s: float,
     ) -> None:
         """Ask for a slice in the background; not while one is on its way, or just after a no."""
-        if counter.taking or now_s < counter.not_before_s:
+        if counter.coming is not None or now_s < counter.not_before_s:
             return
         left = [s for s in counter.slices if not s.closing]
         if len(left) >= 2:
@@ -259,7 +268,7 @@ class Desk:
         if not self._note(slice_id, "return_slice", of_return(SliceReturn(slice_id))):
             counter.not_before_s = now_s + NO_SLICE_S
             return
-        counter.taking = True
+        counter.coming = asyncio.get_running_loop().create_future()
         wanted = SliceTake(
             slice_id=slice_id,
             budget=it.budget,
@@ -281,13 +290,13 @@ class Desk:
             taken = await self._ledger.take_slice(wanted)
         except (LedgerUnavailable, ClockSkew, asyncio.CancelledError) as error:
             # It may stand, or arrive yet.
-            counter.taking = False
+            self._no_longer_coming(counter)
             counter.not_before_s = self._clock_s() + NO_SLICE_S
             self._put_return(wanted.slice_id)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
-        counter.taking = False
+        self._no_longer_coming(counter)
         if not taken.granted_nano_usd:
             counter.not_before_s = self._clock_s() + NO_SLICE_S
             self._wipe(wanted.slice_id)
@@ -305,6 +314,12 @@ class Desk:
         )
         counter.slices.append(slice_)
         self._return_ended(counter)
+
+    def _no_longer_coming(self, counter: Counter) -> None:
+        """Wake who waits for the slice; they go on once it is among the others."""
+        coming, counter.coming = counter.coming, None
+        if coming is not None and not coming.done():
+            coming.set_result(None)
 
     def _heard(self, time_ms: int, began_s: float) -> None:
         """Note the ledger's time: it was at most this when the call began, so it is no more now."""
@@ -435,7 +450,7 @@ class Desk:
                 slice_.used = False
             self._return_ended(counter)
             kept += [(counter, slice_) for slice_ in counter.slices]
-            if counter.idle_ticks > 10 and not counter.slices and not counter.taking:
+            if counter.idle_ticks > 10 and not counter.slices and counter.coming is None:
                 del self._counters[key]
         if kept:
             await self._renew(kept)

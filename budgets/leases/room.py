@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from budgets.holds import BudgetState
@@ -31,11 +32,14 @@ class Slice:
 
 @dataclass(slots=True, eq=False)
 class Counter:
-    """The slices of one budget in one period, and how much of them is wanted."""
+    """The slices of one budget in one period, and how much of them is wanted.
+
+    `coming` is set where a slice was asked for and the answer is not there yet; it is done then.
+    """
 
     slices: list[Slice] = field(default_factory=list)
     state: BudgetState | None = None
-    taking: bool = False
+    coming: asyncio.Future[None] | None = None
     not_before_s: float = 0.0
     asked_nano_usd: int = 0
     rate_nano_usd: int = 0

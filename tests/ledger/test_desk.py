@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -129,6 +129,37 @@ async def house(world: World) -> House:
 async def figures(house: House) -> tuple[int, int, int]:
     found = await state(house.ledger)
     return found.spent_nano_usd, found.held_nano_usd, found.holds
+
+
+class _Late:
+    """The ledger, whose answers to `take_slice` come when they may."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.taken, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def take_slice(self, wanted: Any) -> Any:
+        answer = await cast(Any, self._ledger).take_slice(wanted)
+        self.taken.set()
+        await self.may_answer.wait()
+        return answer
+
+
+async def test_nobody_is_refused_because_of_a_slice_that_is_on_its_way(house: House) -> None:
+    late = _Late(house.ledger)
+    house.desk._ledger = cast(Any, late)
+    assert isinstance(await house.hold("first"), Held)
+    await late.taken.wait()
+    assert (await figures(house))[1] > 2 * CENT, "the store has handed a slice out"
+    rest = asyncio.ensure_future(house.hold("rest", 10 * USD - 2 * CENT))
+    await asyncio.sleep(0.05)
+    assert not rest.done(), "it waits for the slice, which has to go back first"
+    late.may_answer.set()
+    assert isinstance(await rest, Held)
+    await house.rest()
 
 
 async def test_the_first_request_asks_and_brings_a_slice_for_the_next(house: House) -> None:
