@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from budgets.json_text import loads
+from budgets.jsontext import loads
 
 CounterName = tuple[str, str]
 """A counter's budget and period id."""

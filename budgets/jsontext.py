@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 import orjson
+from pydantic_core import from_json
 
 
 def compact(value: Any) -> str:
@@ -19,6 +20,21 @@ def compact(value: Any) -> str:
         return orjson.dumps(value).decode()
     except TypeError:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_data)
+
+
+def loads(text: str) -> Any:
+    """Return what a text that the ledger wrote holds, several times as fast as `json.loads`.
+
+    Whoever reads a million entries parses two million small texts. What the faster parser refuses
+    (a lone surrogate, deep nesting) goes to the standard one, so both take the same texts.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return from_json(text, cache_strings="none")
+    except ValueError:
+        return json.loads(text)
 
 
 def _data(value: Any) -> Any:

@@ -16,7 +16,7 @@ import structlog
 
 from budgets.connection import AsyncClient
 from budgets.errors import LedgerUnavailable
-from budgets.json_text import loads
+from budgets.jsontext import loads
 from budgets.ledger import Ledger
 from budgets.packed import Dictionary, texts_of
 from budgets.redis_scripts import redis_errors, run_script

@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from budgets.audit.trail import TrailLine
-from budgets.json_text import loads
+from budgets.jsontext import loads
 from budgets.period import Period, kind_of
 from budgets.prices import Price, TokenUsage
 from budgets.records import LedgerEntry, LedgerEvent

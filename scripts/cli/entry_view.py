@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from budgets.json_text import loads
+from budgets.jsontext import loads
 from budgets.prices import TokenUsage
 from budgets.records import LedgerEntry, LedgerEvent
 from scripts.cli.output import amount, time_iso
