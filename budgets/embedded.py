@@ -41,6 +41,7 @@ LOG_TAIL_LINES = 8
 SUPERVISOR_LOG_BYTES_MAX = 1_000_000
 APPENDFSYNC_CHOICES = ("everysec", "always")
 SPAWNS_MAX = 2
+LOOKS_AT_USERS = 3
 
 
 class EmbeddedRedisError(RuntimeError):
@@ -321,16 +322,23 @@ def _is_locked(path: Path) -> bool:
 
 
 def _is_shared(path: Path) -> bool:
-    """Say whether users hold `path`, as opposed to nobody or a supervisor that stops its server."""
-    if not _is_locked(path):
-        return False
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
+    """Say whether users hold `path`, as opposed to nobody or a supervisor that stops its server.
+
+    Each of two looks may meet a supervisor that comes or goes between them: only what several pairs
+    of looks agree on is a user.
+    """
+    for look in range(LOOKS_AT_USERS):
+        if look:
+            time.sleep(POLL_S)
+        if not _is_locked(path):
+            return False
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
     return True
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ ANSWER_TIMEOUT_S = 2.0
 """How long a request waits for the ledger at most; less where the probe finds it away sooner."""
 JOURNAL_INTERVAL_S = 2.0
 SLICES_INTERVAL_S = 1.0
+SWEEP_AFTER_BACK_S = 2.0
+"""How long nothing is swept after an outage: every worker renews its leases first."""
 STOP_S_MAX = 5.0
 """How long a process that stops waits for what is on its way."""
 
@@ -83,6 +86,7 @@ class Runtime:
     desk: Desk = field(init=False)
     _waiting: set[asyncio.Timeout] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _back_since: float = -math.inf
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _endless: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -90,6 +94,7 @@ class Runtime:
         self.recent = Recent(self.ledger)
         self.endings = Endings(self._end_all, lambda: self.available, self.outage)
         self.outage.ended = self.leases.remove
+        self.sweeper.may_sweep = self._may_sweep
         self.desk = self.desk_type(
             self.ledger,
             self.endings,
@@ -330,10 +335,15 @@ class Runtime:
         # Their leases may have ended meanwhile: they come before any sweeper.
         with contextlib.suppress(LedgerUnavailable):
             await self.leases.renew()
+            self._back_since = asyncio.get_running_loop().time()
             self.available = True
             self._news.set()
             log.warning("ledger_back", journal_lines=self.outage.depth)
             self.spawn(self._settle_again())
+
+    def _may_sweep(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self.available and now - self._back_since >= SWEEP_AFTER_BACK_S
 
     async def _settle_again(self) -> None:
         """Repeat the last settlements: what answers now may be another master, without them."""

@@ -14,6 +14,7 @@ import contextlib
 import os
 import socket
 import uuid
+from collections.abc import Callable
 
 import structlog
 
@@ -40,6 +41,9 @@ class Sweeper:
         interval_s: the pause between two sweeps, in seconds.
         count_max: the most holds that one call ends; a sweep calls until there are fewer.
         owner: the name under which it leads; each sweeper needs its own.
+
+    `may_sweep` is asked before each sweep in the background: after an outage, the workers that
+    live renew the leases that have run out meanwhile before anybody charges them as lost.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class Sweeper:
         self._count_max = count_max
         self._lease_ms = max(1, int(interval_s * 1000 * LEASE_INTERVALS))
         self._task: asyncio.Task[None] | None = None
-
+        self.may_sweep: Callable[[], bool] = lambda: True
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     async def lead(self) -> bool:
@@ -117,7 +121,8 @@ class Sweeper:
     async def _run(self) -> None:
         while True:
             try:
-                await self.sweep_if_leading()
+                if self.may_sweep():
+                    await self.sweep_if_leading()
             except LedgerUnavailable as error:
                 log.warning("leases_not_swept", reason=str(error))
             except Exception:

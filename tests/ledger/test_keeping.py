@@ -109,6 +109,27 @@ async def test_the_tasks_outlive_a_store_that_is_down() -> None:
     await sweeper.stop()
 
 
+async def test_a_sweeper_waits_until_it_may() -> None:
+    swept = Flaky(lambda: 0)
+    sweeper = Sweeper(swept, interval_s=0.001)
+    asked, allowed = 0, False
+
+    def may_sweep() -> bool:
+        nonlocal asked
+        asked += 1
+        return allowed
+
+    sweeper.may_sweep = may_sweep
+    sweeper.start()
+    try:
+        await eventually(lambda: asked > 5)
+        assert swept.calls == 0
+        allowed = True
+        await eventually(lambda: swept.calls > 0)
+    finally:
+        await sweeper.stop()
+
+
 @pytest.mark.parametrize(("interval_s", "count_max"), [(0, 1), (1, 0)])
 def test_a_sweeper_that_would_spin_is_not_made(interval_s: float, count_max: int) -> None:
     with pytest.raises(ValueError, match="pause"):

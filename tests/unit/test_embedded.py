@@ -20,6 +20,8 @@ import redis
 from budgets import embedded
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+STOPPED_S = 60.0
+"""How long the end of a server is waited for: longer than its supervisor waits for it."""
 
 USER = """
 import sys
@@ -96,7 +98,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "state folder"
     yield folder
     embedded.release(folder)
-    assert embedded.wait_stopped(folder, timeout=20)
+    assert embedded.wait_stopped(folder, STOPPED_S)
 
 
 def test_processes_that_start_together_share_one_server(home: Path) -> None:
@@ -107,7 +109,7 @@ def test_processes_that_start_together_share_one_server(home: Path) -> None:
     finally:
         for user in users:
             user.leave()
-    assert embedded.wait_stopped(home, timeout=20)
+    assert embedded.wait_stopped(home, STOPPED_S)
     assert not runs(pids.pop())
 
 
@@ -117,10 +119,10 @@ def test_the_server_ends_after_its_last_user_and_its_data_stay(home: Path) -> No
         client.set("kept", "yes")
     pid = pid_of(second.url())
     first.leave()
-    assert not embedded.wait_stopped(home, timeout=20), "the second user still needs it"
+    assert not embedded.wait_stopped(home, STOPPED_S), "the second user still needs it"
     assert runs(pid)
     second.leave()
-    assert embedded.wait_stopped(home, timeout=20)
+    assert embedded.wait_stopped(home, STOPPED_S)
     assert not runs(pid)
     with client_of(embedded.ensure(home).url) as client:
         assert client.get("kept") == "yes"
@@ -130,7 +132,7 @@ def test_a_killed_user_leaves_no_server_behind(home: Path) -> None:
     user = User(home)
     pid = pid_of(user.url())
     user.kill()
-    assert embedded.wait_stopped(home, timeout=20)
+    assert embedded.wait_stopped(home, STOPPED_S)
     assert not runs(pid)
 
 
@@ -192,11 +194,11 @@ def test_a_forked_child_keeps_the_server_after_its_parent_let_go(home: Path) -> 
         os._exit(0)
     os.close(leave)
     embedded.release(home)
-    assert not embedded.wait_stopped(home, timeout=20), "the child still holds it"
+    assert not embedded.wait_stopped(home, STOPPED_S), "the child still holds it"
     assert runs(pid)
     os.close(stay)
     os.waitpid(child, 0)
-    assert embedded.wait_stopped(home, timeout=20)
+    assert embedded.wait_stopped(home, STOPPED_S)
 
 
 def test_the_server_listens_on_no_tcp_port_and_its_socket_is_private(home: Path) -> None:
@@ -219,7 +221,7 @@ def test_a_deep_folder_gets_its_socket_elsewhere(tmp_path: Path) -> None:
         assert pid_of(server.url) > 0
     finally:
         embedded.release(home)
-        assert embedded.wait_stopped(home, timeout=20)
+        assert embedded.wait_stopped(home, STOPPED_S)
     assert not server.socket.parent.exists()
 
 

@@ -158,6 +158,20 @@ async def test_the_store_is_found_again_without_any_request(store: Store, runtim
     assert not offline
 
 
+async def test_after_an_outage_leases_are_renewed_before_anything_is_swept(
+    store: Store, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runtime.sweeper.may_sweep()
+    store.answers.clear()
+    await until(lambda: not runtime.available)
+    assert not runtime.sweeper.may_sweep()
+    store.answers.set()
+    await until(lambda: runtime.available)
+    assert not runtime.sweeper.may_sweep(), "other workers may not have renewed theirs yet"
+    monkeypatch.setattr("budgets.runtime.SWEEP_AFTER_BACK_S", 0.0)
+    assert runtime.sweeper.may_sweep()
+
+
 async def test_a_worker_goes_on_by_its_slice_and_the_store_learns_of_it(
     store: Store, runtime: Runtime
 ) -> None:
