@@ -25,8 +25,8 @@ from benchmarks.inside import prompt
 from hooks import sampled, tokens
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZES = (45_000, 450_000)
-"""Characters: some 10,000 and 100,000 tokens of English."""
+SIZES = (60_000, 450_000)
+"""Characters: some 13,000 and 100,000 tokens of English."""
 
 INTRO = f"""A long text counted by a sample (`hooks/sampled.py`) and exactly (`hooks/tokens.py`), in
 turns, nothing remembered. Microseconds are of the thread's own processor time. The error is of the

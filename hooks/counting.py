@@ -1,6 +1,6 @@
 """How a request's tokens are counted on its way: exactly where it decides something, else nearly.
 
-    short, or remembered ─► counted exactly, here
+    short, or remembered ─► counted exactly, here; what takes longer than a moment, in a thread
     long and new         ─► estimated from a sample, with an interval (`sampled`)
                               ├ both ends decide alike, no budget is short ─► so it is sent,
                               │     its hold by the high end ─► refused ─► exact, and asked again
@@ -17,6 +17,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from budgets.holds import BudgetState
@@ -37,14 +38,12 @@ if TYPE_CHECKING:
 LOOKED_AT_CHARS_MIN = 8_000
 """A shorter request is counted without further ado: some 2,000 tokens, 2 ms for the worst text."""
 
-ESTIMATED_CHARS_MIN = 32_000
-"""From so much new text on, some 7,000 tokens, a sample takes half the time or less."""
+ESTIMATED_CHARS_MIN = 50_000
+"""From so much new text on, some 11,000 tokens, a sample takes less than half the time."""
 
-INLINE_CHARS_MAX = 32_000
-"""So much new text is counted on the event loop, 2 to 4 ms; what is beyond it goes to a thread."""
-
-DENSE = 0.5
-"""Text with more tokens a character takes the tokenizer several times as long: to a thread too."""
+INLINE_S = 0.003
+"""How long is counted on the event loop; slices that are left then go to a thread, whose start and
+end take about a millisecond."""
 
 LOOKED_AT_INLINE_MAX = 1_000_000
 """A longer request is even looked at in a thread."""
@@ -101,13 +100,12 @@ async def count(view: RequestView, *, estimate: bool = True) -> Counted:
         # Each cut between slices may make a token more of the exact count.
         between = known + found.low, known + found.high + len(new)
         return Counted(view, tokens.counts_of(view, known + found.estimate, between))
-    if sum(map(len, new)) > INLINE_CHARS_MAX:
-        return Counted(view, await asyncio.to_thread(tokens.count_request, view))
-    for number, part in enumerate(new):
-        size = tokens.count_slice(part)
-        known += size
-        if size > len(part) * DENSE and number + 1 < len(new):
+    ends = perf_counter() + INLINE_S
+    for part in new:
+        if perf_counter() > ends:
+            # What was counted so far is remembered.
             return Counted(view, await asyncio.to_thread(tokens.count_request, view))
+        known += tokens.count_slice(part)
     return Counted(view, tokens.counts_of(view, known))
 
 

@@ -48,6 +48,9 @@ REMEMBERED_CHARS_MIN = 512
 REMEMBERED_MAX = 8_192
 """How many counts are remembered, in about a megabyte; the oldest is forgotten for a new one."""
 
+LOOKED_FOR_MAX = 12
+"""In a text of more slices than these, three are looked for first."""
+
 _LOADING = threading.Lock()
 _REMEMBERING = threading.Lock()
 _remembered: dict[bytes, int] = {}
@@ -173,11 +176,20 @@ def counts_of(view: RequestView, text: int, between: tuple[int, int] | None = No
 
 
 def known_and_new(view: RequestView) -> tuple[int, list[str]]:
-    """Return the count of what is remembered of a request's texts, and the slices that are new."""
+    """Return the count of what is remembered of a request's texts, and the slices that are new.
+
+    A long text whose first slice, middle and last whole one are new is taken for new: looking for
+    all of it takes as long as a sample of it.
+    """
     known, new = 0, []
     for text in _texts(view):
-        for start in range(0, len(text), SLICE_CHARS):
-            part = text[start : start + SLICE_CHARS]
+        parts = [text[start : start + SLICE_CHARS] for start in range(0, len(text), SLICE_CHARS)]
+        if len(parts) > LOOKED_FOR_MAX:
+            probes = parts[0], parts[len(parts) // 2], parts[-2]
+            if not any(_digest(part) in _remembered for part in probes):
+                new += parts
+                continue
+        for part in parts:
             is_kept = len(part) >= REMEMBERED_CHARS_MIN
             count = _remembered.get(_digest(part)) if is_kept else None
             if count is None:

@@ -34,8 +34,8 @@ from hooks.sampled.bounds import MISS, above, below
 
 __all__ = ["MISS", "Interval", "interval"]
 
-BLOCKS, BLOCKS_OF_LONG, LONG_BYTES = 256, 512, 100_000
-"""How many blocks are drawn: of a text, and of one from so many bytes on."""
+BLOCKS = 256
+"""How many blocks are drawn, of a text of any length."""
 
 FIRST, DIVIDED_MAX = 8, 0.55
 """Every eighth block is looked at first: no more are where so many of them were cut by force."""
@@ -63,10 +63,9 @@ def interval(text: str, random_bytes: Callable[[int], bytes] = os.urandom) -> In
         return None
     if not data:
         return Interval(0, 0, 0)
-    count = BLOCKS if len(data) < LONG_BYTES else BLOCKS_OF_LONG
-    at = places(len(data), count, random_bytes)
+    at = places(len(data), BLOCKS, random_bytes)
     plain, rest = drawn(data, at[::FIRST])
-    if sum(it.divided or it.divides for it in rest) * FIRST > count * DIVIDED_MAX:
+    if sum(it.divided or it.divides for it in rest) * FIRST > BLOCKS * DIVIDED_MAX:
         return None
     del at[::FIRST]
     more_plain, more = drawn(data, at)
@@ -87,7 +86,7 @@ def interval(text: str, random_bytes: Callable[[int], bytes] = os.urandom) -> In
             for tokens, size, it in both
         ]
     return Interval(
-        round(len(data) * math.fsum(mean) / count),
+        round(len(data) * math.fsum(mean) / BLOCKS),
         math.floor(len(data) * below(least)),
         math.ceil(len(data) * above(most)),
     )

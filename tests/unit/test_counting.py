@@ -174,13 +174,19 @@ async def test_text_that_is_dense_or_has_no_words_is_still_counted_right() -> No
 # ── where it is not ──────────────────────────────────────────────────────────────────────────────
 
 
-async def test_nothing_near_a_border_goes_by_an_estimate(asking: Asking) -> None:
+async def test_nothing_near_a_border_goes_by_an_estimate(tmp_path: Path) -> None:
     """From far below the largest category's border to far above it: as by exact counts."""
+
+    def edit(data: dict[str, Any]) -> None:
+        data["categories"]["COMPLEX"]["tokens_max"] = 20_000
+
+    policy = variant(tmp_path, routing=edit)
+    asking = await published(policy, tmp_path)
     estimated = []
-    for number, words in enumerate(range(5_600, 12_000, 400)):
+    for number, words in enumerate(range(11_200, 24_000, 800)):
         text = prose(words, seed=100 + number)
         _, decision = await asking.admit(text)
-        exact = decided(chat(text))
+        exact = decided(chat(text), policy)
         assert decision["category"] == exact.category
         assert decision["category_by_tokens"] == exact.category_by_tokens
         assert (decision["group"], decision["fallbacks"]) == (exact.group, list(exact.fallbacks))
