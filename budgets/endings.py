@@ -4,11 +4,12 @@
                      │                          └─ no answer soon: a line each in the journal
                      └─ the queue is full: whoever puts waits; nothing is ever dropped
 
-Until an end is told, its hold stands, with its money and its lease. So a crash can lose only what
-waits here and is not in the journal yet: such a hold is charged as it stands when its lease ends,
-like that of any request whose end nobody saw. What waits longer than `JOURNAL_AFTER_S` for its
-answer is in the journal, and so is everything behind it; whoever finds the journal tells it.
-Telling twice is harmless, since each end is told by its hold's id and has a definite result.
+Until an end is told, its hold stands, with its money and its lease, and a line of it stands on the
+process's slate (`leases.slate`): whoever finds that of a process that was killed tells it. What
+waits longer than `JOURNAL_AFTER_S` for its answer is in the journal too, synced, and so is
+everything behind it. Only a machine that goes down takes with it what is not in the journal yet:
+such a hold is charged as it stands when its lease ends, like that of any request whose end nobody
+saw. Telling twice is harmless, since each end is told by its hold's id and has a definite result.
 """
 
 from __future__ import annotations
@@ -26,12 +27,17 @@ from budgets.background import end
 from budgets.errors import LedgerUnavailable
 from budgets.ledger import Write, Written
 from budgets.outage import Outage
+from budgets.settlements import Settlement, Voiding
 
 log = structlog.get_logger("farebox.ledger")
 
-LINGER_S = 0.01
-"""How long the first end of a batch waits for others. Its hold keeps its money for so much longer;
-a request that finds no room because of it makes the batch go at once, and is asked again."""
+LINGER_S = 0.04
+"""How long the first end of a batch waits for others: what a batch takes by itself is worth three
+ends or four. Its hold keeps its money for so much longer; a request that finds no room because of
+it makes the batch go at once, and is asked again."""
+
+REPORT_LINGER_S = 0.01
+"""The same for what came from a leased slice: how much may be unreported there is bounded."""
 
 BATCH_MAX = 64
 """The most ends in one script: it bounds how long another command waits behind it in Redis."""
@@ -51,10 +57,11 @@ Told = Callable[[Write, Written], None]
 
 @dataclass(slots=True)
 class _Waiting:
-    """One end, and its line in the journal once it has one."""
+    """One end, its place on the slate, and its line in the journal once it has one."""
 
     ending: Write
     told: Told
+    place: int | None
     line: int | None = None
 
 
@@ -96,9 +103,12 @@ class Endings:
         return True
 
     def _append(self, ending: Write, told: Told) -> None:
-        self._queue.append(_Waiting(ending, told))
+        # What is asked of a slice has stood on the slate since it was taken.
+        is_end = isinstance(ending, (Settlement, Voiding))
+        place = self._outage.note(ending) if is_end else None
+        self._queue.append(_Waiting(ending, told, place))
         self._put_count += 1
-        self._wait()
+        self._wait(LINGER_S if is_end else REPORT_LINGER_S)
         self.start()
 
     async def flush(self) -> None:
@@ -116,13 +126,18 @@ class Endings:
         await end(task)
         await self._leave(tuple(self._queue))
 
-    def _wait(self) -> None:
+    def _wait(self, linger_s: float) -> None:
         """Have what is in the queue told: soon, or at once where there is nothing to wait for."""
         if len(self._queue) >= BATCH_MAX or not self._available():
             self._due.set()
-        elif self._linger is None and not self._due.is_set():
+        elif not self._due.is_set():
+            loop = asyncio.get_running_loop()
+            if self._linger is not None:
+                if linger_s == LINGER_S or self._linger.when() <= loop.time() + linger_s:
+                    return
+                self._linger.cancel()
             # One timer for a batch: a task that waits with a time-out costs more than all the rest.
-            self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._due.set)
+            self._linger = loop.call_later(linger_s, self._due.set)
 
     async def _run(self) -> None:
         while True:
@@ -134,7 +149,7 @@ class Endings:
             if self._queue:
                 await self._send(tuple(islice(self._queue, BATCH_MAX)))
             if self._queue:
-                self._wait()
+                self._wait(LINGER_S)
 
     async def _send(self, batch: tuple[_Waiting, ...]) -> None:
         """Tell the first ones of the queue; they stay in it until they are told or kept."""
@@ -208,6 +223,7 @@ class Endings:
         self._remove(batch)
 
     def _remove(self, batch: Sequence[_Waiting]) -> None:
+        self._outage.wipe(it.place for it in batch)
         for _ in batch:
             self._queue.popleft()
         self._done_count += len(batch)

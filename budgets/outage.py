@@ -46,6 +46,9 @@ UNWRITTEN_MAX = 20_000
 """How many lines may wait in memory because the disk does not take them."""
 
 
+ENDS = frozenset({"settle", "void"})
+"""The operations of lines that end a request."""
+
 MARK = "offline"
 """What the entry of a request says that was admitted while the store was away."""
 
@@ -199,6 +202,22 @@ class Outage:
             log.error("journal_not_written", reason=str(error))
             return None
 
+    def note(self, ending: Write) -> int | None:
+        """Write an end on the slate, which outlives this process; None where it has no place.
+
+        It stands there until it is wiped off.
+        """
+        slate = self.slate
+        return slate.write(*_line_of(ending)) if slate is not None else None
+
+    def wipe(self, places: Iterable[int | None]) -> None:
+        """Take ends off the slate that the ledger knows of, or the journal has."""
+        slate = self.slate
+        if slate is not None:
+            for place in places:
+                if place is not None:
+                    slate.wipe(place)
+
     def told(self, numbers: Sequence[int]) -> None:
         """Take the lines of ends off the list that the ledger knows of by now."""
         if self._journal is not None and numbers:
@@ -269,7 +288,8 @@ class Outage:
     async def tell_of(self, journal: Journal) -> None:
         """Tell everything in the journal of a process that has ended, and give its slices back.
 
-        What stands on its slate comes first: the ends in the journal may be of those requests.
+        What stands on its slate comes first: the ends in the journal may be of those requests. An
+        end that is on both is told twice, which changes nothing.
 
         Raises:
             LedgerUnavailable: the store is away again.
@@ -277,6 +297,9 @@ class Outage:
         on_slate = [*journal.slate.lines()] if journal.slate is not None else []
         for line in on_slate:
             if line.operation == "adopt":
+                await self._tell_line(line)
+        for line in on_slate:
+            if line.operation in ENDS:
                 await self._tell_line(line)
         holds: dict[str, OfflineHold] = {}
         ended: set[str] = set()

@@ -180,19 +180,20 @@ def settled(reply: Sequence[Any]) -> Settled:
 
 def budget_states(rows: Iterable[Sequence[str]]) -> tuple[BudgetState, ...]:
     """Return the states of rows as `lib.lua` replies them."""
+    # By position, which takes less than by name: a request has several.
     return tuple(
         BudgetState(
-            budget=budget,
-            rule=rule,
-            period_id=period_id,
-            limit_nano_usd=int(limit),
-            limit_epoch=int(epoch),
-            spent_nano_usd=int(spent),
-            held_nano_usd=int(held_amount),
-            holds=int(holds),
-            claimed=tuple([Level(it) for it in claimed.split(",") if it]) if claimed else (),
-            carry_nano_usd=int(carry),
-            granted_nano_usd=int(granted),
+            budget,
+            rule,
+            period_id,
+            int(limit),
+            int(epoch),
+            int(spent),
+            int(held_amount),
+            int(holds),
+            tuple([Level(it) for it in claimed.split(",") if it]) if claimed else (),
+            int(carry),
+            int(granted),
         )
         for (
             budget,

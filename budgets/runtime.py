@@ -39,6 +39,7 @@ from budgets.records import RefusalRecord
 from budgets.redis_store import RedisLedger
 from budgets.settlements import Settled, Settlement, SettleStatus, Voiding
 from budgets.sweeper import Sweeper
+from budgets.waits import Waits
 
 log = structlog.get_logger("farebox.ledger")
 
@@ -47,7 +48,8 @@ _T = TypeVar("_T")
 PROBE_INTERVAL_S = 0.25
 PROBE_TIMEOUT_S = 0.5
 ANSWER_TIMEOUT_S = 2.0
-"""How long a request waits for the ledger at most; less where the probe finds it away sooner."""
+"""How long a request waits for the ledger, and until the next probe; less where a probe finds it
+away sooner."""
 JOURNAL_INTERVAL_S = 2.0
 SLICES_INTERVAL_S = 1.0
 SWEEP_AFTER_BACK_S = 2.0
@@ -84,7 +86,7 @@ class Runtime:
     recent: Recent = field(init=False)
     endings: Endings = field(init=False)
     desk: Desk = field(init=False)
-    _waiting: set[asyncio.Timeout] = field(default_factory=set)
+    _waits: Waits = field(default_factory=lambda: Waits(ANSWER_TIMEOUT_S))
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _back_since: float = -math.inf
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -154,10 +156,7 @@ class Runtime:
             log.warning("ledger_unavailable", reason=str(error))
         self.available = False
         self.desk.abandon()
-        now = asyncio.get_running_loop().time()
-        for timeout in self._waiting:
-            if not timeout.expired():
-                timeout.reschedule(now)
+        self._waits.let_go()
 
     async def ask(self, call: Awaitable[_T]) -> _T:
         """Ask the ledger something on the way of a request.
@@ -174,12 +173,7 @@ class Runtime:
     async def _ask(self, call: Awaitable[_T]) -> _T:
         """Wait for the store, but no longer than it is known to be there."""
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S) as timeout:
-                self._waiting.add(timeout)
-                try:
-                    return await call
-                finally:
-                    self._waiting.discard(timeout)
+            return await self._waits.bounded(call)
         except TimeoutError as error:
             raise LedgerUnavailable("the store did not answer in time") from error
 
@@ -316,6 +310,7 @@ class Runtime:
         late = 0
         while True:
             await asyncio.sleep(PROBE_INTERVAL_S)
+            self._waits.look()
             try:
                 if self.check is not None:
                     await self.check()

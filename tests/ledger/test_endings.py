@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from budgets.connection import AsyncClient
 from budgets.endings import Endings
 from budgets.errors import LedgerUnavailable
 from budgets.journal import Journal
+from budgets.leases.slate import FilePages, Slate
 from budgets.outage import Outage
 from budgets.redis_scripts import _script
 from budgets.settlements import Ending, Settled, Settlement, SettleStatus, Voiding
@@ -42,10 +44,10 @@ class Link:
 class House:
     """A worker's queue with its journal, and the way to the store."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, slate: Slate | None = None) -> None:
         self.link = Link(world.ledger)
         self.disk = MemoryDisk()
-        self.journal = Journal("me", self.disk)
+        self.journal = Journal("me", self.disk, slate=slate)
         self.outage = Outage(world.ledger, self.journal, None)
         self.endings = Endings(self.link.tell, lambda: not self.link.broken, self.outage)
         self.told: list[tuple[str, SettleStatus]] = []
@@ -124,6 +126,55 @@ async def test_what_waits_for_a_slow_store_survives_a_kill(world: World, house: 
     assert {status for _, status in house.told} == {SettleStatus.ALREADY_SETTLED}
     assert (await state(world.ledger)).spent_nano_usd == 5 * count
     assert not house.outage.depth
+
+
+async def test_what_waits_for_its_batch_survives_a_kill(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has been told nothing, and the journal has no line of it: it is on the slate."""
+    monkeypatch.setattr(module, "LINGER_S", 3600.0)
+    await world.ledger.publish(policy(100 * USD))
+    pages = tmp_path / "me.slate"
+    killed = House(world, Slate(FilePages(pages), "this start"))
+    for hold_id in ("kept", "void", "open"):
+        await held(world.ledger, CENT, hold_id)
+    await killed.put(cost("kept", 5))
+    await killed.put(Voiding("void", "{}"))
+    assert not killed.link.trips and not killed.journal.depth
+    for boot in ("this start", "another start"):
+        found = Journal("me", _copy(killed.disk), slate=Slate(FilePages(pages), boot))
+        heir = Outage(world.ledger, Journal("heir", MemoryDisk()), None)
+        await heir.tell_of(found)
+        assert await found.close() is None
+        entries = {
+            it.hold_id: (it.kind, it.cost_nano_usd) for it in await all_entries(world.ledger)
+        }
+        assert entries == {"kept": ("settled", 5), "void": ("voided", 0)}
+    assert (await state(world.ledger)).held_nano_usd == CENT
+    # And where it was alive after all, each of its ends is charged once.
+    await killed.endings.flush()
+    assert (await state(world.ledger)).spent_nano_usd == 5
+    await killed.endings.close(1)
+
+
+async def test_what_was_told_is_wiped_off_the_slate(world: World, tmp_path: Path) -> None:
+    await world.ledger.publish(policy(100 * USD))
+    slate = Slate(FilePages(tmp_path / "me.slate"))
+    house = House(world, slate)
+    await held(world.ledger, CENT, "h")
+    await house.put(cost("h", 5))
+    (line,) = slate.lines()
+    assert (line.operation, line.content["hold"], line.content["cost"]) == ("settle", "h", 5)
+    await house.endings.flush()
+    assert not [*slate.lines()]
+    # One that goes to the journal instead has its line there.
+    await held(world.ledger, CENT, "later")
+    house.link.broken = True
+    await house.put(cost("later", 5))
+    await house.endings.flush()
+    assert (house.journal.depth, [*slate.lines()]) == (1, [])
+    house.link.broken = False
+    await house.endings.close(1)
 
 
 def _copy(disk: MemoryDisk) -> MemoryDisk:

@@ -77,6 +77,7 @@ async def runtime(store: Store) -> AsyncIterator[Runtime]:
     yield made
     store.answers.set()
     await made.stop()
+    await asyncio.gather(*store.late, return_exceptions=True)
 
 
 def request(hold_id: str, amount: int = CENT) -> HoldRequest:
