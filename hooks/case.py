@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from budgets.jsontext import compact
+from budgets.period import period_at
 from budgets.quick import quick
 from hooks.arrival import Arrival, Run
 from hooks.cascade.plan import Plan
@@ -82,6 +83,18 @@ class Case:
     def mode(self) -> Mode:
         """The mode in force for this request, as far as it is known."""
         return self.decision.mode if self.decision is not None else self.policy.routing.mode
+
+    @property
+    def stats_period(self) -> str:
+        """The id of the month that statistics of this request count in."""
+        return period_at("month", self.policy.budgets.time_zone, self.time_ms).id
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it may be sent while the ledger is away. Shadow mode never refuses."""
+        if self.mode is Mode.SHADOW:
+            return True
+        return self.policy.budgets.on_ledger_unavailable == "allow"
 
     def facts(self) -> dict[str, Any]:
         """Return an entry's fields as far as they are known; never text of the request."""
