@@ -1,9 +1,9 @@
 """What one process of the proxy holds of the ledger: the connection and the requests under way.
 
-One `Runtime` a process, shared by the hook before a call and the callback after it. It ends what
-cannot wait for a request: renewing the leases of what is under way, ending leases that nobody
-renewed, telling the ledger what waits in the journal, and finding out whether the store is there
-(no user's request is used as a probe).
+One `Runtime` a process, made by `opening`, shared by the hook before a call and the callback after
+it. It ends what cannot wait for a request: renewing the leases of what is under way, ending leases
+that nobody renewed, telling the ledger what waits in the journal, and finding out whether the store
+is there (no user's request is used as a probe).
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ from typing import ClassVar, NamedTuple, TypeVar
 
 import structlog
 
-from budgets import embedded
+from budgets.announcing import announce, announce_overage
 from budgets.background import end
-from budgets.connection import AsyncClient, RedisServerError, check_server, connect
-from budgets.counters import OVERAGE_NANO_USD, OVERAGE_REQUESTS
+from budgets.connection import AsyncClient, RedisServerError
 from budgets.endings import Endings
 from budgets.errors import LedgerPaused, LedgerUnavailable
-from budgets.holds import BudgetHold, Held, HoldRequest, Refused, ThresholdEvent
-from budgets.home import Home
+from budgets.holds import BudgetHold, Held, HoldRequest, Refused
 from budgets.inflight import InFlight
-from budgets.journal import Journal, JournalError
 from budgets.leases.desk import Desk, Settings
 from budgets.ledger import Ledger, Write, Written
 from budgets.open_requests import OpenRequest, OpenRequests
@@ -36,8 +33,7 @@ from budgets.outage import NoSlice, Outage, tell_of_lost_hold
 from budgets.period import Period
 from budgets.recent import Recent
 from budgets.records import RefusalRecord
-from budgets.redis_store import RedisLedger
-from budgets.settlements import Settled, Settlement, SettleStatus, Voiding
+from budgets.settlements import Settled, Settlement, Voiding
 from budgets.sweeper import Sweeper
 from budgets.waits import Waits
 
@@ -63,7 +59,7 @@ Allowances = Callable[[int], Iterable[tuple[str, Period, int, bool]]]
 
 @dataclass(slots=True)
 class Runtime:
-    """The ledger's side of one process. Made by `open_runtime`, on the event loop that uses it.
+    """The ledger's side of one process. Made on the event loop that uses it (`open_runtime`).
 
     `check` looks at the server before it is used for the first time, where it could not be looked
     at when the process started. `overage` is set when a request cost more than its hold, for
@@ -379,44 +375,6 @@ class Runtime:
         self.outage.allowance.take(await self.ledger.slices(self.outage.owner, wanted))
 
 
-def announce(events: Iterable[ThresholdEvent]) -> None:
-    """Log the thresholds that a call has claimed; the ledger's event stream has them already."""
-    for event in events:
-        log.warning(
-            "threshold_reached",
-            level=event.level.value,
-            percent=event.percent,
-            budget=event.budget,
-            period=event.period_id,
-            spent_nano_usd=event.spent_nano_usd,
-            limit_nano_usd=event.limit_nano_usd,
-        )
-
-
-def announce_overage(request: OpenRequest, settled: Settled) -> bool:
-    """Log and count a request that cost more than its hold, and say whether it did.
-
-    A repeated settle tells it only once.
-    """
-    ended_now = settled.status in (SettleStatus.SETTLED, SettleStatus.CORRECTED)
-    if settled.overage_nano_usd == 0 or not ended_now:
-        return False
-    group = request.attempts[-1].group if request.attempts else request.group
-    OVERAGE_REQUESTS.labels(group).inc()
-    OVERAGE_NANO_USD.labels(group).inc(settled.overage_nano_usd)
-    log.warning(
-        "overage",
-        request_id=request.request_id,
-        decision_id=request.decision_id,
-        group=group,
-        category=request.facts.get("category"),
-        charged_nano_usd=settled.charged_nano_usd,
-        held_nano_usd=settled.held_nano_usd,
-        overage_nano_usd=settled.overage_nano_usd,
-    )
-    return True
-
-
 async def _logged(work: Awaitable[object]) -> None:
     try:
         await work
@@ -441,47 +399,6 @@ class TraceCounts(NamedTuple):
 
 trace_counts: Callable[[], TraceCounts] = TraceCounts
 """What became of this process's traces, for its status; the tracing side replaces it."""
-
-
-async def open_runtime(home: Home, lease_ms: int) -> Runtime:
-    """Open the ledger of `home` and return a runtime that is not started yet.
-
-    `lease_ms` is how long a hold lasts without a sign of life from this process. An outside Redis
-    that does not answer yet is waited for in the background.
-
-    Raises:
-        embedded.EmbeddedRedisError: no embedded Redis can be started.
-        budgets.connection.RedisUrlError: `REDIS_URL` cannot be understood.
-    """
-    url = home.redis_url
-    if url is None:
-        url = (await asyncio.to_thread(embedded.ensure, home.folder)).url
-    client = connect(url)
-    ledger = RedisLedger(client, home.ledger)
-    folder = home.journals
-    try:
-        journal = await asyncio.to_thread(Journal.open, folder)
-    except JournalError as error:
-        log.error("journal_not_written", reason=str(error))
-        journal = None
-    opened = Runtime(
-        ledger,
-        InFlight(ledger, lease_ms),
-        Sweeper(ledger),
-        Outage(ledger, journal, folder),
-        client=client,
-    )
-    try:
-        await check_server(client)
-    except RedisServerError as error:
-        log.error("ledger_not_reached", reason=str(error))
-        opened.available = False
-        opened.check = partial(_checked, client)
-    return opened
-
-
-async def _checked(client: AsyncClient) -> None:
-    await check_server(client)
 
 
 def install(runtime: Runtime | None) -> None:

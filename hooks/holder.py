@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from budgets.announcing import announce
 from budgets.errors import ClockSkew, HoldIdReused, LedgerPaused, LedgerUnavailable
 from budgets.holds import Held, HoldRequest
 from budgets.holds import Refused as LedgerRefused
 from budgets.open_requests import Terms
 from budgets.outage import MARK
-from budgets.runtime import Runtime, announce
+from budgets.runtime import Runtime
 from hooks import approvals, counting, escalation, session_desk, unbounded
 from hooks.cascade import opening
 from hooks.case import Case, compact_json

@@ -37,6 +37,7 @@ from budgets.ledger import Ledger
 from budgets.matching import allowances_at
 from budgets.months.closer import MonthCloser, Months, Rules
 from budgets.months.keeping import RedisSnapshots, SnapshotFolder
+from budgets.opening import open_runtime
 from budgets.packer import Packer
 from budgets.period import Period
 from budgets.redis_scripts import preload
@@ -120,7 +121,7 @@ class Worker:
         note_router(self.policy.router)
         while self.runtime is None:
             try:
-                opened = await runtime.open_runtime(self.home, self.policy.budgets.lease_ms)
+                opened = await open_runtime(self.home, self.policy.budgets.lease_ms)
             except (RedisUrlError, EmbeddedRedisError) as error:
                 log.error("ledger_not_reached", reason=str(error))
                 self._started.set()
