@@ -24,6 +24,10 @@ class AmountError(ValueError):
 
 _AMOUNT_USD_MAX = Decimal(AMOUNT_NANO_USD_MAX) / NANO_PER_USD
 
+_NEARLY_EXACT_USD = 1_000.0
+"""Below it a float's nanodollars are off by less than 0.0003 of one: two roundings of 2**-53."""
+_HALF_LEAST, _HALF_MOST = 0.499, 0.501
+
 
 def from_usd(value: str | int | float | Decimal) -> int:
     """Return the nanodollars of an amount in US dollars, rounded half up to the nearest one.
@@ -33,11 +37,17 @@ def from_usd(value: str | int | float | Decimal) -> int:
     Raises:
         AmountError: the value is not a number, not finite, or beyond `AMOUNT_NANO_USD_MAX`.
     """
+    if type(value) is float and 0 <= value < _NEARLY_EXACT_USD:
+        # Every request's cost comes this way. Only what is nearly half a nanodollar needs decimals.
+        nano = value * NANO_PER_USD
+        whole = int(nano)
+        if not _HALF_LEAST < nano - whole < _HALF_MOST:
+            return whole + (nano - whole > 0.5)
     if isinstance(value, bool):
         raise AmountError(f"{value!r} is not an amount in US dollars")
     try:
         if type(value) is float:
-            amount = Decimal(repr(value))  # Every request's cost comes this way.
+            amount = Decimal(repr(value))
         else:
             text = str(value).strip().removeprefix("$")
             amount = Decimal(text.replace("_", "").replace(",", ""))

@@ -23,6 +23,7 @@ from budgets.drift.state import State
 from budgets.drift.store import SERIES_MAX, Changes, DriftStore
 from budgets.drift.watchlist import Watchlist
 from budgets.errors import LedgerUnavailable
+from budgets.jsontext import loads
 from budgets.ledger import Ledger
 
 log = structlog.get_logger("farebox.drift")
@@ -186,7 +187,7 @@ def _read(kind: str, text: str) -> Body | None:
     if kind not in KINDS:
         return None
     try:
-        body = json.loads(text)
+        body = loads(text)
     except ValueError:
         return None
     return body if isinstance(body, dict) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
 from hypothesis import given
@@ -54,6 +54,16 @@ def test_an_amount_beyond_the_ledgers_reach_is_refused_at_once(value: str | floa
 def test_amounts_survive_the_way_to_text_and_back(nano: int) -> None:
     assert from_usd(plain(nano)) == nano
     assert from_usd(to_usd(nano)) == nano
+
+
+@given(
+    st.floats(0, 2_000)
+    | st.integers(0, 2_000_000).map(lambda nano: (nano + 0.5) / 1e9)
+    | st.decimals(0, 1, places=10).map(float)
+)
+def test_a_float_is_rounded_as_its_shortest_decimal_form(value: float) -> None:
+    exact = (Decimal(repr(value)) * 10**9).to_integral_value(rounding=ROUND_HALF_UP)
+    assert from_usd(value) == exact
 
 
 @pytest.mark.parametrize(
