@@ -60,6 +60,7 @@ async def worker(
 ) -> AsyncIterator[Worker]:
     """Return a worker that reports when it is told to: it may be killed before."""
     monkeypatch.setattr(endings, "LINGER_S", 3600.0)
+    monkeypatch.setattr(endings, "REPORT_LINGER_S", 3600.0)
     world.ledger = plain(world.ledger)
     await world.ledger.publish(policy(team=10 * USD, key=10 * USD))
     made = Worker(world.ledger, tmp_path)
