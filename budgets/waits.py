@@ -27,7 +27,8 @@ class Waits:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._open: set[_Wait] = set()
+        # In the order in which they began: simulations must go the same way every time.
+        self._open: dict[_Wait, None] = {}
 
     async def bounded(self, call: Awaitable[_T]) -> _T:
         """Return what the call returns.
@@ -39,7 +40,7 @@ class Waits:
         assert task is not None
         cancelled = task.cancelling()
         wait = _Wait(task, task.get_loop().time() + self._timeout_s)
-        self._open.add(wait)
+        self._open[wait] = None
         try:
             return await call
         except asyncio.CancelledError:
@@ -48,7 +49,7 @@ class Waits:
                 raise TimeoutError from None
             raise
         finally:
-            self._open.discard(wait)
+            del self._open[wait]
             if wait.let_go:
                 task.uncancel()
 

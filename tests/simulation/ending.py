@@ -54,7 +54,7 @@ def check_books(world: World) -> None:
     _check_never_sent(world, lost_ids)
     for process, link in world.links:
         if not lost_ids & link.asked_slices:
-            _check_unreported(world, process, link)
+            _check_unreported(world, process, link, lost_ids)
 
 
 def _check_period(world: World, job: Job) -> None:
@@ -97,12 +97,17 @@ def _check_refusal(job: Job, recorded: bool) -> None:
         raise Broken(11, f"job {job.number} was refused ({job.code}) and sent")
 
 
-def _check_unreported(world: World, process: Process, link: Link) -> None:
-    """What a dead worker admitted from its slices and never reported is charged to each budget."""
+def _check_unreported(world: World, process: Process, link: Link, lost_ids: set[str]) -> None:
+    """What a dead worker admitted from its slices and never reported is charged to each budget.
+
+    What it reported is wiped off its slate: a failover that loses the report afterwards loses it.
+    """
     holds = world.store.checker.holds
     unknown: Counter[tuple[str, str]] = Counter()
     for job in world.jobs:
-        if job.process is process and job.leased and job.request_id not in holds:
+        if job.process is not process or job.request_id in lost_ids:
+            continue
+        if job.leased and job.request_id not in holds:
             for it in job.leased:
                 unknown[it.budget, it.period.id] += it.amount_nano_usd
     charged: Counter[tuple[str, str]] = Counter()
