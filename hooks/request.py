@@ -234,9 +234,13 @@ def _messages(walk: Walk, listed: list[Any], param: str, system: list[str], user
         role = item.get("role")
         if role is not None and not isinstance(role, str):
             raise InvalidRequest(f"`role` in `{param}` must be text.", param)
-        before = len(walk.texts)
-        walk.content(item, param)
-        texts = walk.texts[before:]
+        text = walk.plain(item, param)
+        if text is not None:
+            texts = [text] if text else []
+        else:
+            before = len(walk.texts)
+            walk.content(item, param)
+            texts = walk.texts[before:]
         if role in ("system", "developer"):
             system.extend(texts)
         elif role == "user":

@@ -69,6 +69,22 @@ class Walk:
         elif value is not None:
             raise InvalidRequest(f"`{param}` holds something that is not JSON.", param)
 
+    def plain(self, message: Mapping[Any, Any], param: str) -> str | None:
+        """Take in a message of a role and text alone, as `content` would; return its text.
+
+        None for any other, of which nothing is taken in. Most of a long conversation is such.
+        """
+        if type(message) is not dict or len(message) != 2:
+            return None
+        role, text = message.get("role"), message.get("content")
+        if type(role) is not str or type(text) is not str or len(role) > _MARKER_CHARS_MAX:
+            return None
+        self._parts += 2
+        if self._parts > PARTS_MAX:
+            raise InvalidRequest(f"`{param}` has more than {PARTS_MAX:,} parts.", param)
+        self.add(text)
+        return text
+
     def opaque(self, value: object, param: str, depth: int = 0) -> None:
         """Take in JSON that the provider is shown as it is: every key and string is text."""
         if not isinstance(value, Mapping | list | tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from hooks.request import (
 )
 from hooks.steering import TAGS_MAX, Steering, clean
 from hooks.values import InvalidRequest
-from hooks.walk import CHARS_MAX, DEPTH_MAX, PARTS_MAX
+from hooks.walk import CHARS_MAX, DEPTH_MAX, PARTS_MAX, Walk
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 TOOL = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
@@ -281,6 +282,38 @@ def test_a_wrong_field_is_refused_by_name(body: dict[str, Any], param: str) -> N
         read_request(whole, "acompletion")
     assert caught.value.param == param
     assert "PROMPT" not in str(caught.value)
+
+
+ROLES = ("system", "developer", "user", "assistant")
+
+
+@given(st.lists(st.tuples(st.sampled_from(ROLES), st.text(max_size=12)), min_size=1, max_size=6))
+def test_messages_of_text_alone_are_read_quicker_and_no_other_way(
+    said: list[tuple[str, str]],
+) -> None:
+    messages = [{"role": role, "content": text} for role, text in said]
+    quick = read(messages=messages)
+    # Any other mapping goes the way of messages with more in them.
+    assert quick == read(messages=[MappingProxyType(it) for it in messages])
+    parts = [
+        {"role": it["role"], "content": [{"type": "text", "text": it["content"]}]}
+        for it in messages
+    ]
+    assert quick.texts == read(messages=parts).texts
+
+
+def test_a_role_that_is_too_long_to_be_one_counts_as_text() -> None:
+    walk = Walk()
+    assert walk.plain({"role": "r" * 129, "content": "x"}, "messages") is None
+    assert walk.plain({"role": "user", "content": "x", "name": "me"}, "messages") is None
+    assert walk.plain({"role": "user", "content": ["x"]}, "messages") is None
+    assert not walk.texts
+    assert walk.plain({"role": "user", "content": ""}, "messages") == ""
+    assert walk.plain({"role": "user", "content": "x"}, "messages") == "x"
+    assert walk.texts == ["x"]
+    walk._parts = PARTS_MAX
+    with pytest.raises(InvalidRequest, match="parts"):
+        walk.plain({"role": "user", "content": "x"}, "messages")
 
 
 def test_size_parts_and_depth_are_bounded() -> None:
