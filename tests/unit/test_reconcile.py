@@ -36,7 +36,11 @@ OPENAI_COST = (
 )
 HAIKU = {"provider": "anthropic", "serving_model": "claude-haiku-4-5-20251001"}
 MINI = {"provider": "openai", "serving_model": "gpt-4o-mini-2024-07-18"}
-TODAY = datetime.now(UTC).date().isoformat()
+
+
+def today() -> str:
+    """Return the day of what is written into the ledger now: midnight may pass while tests run."""
+    return datetime.now(UTC).date().isoformat()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def file(tmp_path: Path) -> Path:
 
 def anthropic_cost(*rows: tuple[str, str]) -> str:
     lines = [
-        f"{TODAY},{name},Default,k,message,≤ 200k,output,{usd},{usd},token,,\n"
+        f"{today()},{name},Default,k,message,≤ 200k,output,{usd},{usd},token,,\n"
         for name, usd in rows
     ]
     return ANTHROPIC_COST + "".join(lines)
@@ -73,7 +77,7 @@ def test_costs_that_agree_are_within_the_tolerance(world: World, file: Path) -> 
     assert (told["form"], told["compared"]) == ("anthropic-cost", "cost")
     assert told["within_tolerance"] and told["beyond"] == []
     (line,) = told["lines"]
-    assert (line["day"], line["model"]) == (TODAY, "claude-haiku-4-5")
+    assert (line["day"], line["model"]) == (today(), "claude-haiku-4-5")
     assert (line["residual_nano_usd"], line["ledger"]["requests"]) == (0, 2)
     # What the simulator answered is on nobody's bill; OpenAI's request is not on Anthropic's.
     assert told["simulated_left_out"] == 1
@@ -92,7 +96,9 @@ def test_a_residual_beyond_the_tolerance_is_named_and_exits_with_1(
 
 
 def test_tokens_are_compared_where_an_export_has_no_costs(world: World, file: Path) -> None:
-    line = f"{TODAY},claude-haiku-4-5-20251001,k,Default,standard,≤ 200k,150,0,0,50,100,0,global,\n"
+    line = (
+        f"{today()},claude-haiku-4-5-20251001,k,Default,standard,≤ 200k,150,0,0,50,100,0,global,\n"
+    )
     file.write_text(ANTHROPIC_USAGE + line)
     told = world.json("ledger", "reconcile", str(file))
     assert (told["compared"], told["total"]["residual_tokens"]) == ("tokens", 0)
@@ -102,8 +108,8 @@ def test_tokens_are_compared_where_an_export_has_no_costs(world: World, file: Pa
 def test_openai_exports_are_read_by_line_item_or_model_and_empty_days_are_skipped(
     world: World, file: Path
 ) -> None:
-    midnight = int(datetime.fromisoformat(f"{TODAY}T00:00:00+00:00").timestamp())
-    times = f"{midnight},{midnight + 86400},{TODAY}T00:00:00+00:00,x"
+    midnight = int(datetime.fromisoformat(f"{today()}T00:00:00+00:00").timestamp())
+    times = f"{midnight},{midnight + 86400},{today()}T00:00:00+00:00,x"
     empty = f"{times},,,,,,,,,\n"
     costs = (
         f'{times},0.03,usd,,,"gpt-4o-mini-2024-07-18, input",,,,\n'
@@ -125,7 +131,7 @@ def test_openai_exports_are_read_by_line_item_or_model_and_empty_days_are_skippe
         ("a,b\n1,2\n", "no column of any export"),
         (ANTHROPIC_USAGE.replace("model_version,", ""), "lacks the column model_version"),
         (ANTHROPIC_COST + "not-a-day,Claude,,,,,,1,,,,\n", "line 2"),
-        (ANTHROPIC_COST + f"{TODAY},Claude,,,,,,plenty,,,,\n", "plenty"),
+        (ANTHROPIC_COST + "2026-11-21,Claude,,,,,,plenty,,,,\n", "plenty"),
         (OPENAI_COST + "1790553600,,,,1,eur,,,gpt,,,,\n", "eur"),
         (ANTHROPIC_COST, "no line"),
     ],
