@@ -6,9 +6,14 @@ Files that need whole proxies come before those that need a store, and single te
 from __future__ import annotations
 
 import gc
+import signal
 
 import pytest
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job passes on that Ctrl-C is ignored; programs under test must hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # LiteLLM's modules are a large heap that never shrinks: collecting it over and over took a fifth of
 # the tests' time.
