@@ -415,7 +415,7 @@ LEASING_WORKERS: dict[type[Proxy], int] = {
     TimelessWorker: 77,
     UnboundWorker: 16,
     BlankWorker: 16,
-    TrustingHeir: 23,
+    TrustingHeir: 260,
     RefusingHeir: 1,
     QuickHeir: 29,
 }

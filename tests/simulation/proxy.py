@@ -181,8 +181,9 @@ class Proxy:
             job.decision_id = refused.decision_id
             job.retry_after_ms = refused.refusal.retry_after_ms
             job.seconds = self._loop.time() - began
-            # One that saw the store come back has waited for it to take the refusal.
-            job.known_down = job.known_down and not self.runtime.available
+            # One that saw the store come back has waited for it, though it went again meanwhile.
+            came_back = self.runtime.available or self.runtime._back_since >= began
+            job.known_down = job.known_down and not came_back
             job.end(refused.refusal.code.value)
             return
         job.request_id = admission.request_id
