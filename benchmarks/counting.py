@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SIZES = (60_000, 450_000)
 """Characters: some 13,000 and 100,000 tokens of English."""
 
-INTRO = f"""A long text counted by a sample (`hooks/sampled.py`) and exactly (`hooks/tokens.py`), in
+INTRO = f"""A long text counted by a sample (`hooks/sampled`) and exactly (`hooks/tokens.py`), in
 turns, nothing remembered. Microseconds are of the thread's own processor time. The error is of the
 estimate, the ends are those of the interval, all relative to the exact count: the median of each,
 and of the error the largest too. The interval may be missed once in {round(1 / sampled.MISS):,}

@@ -124,7 +124,6 @@ class Governor:
             )
         case.decision = decision
         notice.count(decision.router)
-        decision = case.decision
         DECISION_SECONDS.add((self._clock_ns() - began_ns) / 1e9)
         if decision.code is not None:
             await self._refuser.refuse(
